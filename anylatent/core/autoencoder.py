@@ -1,0 +1,94 @@
+"""The first stage: data to latents and back.
+
+An autoencoder lifts data to a continuous, compressed, regularised latent space and owns the spec
+of that space. Everything after it sees latents only.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from anylatent.core.latent import Latent, LatentSpec
+from anylatent.core.noise import Noise
+
+Batch: TypeAlias = Mapping[str, Any]
+"""What a modality's `collate` returns: tensors of shape (B, ...) and lists of length B by name."""
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """q(z | data): a Gaussian with independent entries; `log_std` is None for a point mass.
+
+    On a centred field the deviations of one sample must be equal over its points, else the
+    projected Gaussian has no such form.
+    """
+
+    mean: Latent
+    log_std: Latent | None = None
+
+    def sample(self, noise: Noise) -> Latent:
+        if self.log_std is None:
+            return self.mean
+        scaled = noise.like(self.mean).map(lambda z, log_std: z * log_std.exp(), self.log_std)
+        return (self.mean + scaled).project()
+
+    def kl(self) -> Tensor:
+        """KL divergence from the standard normal on the same subspace, in nats, shape (B,)."""
+        if self.log_std is None:
+            raise ValueError("a point mass has no KL divergence from a Gaussian")
+        total = 0.5 * self.mean.dot(self.mean)
+        excess = self.log_std.map(lambda log_std: 0.5 * torch.expm1(2 * log_std) - log_std)
+        for name, x in excess.parts.items():
+            mask = excess.masks.get(name)
+            if mask is not None:
+                x = torch.where(mask.reshape(mask.shape + (1,) * (x.ndim - 2)), x, 0)
+            term = x.float().flatten(1).sum(1)
+            if excess.spec.fields[name].centred:
+                count = excess.lengths(name)
+                term = term * (count - 1) / count
+            total = total + term
+        return total
+
+    def select(self, index: Any) -> Posterior:
+        log_std = None if self.log_std is None else self.log_std.select(index)
+        return Posterior(self.mean.select(index), log_std)
+
+    def detach(self) -> Posterior:
+        return Posterior(self.mean.detach(), None if self.log_std is None else self.log_std.detach())
+
+
+class Autoencoder(nn.Module, ABC):
+    """Encoder, decoder, and the loss that trains them.
+
+    `adversary` is a network that learns to tell reconstructions from data, with an optimiser of
+    its own; None where the loss has no such part.
+    """
+
+    spec: LatentSpec
+    adversary: nn.Module | None = None
+
+    @abstractmethod
+    def encode(self, batch: Batch) -> Posterior:
+        """The posterior of each sample; its mean is projected onto the subspace."""
+
+    @abstractmethod
+    def decode(self, z: Latent) -> Any:
+        """The outputs of a batch of latents, in the form that the modality saves and shows."""
+
+    @abstractmethod
+    def loss(self, batch: Batch, noise: Noise, step: int) -> tuple[dict[str, Tensor], Any]:
+        """Named terms of shape (B,) or (), weights included, to be summed; and the reconstruction."""
+
+    def adversary_loss(self, batch: Batch, output: Any, step: int) -> dict[str, Tensor]:
+        """The adversary's own terms, given the (detached) reconstruction; empty before it starts."""
+        return {}
+
+    def report(self) -> dict[str, float]:
+        """Figures about the latent space that are worth logging, such as the use of a codebook."""
+        return {}

@@ -1,0 +1,389 @@
+"""A latent is a point of a masked linear subspace with a standard Gaussian on it.
+
+Solvers, objectives, guidance and likelihoods need sums, scalings with one coefficient per
+sample, inner products and Gaussian noise *on the right space*. Padding (variable lengths) and a
+zero centre of mass (point sets modulo translation) are linear subspaces, which linear
+combinations never leave. Hence one invariant:
+
+    A latent always lies in its subspace. Only an encoder, a backbone and fresh noise could leave
+    it, and each of the three projects once. Everything else is blind to masks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree
+
+Coefficient: TypeAlias = float | Tensor
+"""A number, or a tensor of shape (), (B,) or (B, T): one per batch, per sample or per frame."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One named tensor of a latent.
+
+    `shape` follows the batch axis; a leading `None` is a variable-length axis, padded and masked.
+    `centred` fields have zero mean over that first axis (over the valid entries if it is padded).
+    """
+
+    shape: tuple[int | None, ...]
+    centred: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(self.shape))
+        if not self.shape:
+            raise ValueError("a Field needs at least one axis after the batch axis, got shape ()")
+        if any(size is None for size in self.shape[1:]):
+            raise ValueError(f"only the first axis of a Field may be None, got {self.shape}")
+        if any(size is not None and size < 1 for size in self.shape):
+            raise ValueError(f"the sizes of a Field must be positive, got {self.shape}")
+        if self.centred and len(self.shape) < 2:
+            raise ValueError(f"a centred Field needs a point axis and a channel axis: {self.shape}")
+
+    @property
+    def variable(self) -> bool:
+        return self.shape[0] is None
+
+    @property
+    def rest(self) -> tuple[int, ...]:
+        """The sizes after the first axis."""
+        return tuple(size for size in self.shape[1:] if size is not None)
+
+
+class LatentSpec:
+    """The named fields of a latent space; owned by the autoencoder, hashable, comparable."""
+
+    fields: Mapping[str, Field]
+
+    def __init__(self, fields: Mapping[str, Field]) -> None:
+        if not fields:
+            raise ValueError("a LatentSpec needs at least one field")
+        self.fields = dict(fields)
+        self._key = tuple(self.fields.items())
+        self._hash = hash(self._key)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, LatentSpec) and self._key == other._key)
+
+    def __repr__(self) -> str:
+        inside = ", ".join(
+            f"{name}: {field.shape}{' centred' if field.centred else ''}"
+            for name, field in self.fields.items()
+        )
+        return f"LatentSpec({inside})"
+
+    def take(self, names: Iterable[str]) -> LatentSpec:
+        """The spec of some of the fields."""
+        return LatentSpec({name: self.fields[name] for name in names})
+
+    def blank(
+        self,
+        batch: int,
+        lengths: Tensor | Sequence[int] | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+        padded: int | None = None,
+    ) -> Latent:
+        """The zero latent of a batch, which also carries its shape, masks, dtype and device.
+
+        `lengths`, shape (B,), is needed where a field is variable; all variable fields share it.
+        `padded` pads to more than the longest sample.
+        """
+        if batch < 1:
+            raise ValueError(f"a batch needs at least one sample, got {batch}")
+        variable = [name for name, field in self.fields.items() if field.variable]
+        mask = None
+        if variable:
+            mask = _prefix_mask(batch, lengths, padded, variable, device)
+        elif lengths is not None:
+            raise ValueError(f"{self} has no variable field: leave out `lengths`")
+        parts, masks = {}, {}
+        for name, field in self.fields.items():
+            first = field.shape[0] if mask is None or not field.variable else mask.shape[1]
+            shape = (batch, int(first or 0), *field.rest)
+            parts[name] = torch.zeros(shape, dtype=dtype, device=device)
+            if field.variable and mask is not None:
+                masks[name] = mask
+        return Latent(parts, masks, self)
+
+    def wrap(self, parts: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None = None) -> Latent:
+        """Checks tensors against the spec and projects them onto its subspace."""
+        masks = dict(masks or {})
+        if list(parts) != list(self.fields):
+            raise ValueError(f"got the fields {list(parts)}, {self} has {list(self.fields)}")
+        for name, field in self.fields.items():
+            shape, mask = parts[name].shape, masks.get(name)
+            first = tuple(field.shape[:1]) if not field.variable else tuple(shape[1:2])
+            if tuple(shape[1:]) != first + field.rest:
+                raise ValueError(f"field '{name}' has shape {tuple(shape)}, wanted (B, {field})")
+            if field.variable != (mask is not None):
+                need = "needs a mask" if field.variable else "has a fixed length and takes no mask"
+                raise ValueError(f"field '{name}' of {self} {need}")
+            if mask is not None and (mask.dtype != torch.bool or mask.shape != shape[:2]):
+                raise ValueError(
+                    f"the mask of '{name}' must be bool of shape {tuple(shape[:2])}, "
+                    f"got {mask.dtype} of shape {tuple(mask.shape)}"
+                )
+        return Latent(dict(parts), masks, self).project()
+
+
+def _prefix_mask(
+    batch: int,
+    lengths: Tensor | Sequence[int] | None,
+    padded: int | None,
+    variable: list[str],
+    device: torch.device | str | None,
+) -> Tensor:
+    if lengths is None:
+        raise ValueError(f"the fields {variable} have a variable length: give `lengths`")
+    sizes = torch.as_tensor(lengths, device=device)
+    if sizes.shape != (batch,):
+        raise ValueError(f"`lengths` must have shape ({batch},), got {tuple(sizes.shape)}")
+    if int(sizes.min()) < 1:
+        raise ValueError(f"every length must be at least 1, got {sizes.tolist()}")
+    longest = int(sizes.max())
+    if padded is not None and padded < longest:
+        raise ValueError(f"padded={padded} is shorter than the longest sample, {longest}")
+    return torch.arange(padded or longest, device=device) < sizes[:, None]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Latent:
+    """Named tensors of shape (B, ...), the masks (B, N) of the padded ones, and their spec.
+
+    Supports `+ - * /` with coefficients of shape (), (B,) or (B, T), `dot`, `norm`, `dim` and
+    `mse` per sample. The constructor trusts its arguments; `LatentSpec.wrap` checks them.
+    """
+
+    parts: dict[str, Tensor]
+    masks: dict[str, Tensor]
+    spec: LatentSpec
+
+    # ---- arithmetic ---------------------------------------------------------------------------
+    def __add__(self, other: Latent) -> Latent:
+        if not isinstance(other, Latent):
+            return NotImplemented
+        return combine((1.0, self), (1.0, other))
+
+    def __sub__(self, other: Latent) -> Latent:
+        if not isinstance(other, Latent):
+            return NotImplemented
+        return combine((1.0, self), (-1.0, other))
+
+    def __mul__(self, coefficient: Coefficient) -> Latent:
+        if not isinstance(coefficient, (int, float, Tensor)):
+            return NotImplemented
+        return combine((coefficient, self))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, coefficient: Coefficient) -> Latent:
+        if not isinstance(coefficient, (int, float, Tensor)):
+            return NotImplemented
+        return combine((1 / coefficient, self))
+
+    def __neg__(self) -> Latent:
+        return combine((-1.0, self))
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Lets `tensor * latent` reach `__rmul__`; no other torch function takes a latent."""
+        if func in (Tensor.mul, Tensor.__mul__, torch.mul) and len(args) == 2:
+            return args[1] * args[0] if isinstance(args[1], Latent) else args[0] * args[1]
+        return NotImplemented
+
+    # ---- geometry -----------------------------------------------------------------------------
+    def project(self) -> Latent:
+        """The nearest point of the subspace: zero at padding, zero mean where centred."""
+        return Latent({name: self._project(name) for name in self.parts}, self.masks, self.spec)
+
+    def _project(self, name: str) -> Tensor:
+        x, mask = self.parts[name], self.masks.get(name)
+        if mask is not None:
+            mask = mask.reshape(mask.shape + (1,) * (x.ndim - 2))
+            x = torch.where(mask, x, 0)  # not a product: padding may hold infinities
+        if self.spec.fields[name].centred:
+            count = x.shape[1] if mask is None else mask.sum(1, keepdim=True)
+            mean = x.sum(1, keepdim=True) / count
+            x = x - mean if mask is None else torch.where(mask, x - mean, 0)
+        return x
+
+    def dot(self, other: Latent) -> Tensor:
+        """The inner product per sample, shape (B,), accumulated in float32 at least."""
+        self._check(other)
+        total = [
+            (_wide(x) * _wide(other.parts[name])).flatten(1).sum(1)
+            for name, x in self.parts.items()
+        ]
+        return torch.stack(total).sum(0)
+
+    def norm(self) -> Tensor:
+        """The Euclidean norm per sample, shape (B,)."""
+        return self.dot(self).sqrt()
+
+    @property
+    def dim(self) -> Tensor:
+        """Degrees of freedom per sample, shape (B,): (N - 1)·3 for N centred points in space."""
+        total = torch.zeros(self.batch, device=self.device)
+        for name, field in self.spec.fields.items():
+            count = self.lengths(name) - int(field.centred)
+            total = total + count * math.prod(field.rest)
+        return total
+
+    def mse(self, other: Latent) -> Tensor:
+        """Squared distance per degree of freedom, shape (B,)."""
+        difference = self - other
+        return difference.dot(difference) / self.dim.clamp(min=1)
+
+    def lengths(self, name: str) -> Tensor:
+        """Valid entries of a field along its first axis, shape (B,)."""
+        mask = self.masks.get(name)
+        if mask is None:
+            return torch.full((self.batch,), self.parts[name].shape[1], device=self.device)
+        return mask.sum(1)
+
+    # ---- structure ----------------------------------------------------------------------------
+    @property
+    def batch(self) -> int:
+        return next(iter(self.parts.values())).shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.parts.values())).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(iter(self.parts.values())).dtype
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.parts[name]
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name}: {tuple(x.shape)}" for name, x in self.parts.items())
+        return f"Latent({shapes}, {self.dtype}, {self.device})"
+
+    def map(self, function: Callable[..., Tensor], *others: Latent) -> Latent:
+        """Applies a function to the tensors of each field; the caller keeps to the subspace."""
+        for other in others:
+            self._check(other)
+        parts = {n: function(x, *(o.parts[n] for o in others)) for n, x in self.parts.items()}
+        return Latent(parts, self.masks, self.spec)
+
+    def replace(self, **parts: Tensor) -> Latent:
+        """Other tensors for some of the fields, projected."""
+        unknown = set(parts) - set(self.parts)
+        if unknown:
+            raise ValueError(f"no field {sorted(unknown)} in {self.spec}")
+        return Latent({**self.parts, **parts}, self.masks, self.spec).project()
+
+    def select(self, index: Any) -> Latent:
+        """Some of the samples, by anything that indexes the batch axis and keeps it."""
+        return self._each(lambda x: x[index])
+
+    def take(self, names: Iterable[str]) -> Latent:
+        """Some of the fields, as a latent of their own spec."""
+        names = list(names)
+        masks = {name: mask for name, mask in self.masks.items() if name in names}
+        return Latent({n: self.parts[n] for n in names}, masks, self.spec.take(names))
+
+    def to(self, *args: Any, **kwargs: Any) -> Latent:
+        """As `Tensor.to`; masks follow the device and stay bool."""
+        parts = {name: x.to(*args, **kwargs) for name, x in self.parts.items()}
+        masks = {name: mask.to(parts[name].device) for name, mask in self.masks.items()}
+        return Latent(parts, masks, self.spec)
+
+    def detach(self) -> Latent:
+        return self.map(Tensor.detach)
+
+    def zeros(self) -> Latent:
+        return self.map(torch.zeros_like)
+
+    def _each(self, function: Callable[[Tensor], Tensor]) -> Latent:
+        masks = {name: function(mask) for name, mask in self.masks.items()}
+        return Latent({name: function(x) for name, x in self.parts.items()}, masks, self.spec)
+
+    def _check(self, other: Latent) -> None:
+        if self.spec != other.spec:
+            raise ValueError(f"latents of different spaces: {self.spec} and {other.spec}")
+
+
+def combine(*terms: tuple[Coefficient, Latent]) -> Latent:
+    """Σ c·x over (c, x) pairs: the one place where coefficients meet fields.
+
+    A coefficient is a number or a tensor of shape (), (B,) or (B, T), cast to the field's dtype.
+    """
+    _, first = terms[0]
+    for _, other in terms[1:]:
+        first._check(other)
+    parts = {}
+    for name, x in first.parts.items():
+        field = first.spec.fields[name]
+        total = x * _align(terms[0][0], x, field)
+        for coefficient, other in terms[1:]:
+            c, y = _align(coefficient, x, field), other.parts[name]
+            if isinstance(c, Tensor):
+                total = total + c * y
+            else:
+                total = torch.add(total, y, alpha=c)
+        parts[name] = total
+    return Latent(parts, first.masks, first.spec)
+
+
+def _align(coefficient: Coefficient, x: Tensor, field: Field) -> Coefficient:
+    if not isinstance(coefficient, Tensor):
+        return coefficient
+    shape = coefficient.shape
+    if coefficient.ndim > 2 or shape != x.shape[: coefficient.ndim]:
+        raise ValueError(
+            f"a coefficient must have shape (), (B,) or (B, T) matching the field's leading axes "
+            f"{tuple(x.shape[:2])}, got {tuple(shape)}"
+        )
+    if coefficient.ndim == 2 and field.centred:
+        raise ValueError("a coefficient per point would leave the subspace of a centred field")
+    return coefficient.to(x).reshape(tuple(shape) + (1,) * (x.ndim - coefficient.ndim))
+
+
+def cat(latents: Sequence[Latent]) -> Latent:
+    """Latents of one spec and one padded length, one batch after the other."""
+    first = latents[0]
+    for other in latents[1:]:
+        first._check(other)
+    parts = {name: torch.cat([x.parts[name] for x in latents]) for name in first.parts}
+    masks = {name: torch.cat([x.masks[name] for x in latents]) for name in first.masks}
+    return Latent(parts, masks, first.spec)
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def _flatten(latent: Latent) -> tuple[list[Tensor], Any]:
+    values = [*latent.parts.values(), *latent.masks.values()]
+    return values, (tuple(latent.parts), tuple(latent.masks), latent.spec)
+
+
+def _unflatten(values: Iterable[Any], context: Any) -> Latent:
+    parts, masks, spec = context
+    values = list(values)
+    return Latent(
+        dict(zip(parts, values[: len(parts)], strict=True)),
+        dict(zip(masks, values[len(parts) :], strict=True)),
+        spec,
+    )
+
+
+_pytree.register_pytree_node(
+    Latent, _flatten, _unflatten, serialized_type_name="anylatent.core.latent.Latent"
+)
