@@ -1,0 +1,115 @@
+"""What the rest of the program asks of a modality, its data, its conditions and its metrics."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from torch import nn
+from torch.utils.data import Dataset
+
+from anylatent.core.autoencoder import Batch
+from anylatent.core.condition import Condition, ConditionSpec
+from anylatent.core.latent import Latent, LatentSpec
+from anylatent.core.noise import Noise
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Item: TypeAlias = dict[str, Any]
+"""One sample of a data set: tensors, numbers and strings by column name."""
+
+Outputs: TypeAlias = Any
+"""A batch of decoded samples, in the form of the modality (for pictures a tensor (B, 3, H, W))."""
+
+
+class Data(ABC):
+    """A data set in two parts that share no sample: what is learned from, and what is held out.
+
+    `classes` names the values of each integer label column. `shape` is what the autoencoder is
+    built for (for pictures (C, H, W)).
+    """
+
+    classes: Mapping[str, Sequence[str]]
+    shape: tuple[int, ...]
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A digest that changes whenever an item would; keys the caches."""
+
+    @abstractmethod
+    def train(self) -> Dataset[Item]:
+        """The items to learn from; deterministic, of known length."""
+
+    @abstractmethod
+    def held_out(self) -> Dataset[Item]:
+        """The items that no training sees."""
+
+
+class Conditioner(nn.Module, ABC):
+    """Turns raw columns (captions, class names, ...) into the tensors of a `Condition`.
+
+    Frozen: its output is cached with the latents.
+    """
+
+    spec: ConditionSpec
+
+    @abstractmethod
+    def forward(self, columns: Mapping[str, Any]) -> Condition:
+        """`columns` as in a batch, or as a user gave them: one entry per sample and name.
+
+        Unknown names and values are errors that list what is allowed.
+        """
+
+
+class Metrics(ABC):
+    """Figures about samples, prepared once for a data set (reference features, classifiers)."""
+
+    @abstractmethod
+    def samples(self, outputs: Outputs, columns: Mapping[str, Any]) -> dict[str, float]:
+        """Figures of a set of samples drawn under the conditions in `columns`, against the data."""
+
+    @abstractmethod
+    def reconstructions(self, originals: Outputs, outputs: Outputs) -> dict[str, float]:
+        """Figures of how well an autoencoder restores its input."""
+
+    @abstractmethod
+    def baselines(self) -> dict[str, dict[str, float]]:
+        """The same figures as `samples` for held-out data, and for data made worse, by row name."""
+
+
+class Modality(ABC):
+    """How data of one kind are batched, sized, saved, shown and judged."""
+
+    def collate(self, items: Sequence[Item]) -> Batch:
+        """A batch from items; the default stacks tensors and lists the rest."""
+        from anylatent.core.training.data import stack_items
+
+        return stack_items(items)
+
+    def augment(self, batch: Batch, noise: Noise) -> Batch:
+        """Random changes of a batch that leave its meaning, one draw per sample; default none."""
+        return batch
+
+    def blank(self, spec: LatentSpec, samples: int, noise: Noise, cond: Mapping[str, Any]) -> Latent:
+        """The zero latent that sampling starts from; variable sizes are drawn or asked for here."""
+        return spec.blank(samples)
+
+    @abstractmethod
+    def originals(self, batch: Batch) -> Outputs:
+        """The data of a batch in the form of decoded outputs."""
+
+    @abstractmethod
+    def save(self, outputs: Outputs, directory: Path, names: Sequence[str]) -> list[Path]:
+        """One file (or set of files) per sample, in the modality's usual format."""
+
+    @abstractmethod
+    def show(self, outputs: Outputs, columns: int | None = None) -> Image.Image:
+        """One picture of all the samples."""
+
+    @abstractmethod
+    def metrics(self, data: Data) -> Metrics:
+        """The figures to judge samples and reconstructions by."""
