@@ -344,6 +344,8 @@ def combine(*terms: tuple[Coefficient, Latent]) -> Latent:
 def _align(coefficient: Coefficient, x: Tensor, field: Field) -> Coefficient:
     if not isinstance(coefficient, Tensor):
         return coefficient
+    if coefficient.ndim == 0 and coefficient.device.type == "cpu":
+        return coefficient  # a CPU scalar meets a tensor of any device and keeps its dtype
     shape = coefficient.shape
     if coefficient.ndim > 2 or shape != x.shape[: coefficient.ndim]:
         raise ValueError(

@@ -1,0 +1,71 @@
+"""Where a solver stops on its way: `steps` + 1 times from exactly 1 to exactly 0."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from anylatent.core.registry import register
+from anylatent.core.schedules import Schedule
+
+
+class Grid(ABC):
+    """(schedule, steps) → strictly decreasing times of shape (steps + 1,), float64."""
+
+    def __call__(self, schedule: Schedule, steps: int) -> Tensor:
+        if steps < 1:
+            raise ValueError(f"sampling needs at least 1 step, got {steps}")
+        times = torch.cat([torch.ones(1), self.interior(schedule, steps), torch.zeros(1)]).double()
+        if not bool((times.diff() < 0).all()):
+            raise ValueError(
+                f"{type(self).__name__} with {steps} steps on {type(schedule).__name__} gives "
+                f"times that do not decrease strictly: {times.tolist()}"
+            )
+        return times
+
+    @abstractmethod
+    def interior(self, schedule: Schedule, steps: int) -> Tensor:
+        """The steps - 1 times strictly between 1 and 0, decreasing."""
+
+
+@register("grid", "uniform")
+class UniformGrid(Grid):
+    """Equal steps of t."""
+
+    def interior(self, schedule: Schedule, steps: int) -> Tensor:
+        return torch.linspace(1, 0, steps + 1, dtype=torch.float64)[1:-1]
+
+
+@register("grid", "log_snr")
+class LogSNRGrid(Grid):
+    """Equal steps of the log-SNR, clipped to [low, high] (2206.00927)."""
+
+    def __init__(self, low: float = -10.0, high: float = 14.0) -> None:
+        if low >= high:
+            raise ValueError(f"need low < high, got {low} and {high}")
+        self.low, self.high = low, high
+
+    def interior(self, schedule: Schedule, steps: int) -> Tensor:
+        start = max(float(schedule.log_snr(1.0)), self.low)
+        return schedule.time(torch.linspace(start, self.high, steps + 1, dtype=torch.float64)[1:-1])
+
+
+@register("grid", "karras")
+class KarrasGrid(Grid):
+    """Equal steps of (sigma/alpha)^(1/rho) from the schedule's start to sigma_min (2206.00364)."""
+
+    def __init__(self, rho: float = 7.0, sigma_min: float = 0.002, sigma_max: float = 150.0) -> None:
+        if not (rho > 0 and 0 < sigma_min < sigma_max):
+            raise ValueError(
+                f"need rho > 0 and 0 < sigma_min < sigma_max, got {rho}, {sigma_min}, {sigma_max}"
+            )
+        self.rho, self.sigma_min, self.sigma_max = rho, sigma_min, sigma_max
+
+    def interior(self, schedule: Schedule, steps: int) -> Tensor:
+        start = min(math.exp(-0.5 * float(schedule.log_snr(1.0))), self.sigma_max)
+        ends = (start ** (1 / self.rho), self.sigma_min ** (1 / self.rho))
+        sigma = torch.linspace(*ends, steps, dtype=torch.float64)[1:] ** self.rho
+        return schedule.time(-2 * sigma.log())

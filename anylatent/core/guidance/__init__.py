@@ -1,0 +1,5 @@
+"""Guidance: denoisers that wrap denoisers, so that they stack and every solver takes them."""
+
+from anylatent.core.guidance.classifier_free import ClassifierFree
+
+__all__ = ["ClassifierFree"]

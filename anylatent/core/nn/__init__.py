@@ -1,0 +1,1 @@
+"""Blocks that modalities share: noise features, normalisation, attention, conditions, bottlenecks."""

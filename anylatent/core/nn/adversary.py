@@ -1,0 +1,34 @@
+"""Adversarial training of decoders: hinge losses and VQGAN's adaptive weight (2012.09841)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+
+def hinge(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """The discriminator's losses on logits (B, ...) of data and reconstructions, each (B,).
+
+    max(0, 1 − real) / 2 and max(0, 1 + fake) / 2. 1705.02894.
+    """
+    return _mean(relu(1 - real)) / 2, _mean(relu(1 + fake)) / 2
+
+
+def adaptive_weight(
+    reconstruction: Tensor, adversarial: Tensor, last: nn.Parameter, most: float = 1e4
+) -> Tensor:
+    """‖∂reconstruction/∂last‖ / ‖∂adversarial/∂last‖, shape (), without gradient.
+
+    Both losses are scalars and `last` is the weight of the decoder's last layer. Without a graph
+    (validation) there is no ratio, and the weight is 1.
+    """
+    if not (reconstruction.requires_grad and adversarial.requires_grad and last.requires_grad):
+        return torch.ones((), device=last.device)
+    (first,) = torch.autograd.grad(reconstruction, last, retain_graph=True)
+    (second,) = torch.autograd.grad(adversarial, last, retain_graph=True)
+    return (first.norm() / (second.norm() + 1e-6)).clamp(0, most).detach()
+
+
+def _mean(x: Tensor) -> Tensor:
+    return x.float().flatten(1).mean(1) if x.dtype != torch.float64 else x.flatten(1).mean(1)

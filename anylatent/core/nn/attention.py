@@ -1,0 +1,72 @@
+"""Multi-head attention over tokens, of a sequence to itself or to a context.
+
+softmax(q·k / √d)·v (1706.03762), by torch's fused kernel. A query that may see no key reads zeros,
+not NaN; neither masks nor empty contexts cost a transfer to the host.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from anylatent.core.nn.layers import exact, zero
+
+
+class Attention(nn.Module):
+    """Tokens (B, N, width) attend to themselves, or to a context (B, L, `context`).
+
+    `mask`, bool of shape (B, L), is True where a key may be seen. With `zeroed` the output layer
+    starts at zero, so that a residual branch starts as the identity. `normed` normalises queries
+    and keys per head (2302.05442), which keeps large learning rates stable.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int = 4,
+        context: int | None = None,
+        *,
+        normed: bool = False,
+        zeroed: bool = True,
+    ) -> None:
+        super().__init__()
+        if heads < 1 or width % heads:
+            raise ValueError(f"a width of {width} does not split into {heads} heads")
+        self.heads = heads
+        self.crossed = context is not None
+        self.query = nn.Linear(width, width)
+        self.keys_values = nn.Linear(width if context is None else context, 2 * width)
+        self.output = zero(nn.Linear(width, width)) if zeroed else nn.Linear(width, width)
+        size = width // heads
+        self.norm_query = nn.RMSNorm(size) if normed else nn.Identity()
+        self.norm_key = nn.RMSNorm(size) if normed else nn.Identity()
+
+    def forward(
+        self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        if self.crossed != (context is not None):
+            raise ValueError("cross-attention needs a context, self-attention takes none")
+        source = x if context is None else context
+        k, v = (self._split(part) for part in self.keys_values(source).chunk(2, -1))
+        q, k = self.norm_query(self._split(self.query(x))), self.norm_key(k)
+        out: Tensor = self.output(attend(q, k, v, mask).transpose(1, 2).flatten(2))
+        return out
+
+    def _split(self, x: Tensor) -> Tensor:
+        return exact(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # type: ignore[no-any-return,no-untyped-call]
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Attention of q: (B, heads, N, d) to k, v: (B, heads, L, d), with a mask (B, L) of keys.
+
+    Zero where no key is visible; masked keys and values must be finite.
+    """
+    if k.shape[-2] == 0:
+        return torch.zeros_like(q)
+    with torch.autocast(q.device.type, enabled=False):
+        if mask is None:
+            return scaled_dot_product_attention(q, k, v)
+        some = mask.any(-1, keepdim=True)
+        attended = scaled_dot_product_attention(q, k, v, attn_mask=(mask | ~some)[:, None, None])
+        return torch.where(some[:, None, None], attended, 0)

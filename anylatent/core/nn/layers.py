@@ -1,0 +1,83 @@
+"""Small layers: zero initialisation, convolutions by number of axes, group norms.
+
+Nothing here mixes samples of a batch: no batch norm anywhere, so sample i of a batch equals
+sample i alone.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+M = TypeVar("M", bound=nn.Module)
+
+CONVOLUTIONS: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
+    1: nn.Conv1d,
+    2: nn.Conv2d,
+    3: nn.Conv3d,
+}
+
+
+def zero(module: M) -> M:
+    """Sets all parameters to zero: a residual branch that ends in it starts as the identity."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+def convolution(
+    inputs: int, outputs: int, kernel: int = 3, *, stride: int = 1, axes: int = 2
+) -> nn.Module:
+    """A convolution over 1, 2 or 3 axes, (B, inputs, ...) to (B, outputs, ...), "same" padding.
+
+    With stride 2 a side of n becomes ceil(n / 2).
+    """
+    if axes not in CONVOLUTIONS:
+        raise ValueError(f"convolutions run over {list(CONVOLUTIONS)} axes, got axes={axes}")
+    return CONVOLUTIONS[axes](inputs, outputs, kernel, stride=stride, padding=kernel // 2)
+
+
+def groups_of(channels: int, most: int = 32, least: int = 4) -> int:
+    """The largest number of groups up to `most` that divides, `least` channels a group at least."""
+    return next(n for n in range(max(1, min(most, channels // least)), 0, -1) if channels % n == 0)
+
+
+def exact(x: Tensor) -> Tensor:
+    """x in float32 where it is bfloat16 on the CPU, whose bfloat16 kernels for norms and attention
+    are several times slower than those for float32; x itself elsewhere."""
+    return x.float() if x.dtype == torch.bfloat16 and x.device.type == "cpu" else x
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group norm (1803.08494) with a number of groups that fits the channels."""
+
+    def __init__(self, channels: int, *, affine: bool = True) -> None:
+        super().__init__(groups_of(channels), channels, eps=1e-5, affine=affine)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(exact(x))
+
+
+class AdaptiveGroupNorm(nn.Module):
+    """Group norm whose scale and shift come from an embedding: norm(x)·(1 + scale) + shift.
+
+    x: (B, C, ...), embedding: (B, E). Equals a plain group norm at initialisation. 2105.05233.
+    """
+
+    def __init__(self, channels: int, embedding: int) -> None:
+        super().__init__()
+        self.norm = GroupNorm(channels, affine=False)
+        self.modulation = zero(nn.Linear(embedding, 2 * channels))
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        scale, shift = (
+            self.modulation(embedding).unflatten(1, (-1,) + (1,) * (x.ndim - 2)).chunk(2, 1)
+        )
+        return torch.addcmul(shift, self.norm(x), 1 + scale)
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """x·(1 + scale) + shift for tokens x: (B, N, C) and vectors (B, C)."""
+    return torch.addcmul(shift[:, None], x, 1 + scale[:, None])

@@ -1,0 +1,152 @@
+"""Any pictures in a folder, with captions from text files beside them or from folder names."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from anylatent.modalities.image.cache import MissingPackage, cached, package_version
+from anylatent.modalities.image.data.base import PictureData, Table, progress
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+_OTHER = "other"
+
+
+class Folder(PictureData):
+    """The pictures below `path`, cropped to their central square, `size` × `size` pixels.
+
+    Read recursively in the order of their paths, hidden files left out: png, jpg, jpeg, webp, bmp,
+    gif, tif and tiff (the first frame); turned as their EXIF says, transparency on white.
+
+    Columns: `image` (3, size, size) in [-1, 1], `caption`, `name` (path below the folder) and,
+    where there are sub-folders, `category`: the first folder on the way to the picture, "other"
+    for pictures that lie beside the folders. The caption is the text of the `.txt` file of the
+    same name, else the name of the innermost sub-folder, else empty.
+
+    A picture that cannot be read is left out; one warning counts and names them. Raises
+    FileNotFoundError or NotADirectoryError for the path, ValueError where no picture is found or
+    none is left to hold out.
+    """
+
+    def __init__(self, path: str, size: int = 64, held_out: float = 0.1, seed: int = 0) -> None:
+        self.root = Path(path).expanduser()
+        self.paths = _find(self.root)
+        self.names = [file.relative_to(self.root) for file in self.paths]
+        folders = [name.parts[0] if len(name.parts) > 1 else _OTHER for name in self.names]
+        self._folders = folders if any(len(name.parts) > 1 for name in self.names) else []
+        self._captions = [_caption(self.root, name) for name in self.names]
+        key = {
+            "files": [[str(n), *_stamp(p)] for n, p in zip(self.names, self.paths, strict=True)],
+            "captions": self._captions,
+            "size": size,
+            "made by": [f"pillow {package_version('pillow')}", "1"],
+        }
+        classes = {"category": sorted(set(self._folders))} if self._folders else {}
+        super().__init__(key, (3, size, size), classes, held_out, seed)
+
+    def table(self) -> Table:
+        size = self.shape[1]
+        key = {name: value for name, value in self._key.items() if name != "captions"}
+        key["root"] = str(self.root.resolve())
+        tensors = cached(f"folder-{size}", key, lambda: self._read(size))
+        good = [i for i, fine in enumerate(tensors["good"].tolist()) if fine]
+        self._warn(sorted(set(range(len(self.paths))) - set(good)))
+        columns: dict[str, list[object]] = {
+            "caption": [self._captions[i] for i in good],
+            "name": [self.names[i].as_posix() for i in good],
+        }
+        strata = [0] * len(good)
+        if self._folders:
+            names = list(self.classes["category"])
+            strata = [names.index(self._folders[i]) for i in good]
+            columns["category"] = list(strata)
+        return Table(tensors["pixels"], columns, [str(self.names[i]) for i in good], strata)
+
+    def _read(self, size: int) -> dict[str, Tensor]:
+        """The pixels of the pictures that can be read, and which ones can."""
+        with ThreadPoolExecutor() as pool:
+            results = pool.map(lambda path: read_picture(path, size), self.paths)
+            found = progress(results, "reading pictures", len(self.paths))
+            pictures = [None if isinstance(p, Exception) else p for p in found]
+        good = torch.tensor([picture is not None for picture in pictures])
+        kept = [picture for picture in pictures if picture is not None]
+        empty = torch.empty(0, 3, size, size, dtype=torch.uint8)
+        return {"pixels": torch.stack(kept) if kept else empty, "good": good}
+
+    def _warn(self, bad: Sequence[int]) -> None:
+        if not bad:
+            return
+        shown = ", ".join(self.names[i].as_posix() for i in bad[:10])
+        more = f" and {len(bad) - 10} more" if len(bad) > 10 else ""
+        message = f"of {len(self.paths)} pictures in {self.root}, {len(bad)} cannot be read"
+        if len(bad) == len(self.paths):
+            raise ValueError(f"{message}: {shown}{more}")
+        warnings.warn(f"{message} and are left out: {shown}{more}", stacklevel=2)
+
+
+def read_picture(path: Path, size: int) -> Tensor | Exception:
+    """A picture as uint8, (3, size, size); or why it cannot be read."""
+    try:
+        import numpy as np
+        from PIL import Image
+    except ImportError as error:
+        raise MissingPackage("pillow", "the data set 'folder'") from error
+    try:
+        with Image.open(path) as image:
+            pixels = np.array(_square(image, size))
+    except Exception as error:  # decoders raise whatever they like at broken files
+        return error
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def _square(image: Image.Image, size: int) -> Image.Image:
+    """Upright, on white, the central square, resized with antialiasing."""
+    from PIL import Image, ImageOps
+
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I"):  # 16 bits a pixel, which `convert` would clip
+        upright = upright.point(lambda value: value / 257).convert("L")
+    if upright.has_transparency_data:
+        layer = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return ImageOps.fit(upright.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
+
+
+def _find(root: Path) -> list[Path]:
+    if not root.exists():
+        raise FileNotFoundError(f"there is no folder {str(root)!r} to read pictures from")
+    if not root.is_dir():
+        raise NotADirectoryError(f"{str(root)!r} is a file: give the folder of the pictures")
+    found = sorted(
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(root).parts)
+    )
+    if not found:
+        raise ValueError(
+            f"no pictures in {str(root)!r} or below it: looked for {' '.join(SUFFIXES)}"
+        )
+    return found
+
+
+def _caption(root: Path, name: Path) -> str:
+    text = (root / name).with_suffix(".txt")
+    if text.is_file():
+        return " ".join(text.read_text(encoding="utf-8", errors="replace").split())
+    return name.parent.name.replace("_", " ").replace("-", " ")
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns

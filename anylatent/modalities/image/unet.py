@@ -1,0 +1,157 @@
+"""A U-Net for latents of one field (C, H, W)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from anylatent.core.backbone import Backbone
+from anylatent.core.condition import Condition, ConditionSpec
+from anylatent.core.latent import Field, Latent, LatentSpec
+from anylatent.core.nn.conditioning import ConditionEmbedder, Embedded
+from anylatent.core.nn.embedding import NoiseEmbedding
+from anylatent.core.nn.layers import convolution, GroupNorm, zero
+from anylatent.core.nn.residual import AttentionBlock, Downsample, ResBlock, Upsample
+
+
+class UNet(Backbone):
+    """ResNet blocks with adaptive group norm, attention at some resolutions. ADM (2105.05233).
+
+    Level i has `channels · multipliers[i]` channels and `blocks` blocks on the way down, one more
+    on the way up. `attention` lists the resolutions (the longer side in latent pixels) where
+    positions attend to one another and to the condition's tokens; the middle always does. Maps are
+    concatenated to the input. Any size works: a level of side n has one of ceil(n / 2) below it.
+    The output is zero at initialisation.
+    """
+
+    def __init__(
+        self,
+        spec: LatentSpec | None = None,
+        conditions: ConditionSpec | None = None,
+        *,
+        channels: int = 96,
+        multipliers: Sequence[int] = (1, 2),
+        blocks: int = 2,
+        attention: Sequence[int] = (8, 4),
+        heads: int = 4,
+        embedding: int = 256,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.spec = LatentSpec({"z": Field((4, 8, 8))}) if spec is None else spec
+        self.conditions = ConditionSpec() if conditions is None else conditions
+        self.name, size = planar_field(self.spec)
+        self.noise = NoiseEmbedding(embedding)
+        self.condition = ConditionEmbedder(self.conditions, embedding)
+        widths = [channels * m for m in multipliers]
+        sides = [max(size[1:])]
+        for _ in widths[1:]:
+            sides.append((sides[-1] + 1) // 2)
+
+        def block(inputs: int, width: int, attends: bool) -> Block:
+            context = self.condition.context
+            return Block(inputs, width, embedding, context, heads if attends else 0, dropout)
+
+        self.first = convolution(size[0] + self.condition.overlaid, widths[0])
+        self.down, self.lower = nn.ModuleList(), nn.ModuleList()
+        width, skips = widths[0], [widths[0]]
+        for i, wide in enumerate(widths):
+            if i:
+                self.lower.append(Downsample(width))
+                skips.append(width)
+            level = nn.ModuleList()
+            for _ in range(blocks):
+                level.append(block(width, wide, sides[i] in attention))
+                width = wide
+                skips.append(width)
+            self.down.append(level)
+        self.middle = nn.ModuleList([block(width, width, True), block(width, width, False)])
+        self.up, self.raise_ = nn.ModuleList(), nn.ModuleList()
+        for i, wide in reversed(list(enumerate(widths))):
+            level = nn.ModuleList()
+            for _ in range(blocks + 1):
+                level.append(block(width + skips.pop(), wide, sides[i] in attention))
+                width = wide
+            self.up.append(level)
+            if i:
+                self.raise_.append(Upsample(width))
+        self.norm = GroupNorm(width)
+        self.last = zero(convolution(width, size[0]))
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, x: Latent, c_noise: Tensor, cond: Condition | None = None) -> Latent:
+        z = x[self.name]
+        known = self.condition(cond, z)
+        embedding = silu(self.noise(per_sample(c_noise, z)) + known.vector)
+        z = self.condition.overlay(z, cond).contiguous(memory_format=torch.channels_last)
+        h = self._pass(self.first(z), embedding, known)
+        out: Tensor = self.last(silu(self.norm(h)))
+        return x.replace(**{self.name: out.to(x.dtype)})
+
+    def _pass(self, h: Tensor, embedding: Tensor, known: Embedded) -> Tensor:
+        skips = [h]
+        for i, level in enumerate(_levels(self.down)):
+            if i:
+                h = self.lower[i - 1](h)
+                skips.append(h)
+            for block in level:
+                h = block(h, embedding, known)
+                skips.append(h)
+        for block in self.middle:
+            h = block(h, embedding, known)
+        for i, level in enumerate(_levels(self.up)):
+            if i:
+                h = self.raise_[i - 1](h, tuple(skips[-1].shape[2:]))
+            for block in level:
+                h = block(torch.cat((h, skips.pop()), 1), embedding, known)
+        return h
+
+
+class Block(nn.Module):
+    """A ResNet block and, with heads > 0, attention to all positions and to the context."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        embedding: int,
+        context: int | None,
+        heads: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.residual = ResBlock(inputs, outputs, embedding, dropout=dropout)
+        self.attention = AttentionBlock(outputs, heads, context) if heads else None
+
+    def forward(self, x: Tensor, embedding: Tensor, known: Embedded) -> Tensor:
+        x = self.residual(x, embedding)
+        if self.attention is not None:
+            x = self.attention(x, known.context, known.mask)
+        return x
+
+
+def planar_field(spec: LatentSpec) -> tuple[str, tuple[int, int, int]]:
+    """The name and the shape (C, H, W) of a spec's only field."""
+    if len(spec.fields) == 1:
+        ((name, field),) = spec.fields.items()
+        if len(field.shape) == 3 and not field.variable:
+            channels, height, width = (int(n or 0) for n in field.shape)
+            return name, (channels, height, width)
+    raise ValueError(f"this backbone needs latents of one field of shape (C, H, W), got {spec}")
+
+
+def per_sample(c_noise: Tensor, z: Tensor) -> Tensor:
+    """Checks that there is one noise level per sample, shape (B,)."""
+    if c_noise.shape != z.shape[:1]:
+        raise ValueError(
+            f"a backbone of pictures takes one noise level per sample, shape ({z.shape[0]},), "
+            f"got {tuple(c_noise.shape)}"
+        )
+    return c_noise
+
+
+def _levels(levels: nn.ModuleList) -> list[nn.ModuleList]:
+    return [level for level in levels if isinstance(level, nn.ModuleList)]
