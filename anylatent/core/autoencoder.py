@@ -59,6 +59,10 @@ class Posterior:
         log_std = None if self.log_std is None else self.log_std.select(index)
         return Posterior(self.mean.select(index), log_std)
 
+    def to(self, *args: Any, **kwargs: Any) -> Posterior:
+        log_std = None if self.log_std is None else self.log_std.to(*args, **kwargs)
+        return Posterior(self.mean.to(*args, **kwargs), log_std)
+
     def detach(self) -> Posterior:
         return Posterior(self.mean.detach(), None if self.log_std is None else self.log_std.detach())
 
@@ -71,7 +75,11 @@ class Autoencoder(nn.Module, ABC):
     """
 
     spec: LatentSpec
-    adversary: nn.Module | None = None
+    adversary: nn.Module | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.adversary = None
 
     @abstractmethod
     def encode(self, batch: Batch) -> Posterior:

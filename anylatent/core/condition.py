@@ -110,6 +110,10 @@ class ConditionSpec:
     maps: Mapping[str, int] = field(default_factory=dict)
     scalars: Sequence[str] = ()
 
+    @property
+    def names(self) -> list[str]:
+        return [*self.classes, *self.tokens, *self.maps, *self.scalars]
+
 
 def token_condition(states: Tensor, mask: Tensor) -> Latent:
     """Token states (B, L, D) with their mask (B, L) as a condition's value."""

@@ -30,10 +30,12 @@ class Field:
 
     `shape` follows the batch axis; a leading `None` is a variable-length axis, padded and masked.
     `centred` fields have zero mean over that first axis (over the valid entries if it is padded).
+    `channels` is the index within `shape` of the axis whose entries are normalised apart, if any.
     """
 
     shape: tuple[int | None, ...]
     centred: bool = False
+    channels: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(self.shape))
@@ -45,6 +47,9 @@ class Field:
             raise ValueError(f"the sizes of a Field must be positive, got {self.shape}")
         if self.centred and len(self.shape) < 2:
             raise ValueError(f"a centred Field needs a point axis and a channel axis: {self.shape}")
+        if self.channels is not None:
+            if not 0 <= self.channels < len(self.shape) or self.shape[self.channels] is None:
+                raise ValueError(f"channels={self.channels} is no fixed axis of {self.shape}")
 
     @property
     def variable(self) -> bool:

@@ -36,6 +36,15 @@ class Data(ABC):
     shape: tuple[int, ...]
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """Plain values that the model is built from and that are saved with a run.
+
+        A part receives each fact that its constructor names.
+        """
+        classes = {key: list(values) for key, values in self.classes.items()}
+        return {"shape": list(self.shape), "classes": classes}
+
+    @property
     @abstractmethod
     def fingerprint(self) -> str:
         """A digest that changes whenever an item would; keys the caches."""
@@ -102,6 +111,12 @@ class Modality(ABC):
     def originals(self, batch: Batch) -> Outputs:
         """The data of a batch in the form of decoded outputs."""
 
+    def join(self, pieces: Sequence[Outputs]) -> Outputs:
+        """The outputs of several batches as one; the default is for tensors."""
+        import torch
+
+        return torch.cat(list(pieces))
+
     @abstractmethod
     def save(self, outputs: Outputs, directory: Path, names: Sequence[str]) -> list[Path]:
         """One file (or set of files) per sample, in the modality's usual format."""
@@ -109,6 +124,17 @@ class Modality(ABC):
     @abstractmethod
     def show(self, outputs: Outputs, columns: int | None = None) -> Image.Image:
         """One picture of all the samples."""
+
+    def compare(self, originals: Outputs, outputs: Outputs) -> Image.Image:
+        """One picture of data above and their reconstructions below."""
+        from PIL import Image
+
+        above, below = self.show(originals, len(originals)), self.show(outputs, len(originals))
+        size = (max(above.width, below.width), above.height + below.height)
+        both = Image.new("RGB", size, "white")
+        both.paste(above, (0, 0))
+        both.paste(below, (0, above.height))
+        return both
 
     @abstractmethod
     def metrics(self, data: Data) -> Metrics:

@@ -1,5 +1,7 @@
 """The parts that come with the core: importing this module registers them."""
 
+from anylatent.core.nn import parts as blocks
+from anylatent.core.training import settings
 from anylatent.core import (
     generators,
     grids,
@@ -13,12 +15,14 @@ from anylatent.core import (
 )
 
 __all__ = [
+    "blocks",
     "generators",
     "grids",
     "guidance",
     "objectives",
     "predictions",
     "schedules",
+    "settings",
     "solvers",
     "times",
     "weightings",

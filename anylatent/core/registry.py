@@ -2,7 +2,8 @@
 
 `@register("solver", "heun")` records a class or function. Its parameters with plain defaults
 (numbers, strings, booleans, tuples of them) are its settings; all others are given at run time by
-whoever builds it. Plugins are modules named by the entry-point group `anylatent.plugins` or by
+whoever builds it. Where a signature has keyword-only parameters, the settings are among those
+alone. Plugins are modules named by the entry-point group `anylatent.plugins` or by
 `ANYLATENT_PLUGINS=module,module`; importing one registers its parts. The modalities that come
 with anylatent take the same path.
 """
@@ -57,9 +58,13 @@ class Part:
 
     def settings(self) -> dict[str, tuple[Any, Any]]:
         """Type and default by name of what a configuration may set."""
-        found = {}
-        for name, parameter in self.parameters().items():
+        found, parameters = {}, self.parameters()
+        only = inspect.Parameter.KEYWORD_ONLY
+        strict = any(parameter.kind is only for parameter in parameters.values())
+        for name, parameter in parameters.items():
             if name in self.parts or parameter.default is inspect.Parameter.empty:
+                continue
+            if strict and parameter.kind is not only:
                 continue
             if _plain(parameter.default, parameter.annotation):
                 found[name] = (parameter.annotation, parameter.default)

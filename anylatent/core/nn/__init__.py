@@ -1,1 +1,1 @@
-"""Blocks that modalities share: noise features, normalisation, attention, conditions, bottlenecks."""
+"""Blocks that modalities share: features, norms, attention, conditions, bottlenecks."""

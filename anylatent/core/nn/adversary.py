@@ -27,7 +27,8 @@ def adaptive_weight(
         return torch.ones((), device=last.device)
     (first,) = torch.autograd.grad(reconstruction, last, retain_graph=True)
     (second,) = torch.autograd.grad(adversarial, last, retain_graph=True)
-    return (first.norm() / (second.norm() + 1e-6)).clamp(0, most).detach()
+    ratio: Tensor = first.norm() / (second.norm() + 1e-6)
+    return ratio.clamp(0, most).detach()
 
 
 def _mean(x: Tensor) -> Tensor:

@@ -50,11 +50,13 @@ class Attention(nn.Module):
         source = x if context is None else context
         k, v = (self._split(part) for part in self.keys_values(source).chunk(2, -1))
         q, k = self.norm_query(self._split(self.query(x))), self.norm_key(k)
-        out: Tensor = self.output(attend(q, k, v, mask).transpose(1, 2).flatten(2))
+        attended = attend(q.to(v.dtype), k.to(v.dtype), v, mask)
+        out: Tensor = self.output(attended.transpose(1, 2).flatten(2))
         return out
 
     def _split(self, x: Tensor) -> Tensor:
-        return exact(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # type: ignore[no-any-return,no-untyped-call]
+        size = x.shape[-1] // self.heads
+        return exact(x).reshape(*x.shape[:2], self.heads, size).transpose(1, 2)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -1,7 +1,7 @@
 """From the tensors of a `Condition` to what a backbone reads.
 
 The embedder owns a learned null token per key. A dropped key, a missing key and no condition at
-all are the same thing, sample by sample and to the last bit.
+all are the same thing for a sample, whatever its neighbours have.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ConditionEmbedder(nn.Module):
         super().__init__()
         self.spec, self.width = spec, width
         self.classes = nn.ModuleDict({k: _table(n + 1, width) for k, n in spec.classes.items()})
-        self.scalars = nn.ModuleDict({k: _scalar(width) for k in spec.scalars})
+        self.scalars = nn.ModuleDict({k: ScalarEmbedding(width) for k in spec.scalars})
         self.tokens = nn.ModuleDict({k: nn.Linear(n, width) for k, n in spec.tokens.items()})
         self.pooled = nn.ModuleDict({k: nn.Linear(width, width) for k in spec.tokens})
         vectors = [*spec.scalars, *spec.tokens]
@@ -122,12 +122,10 @@ class ConditionEmbedder(nn.Module):
         return vector
 
     def _scalar(self, name: str, value: Value | None, keep: Tensor | None, like: Tensor) -> Tensor:
-        null = self.nulls[name].expand(like.shape[0], -1)
+        null: Tensor = self.nulls[name].expand(like.shape[0], -1)
         if value is None or keep is None:
             return null
-        layer = self.scalars[name]
-        finite = torch.where(keep, _tensor(name, value), 0)
-        vector = layer[1](layer[0](finite).to(layer[1].weight.dtype))
+        vector = self.scalars[name](torch.where(keep, _tensor(name, value), 0))
         return torch.where(keep[:, None], vector, null.to(vector.dtype))
 
     def _tokens(
@@ -139,8 +137,8 @@ class ConditionEmbedder(nn.Module):
         if not isinstance(value, Latent):
             raise ValueError(f"the tokens '{name}' must be a Latent, see `token_condition`")
         mask = value.masks["tokens"] & keep[:, None]
-        layer = self.tokens[name]
-        states = layer(torch.where(mask[..., None], value["tokens"], 0).to(layer.weight.dtype))
+        known = torch.where(mask[..., None], value["tokens"], 0)
+        states = self.tokens[name](known.to(null.dtype))
         states = torch.cat((null.to(states.dtype), states), 1)
         return states, torch.cat((~mask.any(1, keepdim=True), mask), 1)
 
@@ -157,5 +155,14 @@ def _table(rows: int, width: int) -> nn.Embedding:
     return table
 
 
-def _scalar(width: int, size: int = 64) -> nn.Sequential:
-    return nn.Sequential(SinusoidalFeatures(size), nn.Linear(size, width))
+class ScalarEmbedding(nn.Module):
+    """Numbers (B,) of about unit size to vectors (B, width)."""
+
+    def __init__(self, width: int, size: int = 64) -> None:
+        super().__init__()
+        self.features = SinusoidalFeatures(size)
+        self.linear = nn.Linear(size, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        vector: Tensor = self.linear(self.features(x).to(self.linear.weight.dtype))
+        return vector

@@ -67,7 +67,7 @@ class NoiseEmbedding(nn.Module):
 
 
 def grid_positions(height: int, width: int, size: int) -> Tensor:
-    """Sine and cosine positions of a grid, (height·width, size): half for rows, half for columns."""
+    """Sine-cosine positions of a grid, (height·width, size): half for rows, half for columns."""
     if size % 4:
         raise ValueError(f"positions of a grid need a size divisible by 4, got {size}")
     frequencies = 1e4 ** (-torch.arange(size // 4) / (size // 4))

@@ -69,7 +69,8 @@ class AttentionBlock(nn.Module):
         tokens = tokens + self.attention(self.norm(x).flatten(2).transpose(1, 2))
         if self.crossed:
             tokens = tokens + self.cross(self.norm_cross(tokens), context, mask)
-        return tokens.transpose(1, 2).unflatten(2, x.shape[2:])
+        out: Tensor = tokens.transpose(1, 2).reshape(x.shape)
+        return out
 
 
 class Downsample(nn.Module):

@@ -21,7 +21,7 @@ from anylatent.core.autoencoder import Autoencoder, Batch, Posterior
 from anylatent.core.latent import Field, Latent, LatentSpec
 from anylatent.core.nn.adversary import adaptive_weight, hinge
 from anylatent.core.nn.bottleneck import KL, Bottleneck
-from anylatent.core.nn.layers import convolution, GroupNorm
+from anylatent.core.nn.layers import GroupNorm, convolution
 from anylatent.core.nn.residual import AttentionBlock, Downsample, ResBlock, Upsample
 from anylatent.core.noise import Noise
 
@@ -66,7 +66,7 @@ class ConvAutoencoder(Autoencoder):
         widths = [channels * multipliers[min(i, len(multipliers) - 1)] for i in range(levels + 1)]
         self.shape, self.factor = tuple(shape), factor
         size = (latent_channels, shape[1] // factor, shape[2] // factor)
-        self.spec = LatentSpec({"z": Field(size)})
+        self.spec = LatentSpec({"z": Field(size, channels=0)})
         self.bottleneck = KL() if bottleneck is None else bottleneck
         self.bottleneck.attach(self.spec)
         pixels = shape[0] * patch**2
@@ -119,7 +119,7 @@ class ConvAutoencoder(Autoencoder):
 
     def _adversarial(self, terms: dict[str, Tensor], output: Tensor) -> Tensor:
         assert self.adversary is not None
-        fooled = -self.adversary(output).float().flatten(1).mean(1)
+        fooled: Tensor = -self.adversary(output).flatten(1).mean(1)
         total = torch.stack(list(terms.values())).sum(0)
         ratio = adaptive_weight(total.mean(), fooled.mean(), self.decoder.last)
         return self.adversary_weight * ratio * fooled

@@ -6,7 +6,6 @@ these features are not comparable with published ones, which use other networks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 
 import torch
@@ -30,7 +29,7 @@ _BLOCKS = (  # repeats, kernel, stride of the first, expansion, channels
 
 
 class _Same(nn.Module):
-    """Zero padding such that a convolution returns ceil(size / stride), the odd pixel at the end."""
+    """Zeros around pictures such that a convolution returns ceil(size / stride)."""
 
     def __init__(self, kernel: int, stride: int) -> None:
         super().__init__()
@@ -118,7 +117,7 @@ def _fuse(layers: nn.Sequential) -> None:
             layers[index] = nn.Identity()
 
 
-def features(images: Tensor, batch: int = 32) -> Tensor:
+def features(images: Tensor, batch: int = 8) -> Tensor:
     """Features (N, 1280), float32 on the CPU, of pictures (N, 1 or 3, H, W) in [-1, 1].
 
     Pictures are resized to 224 × 224 (bilinear, antialiased where that is smaller). They are
@@ -127,14 +126,12 @@ def features(images: Tensor, batch: int = 32) -> Tensor:
     """
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise ValueError(f"pictures are (N, 1 or 3, H, W), got {tuple(images.shape)}")
+    if len(images) == 0:
+        return torch.empty(0, DIMENSION)
     network = _network(images.device)
     with torch.no_grad():
-        found = [network(_prepare(part)).float().cpu() for part in _batches(images, batch)]
-    return torch.cat(found) if found else torch.empty(0, DIMENSION)
-
-
-def _batches(images: Tensor, batch: int) -> Iterator[Tensor]:
-    return iter(images.split(batch) if len(images) else ())
+        found = [network(_prepare(part)).float().cpu() for part in torch.split(images, batch)]
+    return torch.cat(found)
 
 
 def _prepare(images: Tensor) -> Tensor:

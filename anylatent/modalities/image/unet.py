@@ -13,7 +13,7 @@ from anylatent.core.condition import Condition, ConditionSpec
 from anylatent.core.latent import Field, Latent, LatentSpec
 from anylatent.core.nn.conditioning import ConditionEmbedder, Embedded
 from anylatent.core.nn.embedding import NoiseEmbedding
-from anylatent.core.nn.layers import convolution, GroupNorm, zero
+from anylatent.core.nn.layers import GroupNorm, convolution, zero
 from anylatent.core.nn.residual import AttentionBlock, Downsample, ResBlock, Upsample
 
 

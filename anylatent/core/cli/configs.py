@@ -1,0 +1,58 @@
+"""Registered parts as Hydra options, and plugins' `conf/` folders on its search path."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+from anylatent.core.registry import Part, groups, names, part, plugin_modules
+
+
+class PluginConfigs(SearchPathPlugin):
+    """Adds `conf/` of every plugin that has one."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for module in plugin_modules():
+            spec = importlib.util.find_spec(module)
+            folders = list(spec.submodule_search_locations or []) if spec else []
+            for folder in folders:
+                if (Path(folder) / "conf").is_dir():
+                    search_path.append(f"anylatent-{module}", f"file://{folder}/conf")
+
+
+def publish() -> None:
+    """Makes each part an option of its group; a modality's own option is a YAML file that
+    chooses its parts, and refers to the published one as `/_modality@modality: name`."""
+    store = ConfigStore.instance()
+    for group in groups():
+        for name in names(group):
+            target = "_modality" if group == "modality" else group
+            store.store(group=target, name=name, node=schema(part(group, name)))
+    Plugins.instance().register(PluginConfigs)
+
+
+def schema(record: Part) -> Any:
+    """A typed node `{name, settings}`, so that Hydra itself refuses a wrong key or type."""
+    fields: list[Any] = []
+    if record.parts:
+        nested = [{f"/{group}@{key}": name} for key, (group, name) in record.parts.items()]
+        fields.append(("defaults", list[Any], dataclasses.field(default_factory=lambda: nested)))
+    fields.append(("name", str, record.name))
+    for key, (annotation, default) in record.settings().items():
+        if isinstance(default, tuple):
+            entry = type(default[0]) if default else Any
+            factory = dataclasses.field(default_factory=lambda value=default: list(value))
+            fields.append((key, list[entry], factory))  # type: ignore[valid-type]
+        else:
+            kind = Any if isinstance(annotation, str) else annotation
+            fields.append((key, kind, default))
+    for key in record.parts:
+        fields.append((key, Any, None))
+    return dataclasses.make_dataclass(f"{record.group}_{record.name}", fields)

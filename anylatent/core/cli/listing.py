@@ -1,0 +1,25 @@
+"""`anylatent list`: every group and part with one line each."""
+
+from __future__ import annotations
+
+from anylatent.core.files import UserError
+from anylatent.core.registry import groups, names, part
+
+
+def show(arguments: list[str]) -> None:
+    """Prints all groups, or one with the settings of its parts."""
+    if len(arguments) > 1:
+        raise UserError(f"'anylatent list' takes one group at most, got {' '.join(arguments)}")
+    chosen = arguments or groups()
+    for group in chosen:
+        options = names(group)
+        width = max(len(name) for name in options)
+        if len(chosen) > 1:
+            print(group)
+        for name in options:
+            record = part(group, name)
+            print(f"  {name:<{width}}  {record.summary}")
+            settings = record.settings()
+            if len(chosen) == 1 and settings:
+                listed = ", ".join(f"{key}={default}" for key, (_, default) in settings.items())
+                print(f"  {'':<{width}}  settings: {listed}")

@@ -1,0 +1,94 @@
+"""The command line: anylatent train | sample | evaluate | benchmark | list.
+
+Help and usage errors cost no heavy import. The other commands take Hydra overrides.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+HELP = """\
+anylatent: one latent diffusion core for images, video, 3D shapes, text and molecules
+
+  anylatent train modality=image run=runs/emoji [overrides]
+      trains the autoencoder, then the diffusion model; the same command continues a stopped run
+  anylatent sample run=runs/emoji n=16 seed=0 [solver=dpmpp_2m steps=20 guidance.scale=3
+                   cond.category=flags out=samples]
+      draws samples, saved as files with a contact sheet
+  anylatent evaluate run=runs/emoji [n=1000]
+      figures of the model's samples and reconstructions
+  anylatent benchmark modality=image run=runs/emoji
+      the same beside held-out data, data made worse and an untrained model, and the speed
+  anylatent list [group]
+      the registered parts; plugins add theirs
+
+Every override is Hydra's: group=part chooses a part, group.setting=value sets it, -m sweeps.
+'anylatent COMMAND --help' shows the groups and the whole configuration of a command.
+ANYLATENT_PLUGINS=module,module loads plugins that are not installed. ANYLATENT_DEBUG=1 shows
+tracebacks.
+"""
+
+COMMANDS = ("train", "sample", "evaluate", "benchmark", "list")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one command; exits with 0, or with 1 and one message on stderr."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return
+    if given[0] == "--version":
+        import anylatent
+
+        print(anylatent.__version__)
+        return
+    command, rest = given[0], given[1:]
+    if command not in COMMANDS:
+        _fail(f"unknown command '{command}'; choose one of {', '.join(COMMANDS)}")
+    _guard(lambda: _run(command, rest))
+
+
+def _run(command: str, rest: list[str]) -> None:
+    if command == "list":
+        from anylatent.core.cli.listing import show
+
+        show(rest)
+        return
+    from anylatent.core.cli.commands import launch
+
+    launch(command, rest)
+
+
+def _guard(action: Callable[[], Any]) -> None:
+    """Errors that a user can put right are one message; others keep their traceback."""
+    try:
+        action()
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except Exception as error:
+        if os.environ.get("ANYLATENT_DEBUG") or not _expected(error):
+            raise
+        from anylatent.core.cli.errors import explain
+
+        _fail(explain(error))
+
+
+def _expected(error: BaseException) -> bool:
+    from anylatent.core.files import UserError
+    from anylatent.core.registry import RegistryError
+
+    if isinstance(error, (UserError, RegistryError, ValueError, FileNotFoundError, ImportError)):
+        return True
+    return type(error).__module__.split(".")[0] in ("hydra", "omegaconf")
+
+
+def _fail(message: str, code: int = 1) -> None:
+    print(f"anylatent: {message}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Latents computed once: the parameters of every posterior, and the conditions beside them.
+
+Sampling and normalising happen in the training loop, so nothing of the posterior is lost. A cache
+is keyed by what made it: the data, the autoencoder's configuration and weights, the conditioner.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset
+
+from anylatent.core.autoencoder import Posterior
+from anylatent.core.condition import Condition, Value, token_condition
+from anylatent.core.files import UserError, load_weights, save_weights
+from anylatent.core.latent import Latent, LatentSpec
+
+Entry = tuple[Posterior, Condition | None]
+
+
+def cache_directory() -> Path:
+    """`$ANYLATENT_CACHE`, else `anylatent` in the user's cache directory."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(os.environ.get("ANYLATENT_CACHE") or Path(base) / "anylatent")
+
+
+def digest(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """A key for whatever a plain description and some weights determine."""
+    state = hashlib.sha256(json.dumps(description, sort_keys=True, default=str).encode())
+    for name in sorted(tensors):
+        state.update(name.encode())
+        value = tensors[name].detach().cpu().contiguous()
+        state.update(value.flatten().view(torch.uint8).numpy().tobytes())
+    return state.hexdigest()[:24]
+
+
+class LatentCache(Dataset[Entry]):
+    """Posteriors and conditions of a data set, in memory; indexed by lists of indices."""
+
+    def __init__(self, spec: LatentSpec, tensors: Mapping[str, Tensor]) -> None:
+        self.spec, self.tensors = spec, dict(tensors)
+        name, field = next(iter(spec.fields.items()))
+        self.size = len(tensors[f"lengths.{name}" if field.variable else f"mean.{name}"])
+        self.ends = {
+            name: self.tensors[f"lengths.{name}"].cumsum(0)
+            for name, field in spec.fields.items()
+            if field.variable
+        }
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitems__(self, indices: list[int]) -> Entry:
+        index = torch.as_tensor(indices)
+        log_std = self._latent("log_std", index) if self._has("log_std") else None
+        return Posterior(self._latent("mean", index), log_std), self._condition(index)
+
+    def __getitem__(self, index: int) -> Entry:
+        return self.__getitems__([index])
+
+    def batches(self, size: int) -> Iterable[Entry]:
+        """All entries in order."""
+        for start in range(0, self.size, size):
+            yield self.__getitems__(list(range(start, min(start + size, self.size))))
+
+    def _has(self, kind: str) -> bool:
+        return f"{kind}.{next(iter(self.spec.fields))}" in self.tensors
+
+    def _latent(self, kind: str, index: Tensor) -> Latent:
+        parts, masks = {}, {}
+        for name, field in self.spec.fields.items():
+            stored = self.tensors[f"{kind}.{name}"]
+            if not field.variable:
+                parts[name] = stored[index]
+                continue
+            lengths = self.tensors[f"lengths.{name}"][index]
+            ends = self.ends[name][index].tolist()
+            rows = [stored[e - n : e] for e, n in zip(ends, lengths.tolist(), strict=True)]
+            parts[name] = pad_sequence(rows, batch_first=True)
+            masks[name] = torch.arange(parts[name].shape[1]) < lengths[:, None]
+        return Latent(parts, masks, self.spec)
+
+    def _condition(self, index: Tensor) -> Condition | None:
+        values: dict[str, Value] = {}
+        for key, tensor in self.tensors.items():
+            kind, _, name = key.partition(".")
+            if kind == "value":
+                values[name] = tensor[index]
+            elif kind == "tokens":
+                values[name] = token_condition(tensor[index], self.tensors[f"valid.{name}"][index])
+        return Condition(values) if values else None
+
+
+def _flatten(posterior: Posterior, cond: Condition | None) -> dict[str, Tensor]:
+    """The tensors of a batch under the names of a cache; padding is left out."""
+    flat: dict[str, Tensor] = {}
+    kinds = {"mean": posterior.mean, "log_std": posterior.log_std}
+    for kind, latent in kinds.items():
+        for name, x in latent.parts.items() if latent is not None else ():
+            mask = posterior.mean.masks.get(name)
+            flat[f"{kind}.{name}"] = x if mask is None else x[mask]
+            if mask is not None:
+                flat[f"lengths.{name}"] = mask.sum(1)
+    for name, value in cond.values.items() if cond is not None else ():
+        if isinstance(value, Latent):
+            flat[f"tokens.{name}"], flat[f"valid.{name}"] = value["tokens"], value.masks["tokens"]
+        else:
+            flat[f"value.{name}"] = value
+    return {name: tensor.detach().cpu() for name, tensor in flat.items()}
+
+
+def cached_latents(
+    spec: LatentSpec,
+    key: str,
+    encode: Callable[[], Iterable[Entry]],
+) -> LatentCache:
+    """The cache of this key, read if it is there, else made by `encode` and saved."""
+    path = cache_directory() / "latents" / f"{key}.safetensors"
+    if path.exists():
+        try:
+            return LatentCache(spec, load_weights(path)[0])
+        except UserError:
+            path.unlink()  # a broken cache is made again
+    rows = [_flatten(posterior, cond) for posterior, cond in encode()]
+    tensors = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+    try:
+        save_weights(path, tensors, {"key": key})
+    except UserError as error:
+        print(f"latents are not cached: {error}", flush=True)
+    return LatentCache(spec, tensors)

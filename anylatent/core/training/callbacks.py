@@ -1,0 +1,189 @@
+"""What happens around the steps: progress, logs, checkpoints, pictures, a clean stop."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from anylatent.core.files import UserError, replacing, save_text
+from anylatent.core.training.stages import Stage
+
+
+class StageCallback(pl.Callback):
+    """A callback after each step of a stage, on the first process unless `everywhere`."""
+
+    everywhere = False
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int
+    ) -> None:
+        assert isinstance(module, Stage)
+        if self.everywhere or trainer.is_global_zero:
+            self.after_step(trainer, module)
+
+    def after_step(self, trainer: pl.Trainer, stage: Stage) -> None:
+        raise NotImplementedError
+
+
+class Progress(StageCallback):
+    """A bar with loss, rate and remaining time; where there is no terminal, a line now and then."""
+
+    def __init__(self, seconds: float = 20.0) -> None:
+        self.seconds = seconds
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, Stage)
+        self.start, self.first, self.last = time.monotonic(), module.step, 0.0
+        self.bar = self.task = None
+        if not trainer.is_global_zero:
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import TimeRemainingColumn as Remaining
+
+        console = Console(stderr=True)
+        if not console.is_terminal:
+            return
+        text = TextColumn("{task.fields[text]}")
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), text)
+        self.bar = Progress(*columns, Remaining(), console=console)
+        self.task = self.bar.add_task(
+            module.name, total=module.settings.steps, completed=module.step, text=""
+        )
+        self.bar.start()
+
+    def after_step(self, trainer: pl.Trainer, stage: Stage) -> None:
+        now, steps = time.monotonic(), stage.settings.steps
+        pause = 0.5 if self.bar is not None else self.seconds
+        if now - self.last < pause and stage.step < steps:
+            return
+        self.last = now
+        rate = (stage.step - self.first) / max(now - self.start, 1e-9)
+        text = f"loss {float(stage.terms['loss']):.4f}, {rate:.1f} steps/s"
+        if self.bar is not None and self.task is not None:
+            self.bar.update(self.task, completed=stage.step, text=text)
+        else:
+            left = (steps - stage.step) / max(rate, 1e-9)
+            print(f"{stage.name} {stage.step}/{steps}: {text}, {left:.0f} s left", flush=True)
+
+    def teardown(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
+        if getattr(self, "bar", None) is not None:
+            self.bar.stop()
+            self.bar = None
+
+
+class History(StageCallback):
+    """The mean of each term since the last row, to CSV and TensorBoard, every `every` steps."""
+
+    everywhere = True  # the mean is over all processes
+
+    def __init__(self, path: Path, every: int) -> None:
+        self.path, self.every = path, every
+        self.sums: dict[str, torch.Tensor] = {}
+        self.count, self.rows = 0, list[dict[str, str]]()
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, Stage)
+        self.since = time.monotonic()
+        if self.path.exists():  # rows that a killed run wrote after its last checkpoint go
+            with open(self.path, newline="", encoding="utf-8") as file:
+                self.rows = [r for r in csv.DictReader(file) if int(r["step"]) <= module.step]
+
+    def after_step(self, trainer: pl.Trainer, stage: Stage) -> None:
+        for name, value in stage.terms.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.count += 1
+        if stage.step % self.every and stage.step < stage.settings.steps:
+            return
+        means = {k: float(trainer.strategy.reduce(v / self.count)) for k, v in self.sums.items()}
+        rate = self.count / max(time.monotonic() - self.since, 1e-9)
+        means |= {"steps_per_second": rate, "lr": trainer.optimizers[0].param_groups[0]["lr"]}
+        means |= stage.system.autoencoder.report() if stage.name == "autoencoder" else {}
+        self.sums, self.count, self.since = {}, 0, time.monotonic()
+        if trainer.is_global_zero:
+            self.write(trainer, stage.step, means)
+
+    def write(self, trainer: pl.Trainer, step: int, values: dict[str, float]) -> None:
+        self.rows.append({"step": str(step), **{k: f"{v:.8g}" for k, v in values.items()}})
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        lines = [",".join(names)]
+        lines += [",".join(row.get(name, "") for name in names) for row in self.rows]
+        save_text(self.path, "\n".join(lines) + "\n")
+        if trainer.logger is not None:
+            trainer.logger.log_metrics(values, step=step)
+
+
+class Checkpoint(StageCallback):
+    """The whole state of a stage, every `seconds` and at the end; whole or not there."""
+
+    def __init__(self, path: Path, seconds: float) -> None:
+        self.path, self.seconds = path, seconds
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.last = time.monotonic()
+
+    def after_step(self, trainer: pl.Trainer, stage: Stage) -> None:
+        if time.monotonic() - self.last < self.seconds or stage.step == stage.settings.steps:
+            return
+        self.last = time.monotonic()
+        try:
+            self.save(stage)
+        except UserError as error:  # training goes on; the last checkpoint is still there
+            print(f"warning: {error}", flush=True)
+
+    def save(self, stage: Stage) -> None:
+        with replacing(self.path) as temporary:
+            torch.save(stage.state(), temporary)
+
+
+class Stop(StageCallback):
+    """Ctrl-C (or SIGTERM) ends the stage after the current step; a second one at once."""
+
+    everywhere = True
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.previous: dict[int, Any] = {}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self.previous[number] = signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def after_step(self, trainer: pl.Trainer, stage: Stage) -> None:
+        if self.asked:
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+
+class Pictures(StageCallback):
+    """Calls `draw(stage)` every `every` steps and at the end, with the averaged weights."""
+
+    def __init__(self, every: int, draw: Callable[[Stage], dict[str, float]], log: History) -> None:
+        self.every, self.draw, self.log = every, draw, log
+
+    def after_step(self, trainer: pl.Trainer, stage: Stage) -> None:
+        if not self.every or (stage.step % self.every and stage.step < stage.settings.steps):
+            return
+        training = stage.system.training
+        stage.system.eval()
+        with torch.no_grad(), stage.average.applied(), trainer.precision_plugin.forward_context():
+            figures = self.draw(stage)
+        stage.system.train(training)
+        if figures:
+            self.log.write(trainer, stage.step, figures)

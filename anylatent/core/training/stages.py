@@ -1,0 +1,193 @@
+"""The two stages as Lightning modules.
+
+Everything random in a step comes from a `Noise` keyed by (seed, stage, step, position), so a run
+that stops and goes on ends with the weights of one that did not, and two processes see the noise
+that one process with the joint batch would see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from anylatent.core.noise import Noise
+from anylatent.core.system import System
+from anylatent.core.training.average import Average
+from anylatent.core.training.data import StepSampler
+from anylatent.core.training.settings import StageSettings
+
+Terms = dict[str, Tensor]
+
+
+class Stage(pl.LightningModule):
+    """What both stages share: steps, batches, optimisers, clipping, the average."""
+
+    name: str
+    key: int  # sets the noise of the stages apart
+
+    def __init__(
+        self,
+        system: System,
+        dataset: Dataset[Any],
+        settings: StageSettings,
+        optimizer: Any,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.system, self.dataset, self.settings, self.seed = system, dataset, settings, seed
+        self.optimizer_factory = optimizer
+        self.step = 0
+        self.terms: Terms = {}
+        self.average = Average(self.network(), settings.average)
+        self.restored: dict[str, Any] | None = None
+
+    def network(self) -> nn.Module:
+        """What is trained and averaged."""
+        raise NotImplementedError
+
+    def collate(self, items: Any) -> Any:
+        return items
+
+    def noise(self, step: int) -> Noise:
+        return Noise.of((self.seed, self.key, step), list(self.sampler.positions))
+
+    # ---- Lightning ----------------------------------------------------------------------------
+    def train_dataloader(self) -> DataLoader[Any]:
+        rank, world = self.trainer.global_rank, self.trainer.world_size
+        size, batch, steps = len(self.dataset), self.settings.batch, self.settings.steps  # type: ignore[arg-type]
+        self.sampler = StepSampler(size, batch, steps, self.step, self.seed, rank, world)
+        return DataLoader(
+            self.dataset,
+            batch_sampler=self.sampler,
+            collate_fn=self.collate,
+            num_workers=self.settings.workers,
+            persistent_workers=self.settings.workers > 0,
+        )
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        optimizers = list(self.optimizer_factory(self.trained_parameters()))
+        self.base_rates = [[g["lr"] for g in o.param_groups] for o in optimizers]
+        return optimizers
+
+    def trained_parameters(self) -> Iterable[nn.Parameter]:
+        return (p for p in self.network().parameters() if p.requires_grad)
+
+    def on_train_start(self) -> None:
+        self.average.to(self.device)
+        if self.restored is not None:
+            self.average.load(self.restored["average"])
+            for optimizer, state in zip(
+                self.trainer.optimizers, self.restored["optimizers"], strict=True
+            ):
+                optimizer.load_state_dict(state)
+            self.restored = None
+
+    def wrapped(self) -> list[Any]:
+        """The optimisers in Lightning's wrappers, always as a list."""
+        optimizers = self.optimizers()
+        return optimizers if isinstance(optimizers, list) else [optimizers]
+
+    def begin(self) -> Noise:
+        """Sets the rates and the dropout of this step, and returns its noise."""
+        factor = self.settings.rate(self.step)
+        for optimizer, rates in zip(self.trainer.optimizers, self.base_rates, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+        noise = self.noise(self.step)
+        torch.manual_seed(int(noise.uniform()[0] * 2**31))  # dropout knows no other source
+        return noise
+
+    def descend(self, loss: Tensor, optimizers: Sequence[Any]) -> Tensor:
+        """One step of some of the optimisers; returns the gradient's norm."""
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        self.manual_backward(loss)
+        parameters = [p for o in optimizers for g in o.param_groups for p in g["params"]]
+        norm = nn.utils.clip_grad_norm_(parameters, self.settings.clip or float("inf"))
+        for optimizer in optimizers:
+            optimizer.step()
+        return norm
+
+    def finish(self, terms: Terms) -> None:
+        self.average.update(self.step)
+        self.terms = {name: value.detach().float().mean() for name, value in terms.items()}
+        self.step += 1
+
+    # ---- checkpoints --------------------------------------------------------------------------
+    def state(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "system": {k: v for k, v in self.system.state_dict().items()},
+            "average": self.average.state(),
+            "optimizers": [o.state_dict() for o in self.trainer.optimizers],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from a saved state; the optimisers follow when training starts."""
+        self.step = int(state["step"])
+        self.system.load_state_dict(state["system"])
+        self.restored = state
+
+
+class AutoencoderStage(Stage):
+    """Trains the autoencoder and, with an optimiser of its own, its adversary."""
+
+    name, key = "autoencoder", 1
+
+    def network(self) -> nn.Module:
+        return self.system.autoencoder
+
+    def collate(self, items: Any) -> Any:
+        return dict(self.system.modality.collate(items))
+
+    def trained_parameters(self) -> Iterable[nn.Parameter]:
+        adversary = self.system.autoencoder.adversary
+        apart = {id(p) for p in adversary.parameters()} if adversary is not None else set()
+        own = self.system.autoencoder.parameters()
+        return (p for p in own if p.requires_grad and id(p) not in apart)
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        optimizers = list(self.optimizer_factory(self.trained_parameters()))
+        self.own = len(optimizers)
+        if self.system.autoencoder.adversary is not None:
+            optimizers += self.optimizer_factory(self.system.autoencoder.adversary.parameters())
+        self.base_rates = [[g["lr"] for g in o.param_groups] for o in optimizers]
+        return optimizers
+
+    def training_step(self, batch: dict[str, Any], index: int) -> None:
+        noise = self.begin()
+        autoencoder, modality = self.system.autoencoder, self.system.modality
+        batch = dict(modality.augment(batch, noise))
+        optimizers = self.wrapped()
+        terms, output = autoencoder.loss(batch, noise, self.step)
+        loss = torch.stack([term.mean() for term in terms.values()]).sum()
+        norm = self.descend(loss, optimizers[: self.own])
+        critic = autoencoder.adversary_loss(batch, output, self.step)
+        if critic:
+            against = torch.stack([term.mean() for term in critic.values()]).sum()
+            self.descend(against, optimizers[self.own :])
+        self.finish({"loss": loss, **terms, **critic, "gradient": norm})
+
+
+class DiffusionStage(Stage):
+    """Trains the generator on cached posteriors: sampled, normalised, conditions dropped."""
+
+    name, key = "diffusion", 2
+
+    def network(self) -> nn.Module:
+        return self.system.generator
+
+    def training_step(self, batch: Any, index: int) -> None:
+        noise = self.begin()
+        posterior, cond = batch
+        x0 = self.system.normaliser.encode(posterior.sample(noise))
+        cond = cond.drop(self.settings.drop, noise) if cond is not None else None
+        loss = self.system.generator.loss(x0, cond, noise).mean()
+        norm = self.descend(loss, self.wrapped())
+        self.finish({"loss": loss, "gradient": norm})

@@ -1,0 +1,221 @@
+"""`anylatent train`: the autoencoder, the cache of its latents, then the diffusion model."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch.utils.data import DataLoader, Subset
+
+from anylatent.core.files import UserError
+from anylatent.core.latent import Latent
+from anylatent.core.modality import Data
+from anylatent.core.noise import Noise
+from anylatent.core.registry import build
+from anylatent.core.run import RunDirectory
+from anylatent.core.system import Config, System, sampling_parts
+from anylatent.core.training.cache import Entry, LatentCache, cached_latents, digest
+from anylatent.core.training.callbacks import Checkpoint, History, Pictures, Progress, Stop
+from anylatent.core.training.settings import StageSettings
+from anylatent.core.training.stages import AutoencoderStage, DiffusionStage, Stage
+
+STAGES = ("autoencoder", "diffusion", "all")
+
+
+def train(config: Config) -> Path:
+    """Trains what `stage` asks for, going on where the run directory stopped; returns it."""
+    if config["stage"] not in STAGES:
+        raise UserError(f"stage={config['stage']} is unknown; choose one of {', '.join(STAGES)}")
+    _quiet()
+    data: Data = build("data", config["data"])
+    directory = RunDirectory(Path(config["run"]))
+    directory.claim(config, data.facts)
+    torch.manual_seed(config["seed"])
+    return Training(config, directory, data).run()
+
+
+class Training:
+    """One run: its configuration, directory, data and model."""
+
+    def __init__(self, config: Config, directory: RunDirectory, data: Data) -> None:
+        self.config, self.directory, self.data = config, directory, data
+        self.system = System(config, data.facts, training=True)
+        self.settings = {
+            name: StageSettings(**{k: v for k, v in node.items() if k != "optimizer"})
+            for name, node in config["training"].items()
+        }
+
+    def run(self) -> Path:
+        finished = self.directory.stage()
+        if finished is not None:
+            self.system.load_trained(self.directory.weights()[0])
+        if finished is None:
+            if self.config["stage"] == "diffusion" and self._trainable(self.system.autoencoder):
+                raise UserError(
+                    f"{self.directory.path} has no trained autoencoder yet: use stage=all, or "
+                    "stage=autoencoder first"
+                )
+            self.train_autoencoder()
+        if self.config["stage"] != "autoencoder" and finished != "diffusion":
+            self.train_diffusion()
+        return self.directory.path
+
+    @staticmethod
+    def _trainable(module: torch.nn.Module) -> bool:
+        return any(p.requires_grad for p in module.parameters())
+
+    # ---- stages -------------------------------------------------------------------------------
+    def train_autoencoder(self) -> None:
+        if self._trainable(self.system.autoencoder):
+            stage = AutoencoderStage(
+                self.system, self.data.train(), *self._plan("autoencoder"), self.config["seed"]
+            )
+            self.fit(stage)
+        self.directory.save(self.system.trained(), "autoencoder")
+
+    def train_diffusion(self) -> None:
+        cache = self.latents()
+        self.system.autoencoder.requires_grad_(False)
+        stage = DiffusionStage(
+            self.system, cache, *self._plan("diffusion"), self.config["seed"]
+        )
+        if self.config["trainer"]["compile"]:
+            self.system.generator.compile()
+        self.fit(stage)
+        self.directory.save(self.system.trained(), "diffusion")
+
+    def _plan(self, name: str) -> tuple[StageSettings, Any]:
+        node = self.config["training"][name]["optimizer"]
+        return self.settings[name], build("optimizer", node)
+
+    def fit(self, stage: Stage) -> None:
+        """Trains a stage to its end and leaves the averaged weights in the system."""
+        checkpoint = Checkpoint(
+            self.directory.checkpoint(stage.name), self.config["checkpoint"]["seconds"]
+        )
+        if checkpoint.path.exists():
+            stage.restore(self.directory.load_checkpoint(stage.name))
+        stop, history = Stop(), History(
+            self.directory.path / "logs" / f"{stage.name}.csv", self.config["log_every"]
+        )
+        pictures = Pictures(self.config["pictures"]["every"], self.draw, history)
+        trainer = self.trainer(stage, [history, pictures, checkpoint, stop, Progress()])
+        trainer.fit(stage)
+        if stop.asked and stage.step < stage.settings.steps:
+            if trainer.is_global_zero:
+                checkpoint.save(stage)
+            raise UserError(
+                f"stopped at {stage.name} step {stage.step} of {stage.settings.steps}; the same "
+                "command continues"
+            )
+        stage.average.to(torch.device("cpu"))
+        self.system.cpu()
+        stage.average.swap()
+        self.system.eval()
+
+    def trainer(self, stage: Stage, callbacks: list[Any]) -> pl.Trainer:
+        options = {k: v for k, v in self.config["trainer"].items() if k != "compile"}
+        if str(options["precision"]).startswith("16"):
+            raise UserError("trainer.precision: use 32 or bf16-mixed; float16 needs loss scaling")
+        return pl.Trainer(
+            **options,
+            max_epochs=1,
+            logger=TensorBoardLogger(self.directory.path / "logs", name="", version=stage.name),
+            callbacks=callbacks,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+        )
+
+    # ---- latents ------------------------------------------------------------------------------
+    def latents(self) -> LatentCache:
+        """The training data's posteriors and conditions, computed once; fits the normaliser."""
+        system, config = self.system, self.config
+        made_by = {
+            "data": self.data.fingerprint,
+            "autoencoder": [config["autoencoder"], config.get("bottleneck")],
+            "conditioner": [config["conditioner"], self.data.facts],
+        }
+        weights = {k: v for k, v in system.trained().items() if k.startswith("autoencoder.")}
+        cache = cached_latents(
+            system.autoencoder.spec, digest(made_by, weights), lambda: self.encode()
+        )
+        system.normaliser.fit(posterior for posterior, _ in cache.batches(256))
+        return cache
+
+    @torch.no_grad()
+    def encode(self) -> Iterable[Entry]:
+        """Posteriors and conditions of the training data, batch by batch, with a progress bar."""
+        from rich.progress import track
+
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        system, dataset = self.system.eval().to(device), self.data.train()
+        loader = DataLoader(dataset, batch_size=64, collate_fn=system.modality.collate)
+        for batch in track(loader, description="encoding"):
+            moved = self._move(batch, device)
+            yield system.autoencoder.encode(moved), system.condition(system.columns(moved))
+        system.cpu()
+
+    # ---- pictures -----------------------------------------------------------------------------
+    def draw(self, stage: Stage) -> dict[str, float]:
+        """Reconstructions or samples into the run, and the held-out loss."""
+        folder = self.directory.path / "pictures"
+        folder.mkdir(exist_ok=True)
+        if stage.name == "autoencoder":
+            return self.draw_reconstructions(stage, folder)
+        return self.draw_samples(stage, folder)
+
+    def held_out(self, count: int) -> Mapping[str, Any]:
+        dataset = self.data.held_out()
+        items = Subset(dataset, range(min(count, len(dataset))))  # type: ignore[arg-type]
+        return self.system.modality.collate([items[i] for i in range(len(items))])
+
+    def _move(self, batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+        return {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+
+    def draw_reconstructions(self, stage: Stage, folder: Path) -> dict[str, float]:
+        system, count = self.system, self.config["pictures"]["samples"]
+        batch = self._move(self.held_out(count), stage.device)
+        noise = Noise.of((self.config["seed"], 90), self._size(batch))
+        terms, _ = system.autoencoder.loss(batch, noise, 0)
+        outputs = system.autoencoder.decode(system.autoencoder.encode(batch).mean)
+        picture = system.modality.compare(system.modality.originals(batch), outputs)
+        picture.save(folder / f"reconstructions_{stage.step:06d}.png")
+        return {f"held_out_{name}": float(term.mean()) for name, term in terms.items()}
+
+    def _size(self, batch: Mapping[str, Any]) -> int:
+        return next(len(value) for value in batch.values())
+
+    def draw_samples(self, stage: Stage, folder: Path) -> dict[str, float]:
+        system, config = self.system, self.config
+        solver, grid, guidance = sampling_parts(config)
+        batch = self._move(self.held_out(config["pictures"]["samples"]), stage.device)
+        noise = Noise.of((config["seed"], 91), self._size(batch))
+        outputs = system.sample(noise, system.columns(batch), solver, grid, config["steps"], guidance)
+        system.modality.show(outputs).save(folder / f"samples_{stage.step:06d}.png")
+        return {"held_out_loss": self.held_out_loss(stage)}
+
+    def held_out_loss(self, stage: Stage) -> float:
+        """The diffusion loss on held-out data under noise that is the same at every step."""
+        system = self.system
+        batch = self._move(self.held_out(256), stage.device)
+        noise = Noise.of((self.config["seed"], 92), self._size(batch))
+        x0: Latent = system.normaliser.encode(system.autoencoder.encode(batch).sample(noise))
+        cond = system.condition(system.columns(batch))
+        return float(system.generator.loss(x0, cond, noise).mean())
+
+
+def _quiet() -> None:
+    """Lightning's remarks that ask nothing of the user."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*`isinstance.treespec, LeafSpec.` is deprecated.*")
+    warnings.filterwarnings("ignore", message=".*no `configure_optimizers`.*")
