@@ -34,13 +34,13 @@ class Normaliser(nn.Module):
 
     def encode(self, z: Latent) -> Latent:
         """The autoencoder's latents in the diffusion model's scale."""
-        return self._apply(z, lambda x, shift, scale: (x - shift) / scale)
+        return self._affine(z, lambda x, shift, scale: (x - shift) / scale)
 
     def decode(self, z: Latent) -> Latent:
         """The inverse of `encode`."""
-        return self._apply(z, lambda x, shift, scale: x * scale + shift)
+        return self._affine(z, lambda x, shift, scale: x * scale + shift)
 
-    def _apply(self, z: Latent, function: object) -> Latent:
+    def _affine(self, z: Latent, function: object) -> Latent:
         assert callable(function)
         parts = {}
         for name, x in z.parts.items():

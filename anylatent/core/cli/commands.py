@@ -25,12 +25,15 @@ def launch(command: str, overrides: list[str]) -> None:
     publish()
     if command != "train":
         overrides = _inherit(overrides)
-    action = ACTIONS[command]
+    action, failures = ACTIONS[command], list[Exception]()
 
     def task(config: DictConfig) -> None:
-        resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-        assert isinstance(resolved, dict)
-        action({str(key): value for key, value in resolved.items()})
+        try:
+            resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+            assert isinstance(resolved, dict)
+            action({str(key): value for key, value in resolved.items()})
+        except Exception as error:  # kept from hydra's own printer; a sweep goes on
+            failures.append(error)
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to us, not to hydra's printer
     original = sys.argv
@@ -39,6 +42,8 @@ def launch(command: str, overrides: list[str]) -> None:
         hydra.main("pkg://anylatent.conf", command, version_base="1.3")(task)()
     finally:
         sys.argv = original
+    if failures:
+        raise failures[0]
 
 
 def _inherit(overrides: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ import re
 
 def explain(error: BaseException) -> str:
     """One message for an error; the cause is looked for behind Hydra's wrappers."""
-    text = str(error).strip() or type(error).__name__
+    text = str(error).split("Config search path")[0].strip() or type(error).__name__
     cause = error.__cause__
     if cause is not None and type(cause).__module__.startswith("omegaconf"):
         text = f"{text}\n{str(cause).strip()}"

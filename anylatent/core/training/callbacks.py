@@ -174,16 +174,16 @@ class Stop(StageCallback):
 class Pictures(StageCallback):
     """Calls `draw(stage)` every `every` steps and at the end, with the averaged weights."""
 
-    def __init__(self, every: int, draw: Callable[[Stage], dict[str, float]], log: History) -> None:
-        self.every, self.draw, self.log = every, draw, log
+    def __init__(self, every: int, draw: Callable[[Stage], dict[str, float]], rows: History) -> None:
+        self.every, self.draw, self.rows = every, draw, rows
 
     def after_step(self, trainer: pl.Trainer, stage: Stage) -> None:
         if not self.every or (stage.step % self.every and stage.step < stage.settings.steps):
             return
-        training = stage.system.training
-        stage.system.eval()
+        network = stage.network()
+        network.eval()
         with torch.no_grad(), stage.average.applied(), trainer.precision_plugin.forward_context():
             figures = self.draw(stage)
-        stage.system.train(training)
+        network.train()
         if figures:
-            self.log.write(trainer, stage.step, figures)
+            self.rows.write(trainer, stage.step, figures)

@@ -34,10 +34,10 @@ def train(config: Config) -> Path:
         raise UserError(f"stage={config['stage']} is unknown; choose one of {', '.join(STAGES)}")
     _quiet()
     data: Data = build("data", config["data"])
-    directory = RunDirectory(Path(config["run"]))
-    directory.claim(config, data.facts)
     torch.manual_seed(config["seed"])
-    return Training(config, directory, data).run()
+    training = Training(config, RunDirectory(Path(config["run"])), data)
+    training.directory.claim(config, data.facts)  # only once everything could be built
+    return training.run()
 
 
 class Training:
@@ -106,6 +106,8 @@ class Training:
         )
         pictures = Pictures(self.config["pictures"]["every"], self.draw, history)
         trainer = self.trainer(stage, [history, pictures, checkpoint, stop, Progress()])
+        self.system.eval()
+        stage.network().train()
         trainer.fit(stage)
         if stop.asked and stage.step < stage.settings.steps:
             if trainer.is_global_zero:
@@ -126,6 +128,7 @@ class Training:
         return pl.Trainer(
             **options,
             max_epochs=1,
+            log_every_n_steps=1,
             logger=TensorBoardLogger(self.directory.path / "logs", name="", version=stage.name),
             callbacks=callbacks,
             enable_checkpointing=False,
@@ -218,4 +221,4 @@ def _quiet() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*`isinstance.treespec, LeafSpec.` is deprecated.*")
-    warnings.filterwarnings("ignore", message=".*no `configure_optimizers`.*")
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
