@@ -122,8 +122,10 @@ class Modality(ABC):
         """One file (or set of files) per sample, in the modality's usual format."""
 
     @abstractmethod
-    def show(self, outputs: Outputs, columns: int | None = None) -> Image.Image:
-        """One picture of all the samples."""
+    def show(
+        self, outputs: Outputs, columns: int | None = None, labels: Sequence[str] = ()
+    ) -> Image.Image:
+        """One picture of all the samples, `columns` to a row, with a label for each row if given."""
 
     def compare(self, originals: Outputs, outputs: Outputs) -> Image.Image:
         """One picture of data above and their reconstructions below."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -40,8 +40,17 @@ class Normaliser(nn.Module):
         """The inverse of `encode`."""
         return self._affine(z, lambda x, shift, scale: x * scale + shift)
 
-    def _affine(self, z: Latent, function: object) -> Latent:
-        assert callable(function)
+    def posterior(self, posterior: Posterior) -> Posterior:
+        """A posterior in the diffusion model's scale."""
+        log_std = posterior.log_std
+        if log_std is not None:
+            parts = {
+                name: x - self._shaped("scale", name, x).log() for name, x in log_std.parts.items()
+            }
+            log_std = Latent(parts, log_std.masks, log_std.spec)
+        return Posterior(self.encode(posterior.mean), log_std)
+
+    def _affine(self, z: Latent, function: Callable[..., Tensor]) -> Latent:
         parts = {}
         for name, x in z.parts.items():
             shift, scale = (self._shaped(kind, name, x) for kind in ("shift", "scale"))

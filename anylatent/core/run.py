@@ -113,7 +113,7 @@ class RunDirectory:
     def save(self, tensors: Mapping[str, Tensor], stage: str) -> None:
         """Weights of a finished stage; its checkpoint is no longer needed."""
         if _first_process():
-            save_weights(self.weights_path, tensors, {"format": "anylatent 1", "stage": stage})
+            save_weights(self.weights_path, tensors, {"stage": stage})
             self.checkpoint(stage).unlink(missing_ok=True)
 
     def load_checkpoint(self, stage: str) -> dict[str, Any]:

@@ -21,7 +21,8 @@ Time: TypeAlias = float | Tensor
 
 def as_time(t: Time) -> Tensor:
     """A time or log-SNR as a float64 tensor (float32 where the device lacks float64)."""
-    t = torch.as_tensor(t)
+    if not isinstance(t, Tensor):
+        return torch.tensor(t, dtype=torch.float64)  # float32 on the way would cost its digits
     return t.float() if t.device.type == "mps" else t.double()
 
 

@@ -87,31 +87,40 @@ def _train(config: Config) -> None:
 
 
 def _sample(config: Config) -> None:
+    from anylatent.core.files import replacing
     from anylatent.core.run import Run
 
     run = Run.load(config["run"], config["device"])
-    outputs, columns = draw(run, config, config["n"], config["cond"])
+    n, cond, labels = config["n"], dict(config["cond"]), list[str]()
+    if config["each"] is not None:
+        labels = _classes(run.config["facts"]["classes"], config["each"])
+        cond[config["each"]] = [label for label in labels for _ in range(n)]
+    count = n * max(1, len(labels))
+    outputs = draw(run, config, count, cond)
     modality = run.system.modality
     folder = Path(config["out"] or Path(config["run"]) / "samples")
-    names = [f"{config['seed']}_{i:05d}" for i in range(config["n"])]
+    prefixes = [f"{label}_" for label in cond[config["each"]]] if labels else [""] * count
+    names = [f"{prefix}{config['seed']}_{i:05d}" for i, prefix in enumerate(prefixes)]
     modality.save(outputs, folder, names)
-    sheet = folder / "contact_sheet.png"
-    modality.show(outputs).save(sheet)
-    print(f"{config['n']} samples in {folder}, all on {sheet}")
+    with replacing(folder / "contact_sheet.png") as temporary:
+        modality.show(outputs, n if labels else None, labels).save(temporary, format="PNG")
+    print(f"{count} samples in {folder}, all on {folder / 'contact_sheet.png'}")
 
 
-def draw(run: Any, config: Config, n: int, cond: Config) -> tuple[Any, Config]:
+def _classes(classes: Config, key: str) -> list[str]:
+    if key not in classes:
+        raise UserError(f"each={key}: the run's class columns are {', '.join(classes) or 'none'}")
+    return list(classes[key])
+
+
+def draw(run: Any, config: Config, n: int, cond: Config) -> Any:
     """Samples as a configuration says, with a progress bar over all steps."""
-    from rich.progress import Progress
-
     from anylatent.core.registry import build
+    from anylatent.core.progress import bar
 
-    if n < 1:
-        raise UserError(f"n={n}: ask for at least one sample")
     batches = -(-n // max(1, config["batch"]))
-    with Progress(transient=True) as progress:
-        task = progress.add_task("sampling", total=batches * config["steps"])
-        outputs = run.sample(
+    with bar("sampling", batches * config["steps"]) as advance:
+        return run.sample(
             n,
             seed=config["seed"],
             solver=build("solver", config["solver"]),
@@ -120,21 +129,20 @@ def draw(run: Any, config: Config, n: int, cond: Config) -> tuple[Any, Config]:
             guidance=config["guidance"],
             cond=cond,
             batch=config["batch"],
-            callback=lambda i, t, x: progress.advance(task),
+            callback=lambda i, t, x: advance(),
         )
-    return outputs, cond
 
 
 def _evaluate(config: Config) -> None:
-    from anylatent.core.evaluation import evaluate
+    from anylatent.core.evaluation import Evaluation
 
-    evaluate(config)
+    Evaluation(config, draw).evaluate()
 
 
 def _benchmark(config: Config) -> None:
-    from anylatent.core.evaluation import benchmark
+    from anylatent.core.evaluation import Evaluation
 
-    benchmark(config)
+    Evaluation(config, draw).benchmark()
 
 
 ACTIONS: dict[str, Callable[[Config], None]] = {

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader, Subset
 
+from anylatent.core.backbone import Backbone
 from anylatent.core.files import UserError
 from anylatent.core.latent import Latent
 from anylatent.core.modality import Data
@@ -22,6 +24,7 @@ from anylatent.core.run import RunDirectory
 from anylatent.core.system import Config, System, sampling_parts
 from anylatent.core.training.cache import Entry, LatentCache, cached_latents, digest
 from anylatent.core.training.callbacks import Checkpoint, History, Pictures, Progress, Stop
+from anylatent.core.progress import track
 from anylatent.core.training.settings import StageSettings
 from anylatent.core.training.stages import AutoencoderStage, DiffusionStage, Stage
 
@@ -86,7 +89,9 @@ class Training:
             self.system, cache, *self._plan("diffusion"), self.config["seed"]
         )
         if self.config["trainer"]["compile"]:
-            self.system.generator.compile()
+            for module in self.system.generator.modules():
+                if isinstance(module, Backbone):
+                    module.compile()
         self.fit(stage)
         self.directory.save(self.system.trained(), "diffusion")
 
@@ -148,21 +153,18 @@ class Training:
             "conditioner": [config["conditioner"], self.data.facts],
         }
         weights = {k: v for k, v in system.trained().items() if k.startswith("autoencoder.")}
-        cache = cached_latents(
-            system.autoencoder.spec, digest(made_by, weights), lambda: self.encode()
-        )
+        with _first_process_first():
+            cache = cached_latents(system.autoencoder.spec, digest(made_by, weights), self.encode)
         system.normaliser.fit(posterior for posterior, _ in cache.batches(256))
         return cache
 
     @torch.no_grad()
     def encode(self) -> Iterable[Entry]:
         """Posteriors and conditions of the training data, batch by batch, with a progress bar."""
-        from rich.progress import track
-
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         system, dataset = self.system.eval().to(device), self.data.train()
         loader = DataLoader(dataset, batch_size=64, collate_fn=system.modality.collate)
-        for batch in track(loader, description="encoding"):
+        for batch in track(loader, "encoding", len(loader)):
             moved = self._move(batch, device)
             yield system.autoencoder.encode(moved), system.condition(system.columns(moved))
         system.cpu()
@@ -214,6 +216,17 @@ class Training:
         x0: Latent = system.normaliser.encode(system.autoencoder.encode(batch).sample(noise))
         cond = system.condition(system.columns(batch))
         return float(system.generator.loss(x0, cond, noise).mean())
+
+
+@contextmanager
+def _first_process_first() -> Iterator[None]:
+    """Of several processes, the first runs the block before the others, which find its files."""
+    several = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if several and torch.distributed.get_rank() > 0:
+        torch.distributed.barrier()
+    yield
+    if several and torch.distributed.get_rank() == 0:
+        torch.distributed.barrier()
 
 
 def _quiet() -> None:

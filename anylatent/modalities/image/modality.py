@@ -44,7 +44,9 @@ class ImageModality(Modality):
                 _picture(pixels).save(temporary, format="PNG")
         return paths
 
-    def show(self, outputs: Tensor, columns: int | None = None) -> Image.Image:
+    def show(
+        self, outputs: Tensor, columns: int | None = None, labels: Sequence[str] = ()
+    ) -> Image.Image:
         """A contact sheet, `columns` wide (about square if not given), with 2 px between."""
         pixels = to_bytes(outputs)
         columns = columns or math.ceil(math.sqrt(len(pixels)))
@@ -55,7 +57,8 @@ class ImageModality(Modality):
             top, left = divmod(index, columns)
             top, left = 2 + top * (height + 2), 2 + left * (width + 2)
             sheet[top : top + height, left : left + width] = picture
-        return _picture(sheet).convert("RGB")
+        picture = _picture(sheet).convert("RGB")
+        return _labelled(picture, labels, height + 2) if labels else picture
 
     def metrics(self, data: Data) -> Metrics:
         from anylatent.modalities.image.metrics import ImageMetrics
@@ -74,3 +77,17 @@ def _picture(pixels: Tensor) -> Image.Image:
 
     array = pixels.contiguous().numpy()
     return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
+
+
+def _labelled(sheet: Image.Image, labels: Sequence[str], step: int) -> Image.Image:
+    """The sheet with a label left of each row of `step` pixels."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(size=min(14, max(8, step // 2)))
+    margin = 8 + max(int(font.getlength(label)) for label in labels)
+    wide = Image.new("RGB", (sheet.width + margin, sheet.height), "white")
+    wide.paste(sheet, (margin, 0))
+    draw = ImageDraw.Draw(wide)
+    for row, label in enumerate(labels):
+        draw.text((4, 2 + (row + 0.5) * step), label, fill="black", font=font, anchor="lm")
+    return wide

@@ -1,0 +1,161 @@
+"""Figures of a run: its samples and reconstructions, beside data and an untrained model."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from anylatent.core.files import UserError, save_text
+from anylatent.core.modality import Data, Metrics
+from anylatent.core.noise import Noise
+from anylatent.core.progress import track
+from anylatent.core.registry import build
+from anylatent.core.run import Run
+from anylatent.core.system import Config
+
+Rows = dict[str, dict[str, float]]
+Draw = Callable[[Run, Config, int, Config], Any]
+
+
+class Evaluation:
+    """What `evaluate` and `benchmark` share: a run, its data and its metrics."""
+
+    def __init__(self, config: Config, draw: Draw) -> None:
+        if config["n"] < 2:
+            raise UserError(f"n={config['n']}: figures need at least two samples")
+        self.config, self.draw = config, draw
+        self.run = Run.load(config["run"], config["device"])
+        self._check_modality()
+        self.data: Data = build("data", self.run.config["data"])
+        self.metrics: Metrics = self.run.system.modality.metrics(self.data)
+        self.folder = Path(config["out"] or config["run"])
+
+    def _check_modality(self) -> None:
+        asked, own = self.config.get("modality"), self.run.config["modality"]["name"]
+        if asked is not None and asked != own:
+            raise UserError(f"modality={asked}, but {self.config['run']} is a run of {own}")
+
+    def evaluate(self) -> None:
+        """Samples and reconstructions."""
+        rows, reconstructions = {"samples": self.samples(self.run)}, self.reconstructions()
+        self.report("evaluation", rows, reconstructions, {})
+
+    def benchmark(self) -> None:
+        """The same beside held-out data, data made worse, an untrained model; and the speed."""
+        start = time.monotonic()
+        rows: Rows = {"samples": self.samples(self.run)}
+        seconds = (time.monotonic() - start) / self.config["n"]
+        rows |= self.metrics.baselines()
+        untrained = {**self.config, "steps": min(self.config["steps"], 4), "guidance": None}
+        rows["untrained"] = self.samples(self.run.untrained(), untrained)
+        parameters = sum(p.numel() for p in self.run.system.generator.parameters())
+        speed = {
+            "seconds_per_sample": seconds,
+            "steps": float(self.config["steps"]),
+            "generator_parameters": float(parameters),
+        }
+        self.report("benchmark", rows, self.reconstructions(), {**speed, **self.latents()})
+
+    # ---- figures ------------------------------------------------------------------------------
+    def samples(self, run: Run, config: Config | None = None) -> dict[str, float]:
+        """Figures of n samples under the held-out data's conditions, each used in turn."""
+        n, config = self.config["n"], config or self.config
+        dataset: Any = self.data.held_out()
+        items = [dataset[i] for i in range(min(n, len(dataset)))]
+        names = run.system.conditioner.spec.names
+        columns = {
+            name: [items[i % len(items)][name] for i in range(n)]
+            for name in dict.fromkeys([*names, *self.data.classes])
+            if name in items[0]
+        }
+        cond = {name: values for name, values in columns.items() if name in names}
+        return self.metrics.samples(self.draw(run, config, n, cond), columns if cond else {})
+
+    def _held_out(self, most: int = 512) -> Any:
+        """Held-out batches on the run's device."""
+        system, dataset = self.run.system, self.data.held_out()
+        count = min(most, len(dataset))  # type: ignore[arg-type]
+        for start in track(range(0, count, 64), "encoding", -(-count // 64)):
+            items = [dataset[i] for i in range(start, min(start + 64, count))]
+            batch = system.modality.collate(items)
+            yield {
+                key: value.to(system.device) if isinstance(value, torch.Tensor) else value
+                for key, value in batch.items()
+            }
+
+    @torch.no_grad()
+    def reconstructions(self) -> dict[str, float]:
+        """Figures of held-out data encoded and decoded."""
+        system, originals, outputs = self.run.system, [], []
+        for batch in self._held_out():
+            originals.append(system.modality.originals(batch).cpu())
+            outputs.append(system.autoencoder.decode(system.autoencoder.encode(batch).mean).cpu())
+        join = system.modality.join
+        return self.metrics.reconstructions(join(originals), join(outputs))
+
+    @torch.no_grad()
+    def latents(self) -> dict[str, float]:
+        """Does the latent do anything? Its rate, and how many of its dimensions carry it.
+
+        The rate is the mean KL divergence, in bits, of the posteriors from a standard normal, in
+        the normalised space. The effective dimensions are the participation ratio (Σλ)²/Σλ² of
+        the eigenvalues of the covariance of samples, for latents of fixed size.
+        """
+        system, rates, flat = self.run.system, [], []
+        for index, batch in enumerate(self._held_out()):
+            posterior = system.autoencoder.encode(batch)
+            noise = Noise.of((self.config["seed"], 93, index), posterior.mean.batch)
+            z = system.normaliser.encode(posterior.sample(noise))
+            if posterior.log_std is not None:
+                rates.append(system.normaliser.posterior(posterior).kl())
+            if not z.masks:
+                flat.append(torch.cat([x.flatten(1) for x in z.parts.values()], 1).double())
+        figures = {"latent_dimensions": float(z.dim.mean())}
+        if rates:
+            figures["rate_bits"] = float(torch.cat(rates).mean() / torch.log(torch.tensor(2.0)))
+        if flat:
+            values = torch.linalg.svdvals(torch.cat(flat) - torch.cat(flat).mean(0)) ** 2
+            figures["effective_dimensions"] = float(values.sum() ** 2 / (values**2).sum())
+        return figures
+
+    # ---- report -------------------------------------------------------------------------------
+    def report(
+        self, name: str, rows: Rows, reconstructions: dict[str, float], other: dict[str, float]
+    ) -> None:
+        """Prints tables, and writes them as JSON and Markdown."""
+        config = self.config
+        how = (
+            f"{config['n']} samples, seed {config['seed']}, {config['solver']['name']}, "
+            f"{config['steps']} steps, guidance {(config['guidance'] or {}).get('scale', 'none')}"
+        )
+        tables = {how: rows, "reconstruction of held-out data": {"": reconstructions}}
+        if other:
+            tables["latents and speed"] = {"": other}
+        text = "\n\n".join(f"{title}\n\n{_table(table)}" for title, table in tables.items())
+        print(text)
+        values = {
+            "how": how,
+            "samples": rows,
+            "reconstruction": reconstructions,
+            "other": other,
+        }
+        save_text(self.folder / f"{name}.json", json.dumps(values, indent=2) + "\n")
+        save_text(self.folder / f"{name}.md", f"# {name} of {config['run']}\n\n{text}\n")
+        print(f"\nwritten to {self.folder / name}.json and .md")
+
+
+def _table(rows: Mapping[str, Mapping[str, float]]) -> str:
+    """Markdown with a row for each figure and a column for each set."""
+    figures = list(dict.fromkeys(name for row in rows.values() for name in row))
+    lines = [["", *rows], ["---"] * (len(rows) + 1)]
+    for name in figures:
+        values = (row.get(name) for row in rows.values())
+        lines.append([name, *("" if v is None else f"{v:.4g}" for v in values)])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    padded = ([cell.ljust(w) for cell, w in zip(line, widths, strict=True)] for line in lines)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in padded)

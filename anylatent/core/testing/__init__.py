@@ -1,0 +1,35 @@
+"""Exact denoisers, and contract tests for whoever writes a part.
+
+Each `check_*` raises AssertionError with what went wrong. The package runs them over every
+registered name, so a part is tested by being registered; plugins call them from their own tests.
+"""
+
+from anylatent.core.exact import GaussianDenoiser, MixtureDenoiser
+from anylatent.core.testing.data import check_conditioner, check_data, check_modality
+from anylatent.core.testing.examples import SPECS, Impulses, example, in_subspace
+from anylatent.core.testing.networks import check_autoencoder, check_backbone
+from anylatent.core.testing.process import check_grid, check_prediction, check_schedule
+from anylatent.core.testing.sampling import check_denoiser, check_guidance, check_solver
+from anylatent.core.testing.training import check_times, check_weighting
+
+__all__ = [
+    "SPECS",
+    "GaussianDenoiser",
+    "Impulses",
+    "MixtureDenoiser",
+    "check_autoencoder",
+    "check_backbone",
+    "check_conditioner",
+    "check_data",
+    "check_denoiser",
+    "check_grid",
+    "check_guidance",
+    "check_modality",
+    "check_prediction",
+    "check_schedule",
+    "check_solver",
+    "check_times",
+    "check_weighting",
+    "example",
+    "in_subspace",
+]

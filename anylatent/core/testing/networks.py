@@ -1,0 +1,201 @@
+"""Contracts of networks: backbones and autoencoders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from anylatent.core.autoencoder import Autoencoder, Batch
+from anylatent.core.backbone import Backbone
+from anylatent.core.condition import Condition, ConditionSpec, Value, token_condition
+from anylatent.core.latent import Latent
+from anylatent.core.noise import Noise
+from anylatent.core.testing.examples import alone, distance, example, in_subspace, spoil
+
+CONDITIONS = ConditionSpec(classes={"kind": 3}, tokens={"words": 5})
+TOLERANCE = 1e-5
+
+
+def check_backbone(
+    factory: Callable[..., Backbone], conditions: ConditionSpec | None = None
+) -> None:
+    """`factory(conditions=...)` makes the backbone; maps are not among the tested conditions.
+
+    Padding and neighbours never change a sample; a dropped key is a missing key is no condition;
+    every trainable parameter learns; the output has the precision of the input.
+    """
+    spec = CONDITIONS if conditions is None else conditions
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        backbone = factory(conditions=spec)
+        name = type(backbone).__name__
+        x = _noisy(backbone, torch.float32)
+        c_noise = torch.tensor([-2.5, 0.0, 1.0, 4.0])
+        cond = some_condition(spec, 4)
+        _check_learning(backbone, x, c_noise, cond, name)
+    backbone.eval()
+    with torch.no_grad():
+        _check_samples_apart(backbone, x, c_noise, cond, name)
+        _check_drop(backbone, x, c_noise, cond, name)
+        single = backbone(x, c_noise, cond)
+        backbone.double()
+        double = backbone(x.to(torch.float64), c_noise.double(), cond.to(torch.float64))
+    assert double.dtype == torch.float64, f"{name}: float64 in, {double.dtype} out"
+    gap = distance(single.to(torch.float64), double)
+    assert gap < 1e-3 * _size(double), f"{name}: float32 and float64 differ by {gap:.3g}"
+
+
+def some_condition(spec: ConditionSpec, batch: int) -> Condition:
+    """A condition with a value for every class, scalar and token key; one sample in four lacks
+    each key."""
+    generator = torch.Generator().manual_seed(0)
+    values: dict[str, Value] = {}
+    for name, count in spec.classes.items():
+        values[name] = torch.arange(batch) % count
+    for name in spec.scalars:
+        values[name] = torch.randn(batch, generator=generator)
+    for name, width in spec.tokens.items():
+        states = torch.randn(batch, 6, width, generator=generator)
+        lengths = torch.tensor([2, 6, 3, 5])[torch.arange(batch) % 4]
+        mask = torch.arange(6) < lengths[:, None]
+        states = states.masked_fill(~mask[..., None], torch.inf)
+        values[name] = token_condition(states, mask)
+    keep = {name: torch.arange(batch) % 4 != 1 for name in values}
+    return Condition(values, keep)
+
+
+def _noisy(backbone: Backbone, dtype: torch.dtype) -> Latent:
+    blank = example(backbone.spec, dtype=dtype)
+    return Noise.of(0, blank.batch).like(blank)
+
+
+def _size(latent: Latent) -> float:
+    return max(1e-3, max(float(x[x.isfinite()].abs().max()) for x in latent.parts.values()))
+
+
+def _check_learning(
+    backbone: Backbone, x: Latent, c_noise: Tensor, cond: Condition, name: str
+) -> None:
+    """A few steps towards a target, after which every parameter has had a gradient."""
+    target = Noise.of(1, x.batch).like(x)
+    silent = {key for key, p in backbone.named_parameters() if p.requires_grad}
+    optimiser = torch.optim.Adam(backbone.parameters(), lr=1e-3)
+    for _ in range(6):
+        output = backbone(x, c_noise, cond)
+        assert output.spec == x.spec, f"{name}: got {x.spec}, gave {output.spec}"
+        assert output.dtype == x.dtype, f"{name}: {x.dtype} in, {output.dtype} out"
+        optimiser.zero_grad()
+        output.project().mse(target).mean().backward()
+        for key, parameter in backbone.named_parameters():
+            if parameter.grad is not None:
+                assert bool(parameter.grad.isfinite().all()), f"{name}: gradient of {key}"
+                if bool(parameter.grad.any()):
+                    silent.discard(key)
+        optimiser.step()
+    assert not silent, f"{name}: no gradient ever reaches {sorted(silent)}"
+    moved = backbone(x, c_noise, cond).project().norm()
+    assert bool((moved > 0).all()), f"{name}: the output is still zero after training"
+
+
+def _check_samples_apart(
+    backbone: Backbone, x: Latent, c_noise: Tensor, cond: Condition, name: str
+) -> None:
+    joint = backbone(x, c_noise, cond)
+    allowed = TOLERANCE * max(1.0, _size(joint))
+    if x.masks:
+        gap = distance(joint, backbone(spoil(x), c_noise, cond))
+        assert gap <= allowed, f"{name}: infinities in the padding change the output by {gap:.3g}"
+    for i in range(x.batch):
+        row = slice(i, i + 1)
+        lonely = backbone(alone(x, i), c_noise[row], cond.select(row))
+        gap = distance(lonely, alone(joint, i))
+        assert gap <= allowed, f"{name}: sample {i} alone differs by {gap:.3g} from in its batch"
+
+
+def _check_drop(backbone: Backbone, x: Latent, c_noise: Tensor, cond: Condition, name: str) -> None:
+    nothing = backbone(x, c_noise, None)
+    allowed = TOLERANCE * max(1.0, _size(nothing))
+    gap = distance(nothing, backbone(x, c_noise, cond.null()))
+    assert gap <= allowed, f"{name}: dropping all keys differs by {gap:.3g} from no condition"
+    for key in cond.values:
+        rest = [other for other in cond.values if other != key]
+        less = Condition({k: cond.values[k] for k in rest}, {k: cond.keep[k] for k in rest})
+        gap = distance(backbone(x, c_noise, less), backbone(x, c_noise, cond.null(key)))
+        assert gap <= allowed, f"{name}: dropping '{key}' differs by {gap:.3g} from leaving it out"
+        full = backbone(x, c_noise, Condition(cond.values))
+        only = backbone(x, c_noise, Condition(cond.values).null(key))
+        assert distance(full, only) > 0, f"{name}: '{key}' has no effect"
+
+
+def rows(batch: Batch, index: list[int]) -> dict[str, Any]:
+    """Some samples of a batch."""
+    return {
+        key: column[index] if isinstance(column, Tensor) else [column[i] for i in index]
+        for key, column in batch.items()
+    }
+
+
+def check_autoencoder(autoencoder: Autoencoder, batch: Batch) -> None:
+    """Posteriors in the subspace, one sample whatever its neighbours, terms that can be trained.
+
+    `batch` has at least two samples, as the modality's `collate` makes them.
+    """
+    name = type(autoencoder).__name__
+    column = next(iter(batch.values()))
+    size = len(column)
+    autoencoder.eval()
+    with torch.no_grad():
+        posterior = autoencoder.encode(batch)
+        assert posterior.mean.spec == autoencoder.spec, f"{name}: {posterior.mean.spec}"
+        assert posterior.mean.batch == size, f"{name}: {posterior.mean.batch} latents for {size}"
+        assert in_subspace(posterior.mean), f"{name}: the encoder leaves the subspace"
+        assert in_subspace(posterior.sample(Noise.of(0, size))), f"{name}: samples leave it"
+        if posterior.log_std is not None:
+            kl = posterior.kl()
+            assert kl.shape == (size,) and bool((kl >= 0).all()), f"{name}: KL {kl}"
+        output = autoencoder.decode(posterior.mean)
+        for i in range(size):
+            lonely = autoencoder.encode(rows(batch, [i])).mean
+            gap = distance(alone(lonely, 0), alone(posterior.mean, i))
+            assert gap <= 1e-4, f"{name}: latent {i} depends on its neighbours ({gap:.3g})"
+            if isinstance(output, Tensor):
+                gap = float((autoencoder.decode(lonely)[0] - output[i]).abs().max())
+                assert gap <= 1e-3, f"{name}: output {i} depends on its neighbours ({gap:.3g})"
+    _check_terms(autoencoder, batch, size, name)
+
+
+def _check_terms(autoencoder: Autoencoder, batch: Batch, size: int, name: str) -> None:
+    autoencoder.train()
+    for step in (0, 10**9):
+        autoencoder.zero_grad()
+        terms, output = autoencoder.loss(batch, Noise.of(0, size), step)
+        _check_named(terms, size, f"{name}, step {step}")
+        torch.stack([term.mean() for term in terms.values()]).sum().backward()  # type: ignore[no-untyped-call]
+        own = {k: p for k, p in autoencoder.named_parameters() if not k.startswith("adversary.")}
+        _check_gradients(own, f"{name}, step {step}")
+        judged = autoencoder.adversary_loss(batch, output, step)
+        _check_named(judged, size, f"{name}'s adversary, step {step}")
+    if autoencoder.adversary is not None:
+        assert judged, f"{name}: the adversary never starts to learn"
+        autoencoder.zero_grad()
+        torch.stack([term.mean() for term in judged.values()]).sum().backward()  # type: ignore[no-untyped-call]
+        _check_gradients(dict(autoencoder.adversary.named_parameters()), f"{name}'s adversary")
+        leaked = [k for k, p in own.items() if p.grad is not None and bool(p.grad.any())]
+        assert not leaked, f"{name}: the adversary's loss moves {leaked}"
+
+
+def _check_named(terms: Mapping[str, Tensor], size: int, where: str) -> None:
+    for key, term in terms.items():
+        assert term.shape in ((), (size,)), f"{where}: term '{key}' has shape {term.shape}"
+        assert bool(term.isfinite().all()), f"{where}: term '{key}' is {term}"
+
+
+def _check_gradients(parameters: Mapping[str, nn.Parameter], where: str) -> None:
+    learned = {key: p for key, p in parameters.items() if p.requires_grad}
+    silent = [key for key, p in learned.items() if p.grad is None]
+    assert not silent, f"{where}: no gradient reaches {silent}"
+    broken = [k for k, p in learned.items() if p.grad is not None and not p.grad.isfinite().all()]
+    assert not broken, f"{where}: infinite gradients of {broken}"

@@ -1,0 +1,238 @@
+"""Contracts of solvers, denoisers and guidance, against exact Gaussians."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from anylatent.core.condition import Condition
+from anylatent.core.denoiser import Denoiser
+from anylatent.core.exact import GaussianDenoiser, constant
+from anylatent.core.grids import LogSNRGrid, UniformGrid
+from anylatent.core.latent import Field, Latent, LatentSpec
+from anylatent.core.noise import Noise
+from anylatent.core.schedules import Cosine, RectifiedFlow, Schedule, Time, VariancePreserving
+from anylatent.core.solvers import Solver, solve
+from anylatent.core.testing.examples import SPECS, Impulses, alone, distance, example, in_subspace
+from anylatent.core.testing.process import SCHEDULES, close
+
+NUMBER = LatentSpec({"z": Field((1,))})
+WIDTHS = (0.1, 0.3, 1.0)
+
+
+def check_solver(solver: Solver) -> None:
+    """Where and when it evaluates, what it leaves at each time, its order, its independence.
+
+    `solver.order` is met to 0.2 as a slope from 80 to 160 steps; a stochastic solver's by the exact
+    mean and deviation of what it draws.
+    """
+    name = type(solver).__name__
+    _check_calls(solver, name)
+    _check_marginals(solver, name)
+    _check_order(solver, name)
+    for key, spec in SPECS.items():
+        _check_few_steps(solver, spec, f"{name} on {key}")
+        _check_alone(solver, spec, f"{name} on {key}")
+    _check_times_per_sample(solver, name)
+    if solver.stochastic:
+        _check_refusal(solver, name)
+
+
+def _check_calls(solver: Solver, name: str) -> None:
+    schedule, steps = VariancePreserving(), 7
+    times = LogSNRGrid()(schedule, steps)
+    exact, calls, ends = GaussianDenoiser(schedule, 0.5, 0.3), [], []
+
+    def denoise(x: Latent, t: Time) -> Latent:
+        calls.append(float(t))
+        return exact.forward(x, t)
+
+    def note(index: int, t: Tensor, x: Latent) -> None:
+        ends.append((index, float(t)))
+
+    x = Noise([0]).like(NUMBER.blank(1))
+    solve(solver, denoise, schedule, x, times, Noise([1]), note)
+    assert calls[0] == 1, f"{name}: the first evaluation is at t = {calls[0]}, wanted 1"
+    assert len(calls) <= solver.evaluations * steps, f"{name}: {len(calls)} evaluations"
+    assert min(calls) > 0, f"{name}: evaluates at t = 0, where there is nothing to denoise"
+    wanted = [(i, float(times[i])) for i in range(1, steps + 1)]
+    assert ends == wanted, f"{name}: steps end at {ends}, the grid is {wanted}"
+
+
+def responses(
+    solver: Solver, schedule: Schedule, steps: int, mean: float, std: float, draws: int
+) -> list[tuple[float, float, float]]:
+    """(t, mean, deviation) of the state after each step, exactly, for data N(mean, std²).
+
+    The last sample receives no noise at all, hence shows the mean.
+    """
+    impulses, exact = Impulses(draws + 1), GaussianDenoiser(schedule, mean, std)
+    blank = NUMBER.blank(draws + 1, dtype=torch.float64)
+    start = schedule.alpha(1.0) * constant(blank, mean) + schedule.alpha(0.0) * impulses.like(blank)
+    width = (schedule.alpha(1.0) ** 2 * std**2 + schedule.sigma(1.0) ** 2).sqrt()
+    centre = schedule.alpha(1.0) * constant(blank, mean)
+    start = centre + width * (start - centre)
+    found = []
+
+    def note(index: int, t: Tensor, x: Latent) -> None:
+        middle = x["z"][-1:]
+        found.append((float(t), float(middle), float((x["z"] - middle)[:-1].norm())))
+
+    solve(solver, exact, schedule, start, LogSNRGrid()(schedule, steps), impulses, note)
+    assert impulses.drawn <= draws, f"{type(solver).__name__} draws more than {draws} times"
+    return found
+
+
+def _check_marginals(solver: Solver, name: str) -> None:
+    """With point-mass data every state has mean alpha·x0 and deviation sigma, at its own time."""
+    for kind in SCHEDULES:
+        schedule = kind()
+        for t, mean, std in responses(solver, schedule, 9, 0.7, 0.0, 40):
+            where = f"{name} on {kind.__name__} at t = {t:.4g}"
+            scale = float(schedule.sigma(1.0))
+            gap = abs(mean - float(schedule.alpha(t)) * 0.7)
+            assert gap < 1e-10 * scale, f"{where}: the mean is off by {gap:.3g}"
+            gap = abs(std - float(schedule.sigma(t)))
+            assert gap < 1e-10 * scale, f"{where}: the deviation is off by {gap:.3g}"
+
+
+def _check_order(solver: Solver, name: str) -> None:
+    for schedule in (VariancePreserving(), RectifiedFlow()):
+        errors = []
+        for steps in (80, 160):
+            error = 0.0
+            for width in WIDTHS:
+                draws = 1 + 3 * steps if solver.stochastic else 1
+                _, mean, std = responses(solver, schedule, steps, 0.5, width, draws)[-1]
+                error += ((mean - 0.5) / width) ** 2 + (std / width - 1) ** 2
+            errors.append(math.sqrt(error))
+        slope = math.log2(errors[0] / errors[1])
+        where = f"{name} on {type(schedule).__name__}"
+        assert slope >= solver.order - 0.2, f"{where}: order {slope:.2f}, claims {solver.order}"
+
+
+def _start(spec: LatentSpec, schedule: Schedule, dtype: torch.dtype) -> tuple[Latent, Noise]:
+    blank = example(spec, dtype=dtype)
+    noise = Noise.of(3, blank.batch)
+    return schedule.sigma(1.0) * noise.like(blank), noise
+
+
+def _check_few_steps(solver: Solver, spec: LatentSpec, where: str) -> None:
+    for kind in SCHEDULES:
+        schedule = kind()
+        exact = GaussianDenoiser(schedule, 0.5, 0.3)
+        for grid in (LogSNRGrid(), UniformGrid()):
+            for steps in range(1, 11):
+                x, noise = _start(spec, schedule, torch.float64)
+                x = solve(solver, exact, schedule, x, grid(schedule, steps), noise)
+                place = f"{where}, {kind.__name__}, {steps} steps"
+                finite = all(bool(part.isfinite().all()) for part in x.parts.values())
+                assert finite, f"{place}: not finite"
+                assert in_subspace(x), f"{place}: leaves the subspace"
+
+
+def _check_alone(solver: Solver, spec: LatentSpec, where: str) -> None:
+    schedule = Cosine()
+    exact = GaussianDenoiser(schedule, 0.5, 0.3)
+    times = LogSNRGrid()(schedule, 8)
+    for dtype, allowed in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
+        start, noise = _start(spec, schedule, dtype)
+        joint = solve(solver, exact, schedule, start, times, noise)
+        assert joint.dtype == dtype, f"{where}: {dtype} in, {joint.dtype} out"
+        for i in range(start.batch):
+            own = Noise.of(3, [i])
+            lonely = schedule.sigma(1.0) * own.like(alone(start, i))
+            lonely = solve(solver, exact, schedule, lonely, times, own)
+            gap = distance(lonely, alone(joint, i))
+            assert gap <= allowed, f"{where}: sample {i} alone differs by {gap:.3g} in {dtype}"
+
+
+def _check_times_per_sample(solver: Solver, name: str) -> None:
+    """Times of shape (N + 1, B) and (N + 1, B, T) mean the same as (N + 1,) where they agree."""
+    schedule, spec = VariancePreserving(), SPECS["video"]
+    exact = GaussianDenoiser(schedule, 0.5, 0.3)
+    times = LogSNRGrid()(schedule, 6)
+    start, noise = _start(spec, schedule, torch.float64)
+    wanted = solve(solver, exact, schedule, start, times, noise)
+    for shape in ((start.batch,), (start.batch, 3)):
+        start, noise = _start(spec, schedule, torch.float64)
+        spread = times.reshape(-1, *[1] * len(shape)).expand(-1, *shape)
+        got = solve(solver, exact, schedule, start, spread, noise)
+        gap = distance(got, wanted)
+        assert gap < 1e-10, f"{name}: times of shape (N + 1, {shape}) change x by {gap:.3g}"
+
+
+def _check_refusal(solver: Solver, name: str) -> None:
+    schedule = VariancePreserving()
+    x = NUMBER.blank(1)
+    try:
+        solve(solver, GaussianDenoiser(schedule, 0, 1), schedule, x, torch.tensor([1.0, 0.0]))
+    except ValueError:
+        return
+    raise AssertionError(f"{name} is stochastic, but runs without a Noise")
+
+
+def check_denoiser(denoiser: Denoiser, spec: LatentSpec, cond: Condition | None = None) -> None:
+    """x0 is on the subspace, x itself at t = 0, finite at t = 1, one sample at a time."""
+    name, schedule = type(denoiser).__name__, denoiser.schedule
+    with torch.no_grad():
+        for dtype in (torch.float64, torch.float32):
+            x, _ = _start(spec, schedule, dtype)
+            for t in (0.0, 0.3, 1.0):
+                joint = denoiser(x, t, cond)
+                assert joint.dtype == dtype, f"{name}: {dtype} in, {joint.dtype} out"
+                assert in_subspace(joint), f"{name} leaves the subspace at t = {t}"
+                each = torch.full((x.batch,), t, dtype=torch.float64)
+                scale = max(1.0, float(joint.norm().max()))
+                allowed = (1e-10 if dtype == torch.float64 else 1e-5) * scale
+                gap = distance(denoiser(x, each, cond), joint)
+                assert gap <= allowed, f"{name}: one time per sample changes x0 by {gap:.3g}"
+                for i in range(x.batch):
+                    own = None if cond is None else cond.select(slice(i, i + 1))
+                    gap = distance(denoiser(alone(x, i), t, own), alone(joint, i))
+                    assert gap <= allowed, f"{name}: x0 of sample {i} alone differs by {gap:.3g}"
+            clean = denoiser(x, 0.0, cond)
+            gap = distance(clean, x / schedule.alpha(0.0)) / float(x.norm().max())
+            assert gap <= 1e-5, f"{name}: x0 at t = 0 is not x/alpha, off by {gap:.3g}"
+
+
+class ConditionalGaussian(Denoiser):
+    """E[x0 | x_t] for data N(c, 0.3²), c the condition "mean", 0 where it is dropped."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        super().__init__()
+        self.schedule, self.calls = schedule, 0
+
+    def forward(self, x: Latent, t: Time, cond: Condition | None = None) -> Latent:
+        self.calls += 1
+        mean = torch.zeros(x.batch, dtype=torch.float64)
+        if cond is not None and cond:
+            value = cond.values["mean"]
+            assert isinstance(value, Tensor)
+            mean = torch.where(cond.keep["mean"], value.double(), 0)
+        centre = mean * constant(x, 1.0)
+        return GaussianDenoiser(self.schedule, centre, 0.3).forward(x, t)
+
+
+def check_guidance(factory: Callable[[Denoiser], Denoiser]) -> None:
+    """A guided denoiser is a denoiser, and the plain one where there is no condition."""
+    for schedule in (VariancePreserving(), RectifiedFlow()):
+        plain = ConditionalGaussian(schedule)
+        guided = factory(plain)
+        name = type(guided).__name__
+        assert guided.schedule is schedule, f"{name} does not carry its denoiser's schedule"
+        cond = Condition({"mean": torch.tensor([1.0, -0.5, 0.2, 2.0])})
+        for key, spec in SPECS.items():
+            check_denoiser(guided, spec, cond)
+            x, _ = _start(spec, schedule, torch.float64)
+            for nothing in (None, Condition()):
+                gap = distance(guided(x, 0.4, nothing), plain(x, 0.4))
+                assert gap == 0, f"{name} on {key} without a condition is not the plain denoiser"
+        x, _ = _start(SPECS["image"], schedule, torch.float64)
+        stacked = factory(guided)(x, 0.4, cond)
+        assert in_subspace(stacked), f"{name} on {name} fails"
+        dropped = guided(x, 0.4, cond.null())
+        close(dropped["z"], plain(x, 0.4)["z"], f"{name} with all conditions dropped", 1e-10)

@@ -1,0 +1,116 @@
+"""Contracts of time samplers and weightings."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+
+from anylatent.core.backbone import Backbone
+from anylatent.core.condition import Condition, ConditionSpec
+from anylatent.core.denoiser import Preconditioned
+from anylatent.core.latent import Latent
+from anylatent.core.noise import Noise
+from anylatent.core.predictions import (
+    DataPrediction,
+    EDMPrediction,
+    NoisePrediction,
+    Prediction,
+    VPrediction,
+)
+from anylatent.core.schedules import RectifiedFlow, Schedule, VariancePreserving
+from anylatent.core.testing.examples import SPECS
+from anylatent.core.testing.process import SCHEDULES, close
+from anylatent.core.times import LogitNormal, LogNormal, Times, Uniform, time_limits
+from anylatent.core.weightings import Weighting
+
+
+def check_times(times: Times) -> None:
+    """The density is that of the quantiles, samples follow it and keep |λ| ≤ 20."""
+    name = type(times).__name__
+    u = torch.linspace(0.02, 0.98, 97, dtype=torch.float64)
+    for kind in SCHEDULES:
+        schedule, where = kind(), f"{name} on {kind.__name__}"
+        leaf = u.clone().requires_grad_()
+        t = times.quantile(leaf, schedule)
+        assert bool((t.detach().diff() >= 0).all()), f"{where}: quantiles do not rise"
+        (slope,) = torch.autograd.grad(t.sum(), leaf)
+        t = t.detach()
+        inner = (t > 1e-6) & (t < 1 - 1e-6) & (slope > 0)
+        product = (times.density(t, schedule) * slope)[inner]
+        close(product, torch.ones_like(product), f"{where}: density × d quantile/du = 1", 1e-6)
+        _check_samples(times, schedule, where)
+
+
+def _check_samples(times: Times, schedule: Schedule, where: str) -> None:
+    count = 2000
+    drawn = times.sample(Noise.of(0, count), schedule)
+    assert drawn.shape == (count,), f"{where}: samples of shape {tuple(drawn.shape)}"
+    assert drawn.dtype == torch.float64, f"{where}: samples in {drawn.dtype}"
+    low, high = time_limits(schedule)
+    assert bool(((drawn >= low) & (drawn <= high)).all()), f"{where}: |λ| exceeds 20"
+    levels = torch.linspace(0.01, 0.99, 50, dtype=torch.float64)
+    limits = times.quantile(levels, schedule).clamp(low, high)
+    below = (drawn[:, None] <= limits).double().mean(0)
+    gap = float((below - levels)[(limits > low) & (limits < high)].abs().max())
+    # Kolmogorov-Smirnov at p = 1e-6: sup |F_n - F| > 2.69/√n
+    assert gap < 2.69 / count**0.5, f"{where}: the samples' law is off by {gap:.3g}"
+    again = times.sample(Noise.of(0, [7, 3]), schedule)
+    close(again, drawn[[7, 3]], f"{where}: a sample's time depends on its neighbours", 1e-12)
+
+
+class Silent(Backbone):
+    """A backbone whose output is zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec, self.conditions = SPECS["shape"], ConditionSpec()
+
+    def forward(self, x: Latent, c_noise: torch.Tensor, cond: Condition | None = None) -> Latent:
+        return x.zeros()
+
+
+def check_weighting(weighting: Weighting) -> None:
+    """Finite and not negative at every noise level, ends included; the shape is that of t.
+
+    The weight of ‖x̂0 - x0‖², if the weighting has one, is the same for every prediction.
+    """
+    name = type(weighting).__name__
+    t = torch.tensor([0.0, 1e-6, 1e-3, 0.1, 0.5, 0.9, 0.999, 1.0], dtype=torch.float64)
+    laws: list[Times] = [Uniform(), LogitNormal(), LogNormal()]
+    predictions: list[Prediction] = [
+        DataPrediction(),
+        VPrediction(),
+        EDMPrediction(0.5),
+        NoisePrediction(),
+    ]
+    for kind, prediction, times in itertools.product(SCHEDULES, predictions, laws):
+        schedule = kind()
+        if isinstance(prediction, NoisePrediction) and schedule.terminal_snr_is_zero:
+            continue
+        denoiser = Preconditioned(Silent(), schedule, prediction)
+        ends = times.quantile(torch.tensor([1e-7, 1 - 1e-7]).double(), schedule)
+        inside = t.clamp(*ends.tolist()).clamp(*time_limits(schedule))
+        weight = weighting(denoiser, inside, times)
+        where = f"{name} with {type(prediction).__name__} on {kind.__name__}"
+        assert weight.shape == inside.shape, f"{where}: shape {tuple(weight.shape)}"
+        assert bool(torch.isfinite(weight).all()), f"{where}: weights {weight.tolist()}"
+        assert bool((weight >= 0).all()), f"{where}: negative weights {weight.tolist()}"
+    _check_same_loss(weighting, name)
+
+
+def _check_same_loss(weighting: Weighting, name: str) -> None:
+    log_snr = torch.zeros(1, dtype=torch.float64)
+    try:
+        weighting.data(log_snr, torch.ones_like(log_snr))
+    except TypeError:
+        return  # defined by the prediction
+    t = torch.tensor([0.05, 0.3, 0.8], dtype=torch.float64)
+    for schedule in (VariancePreserving(), RectifiedFlow()):
+        found = []
+        for prediction in (DataPrediction(), VPrediction(), EDMPrediction(0.5)):
+            denoiser = Preconditioned(Silent(), schedule, prediction)
+            _, c_out = prediction.inverse(schedule, t)
+            found.append(weighting(denoiser, t, Uniform()) / c_out**2)
+        for other in found[1:]:
+            close(other, found[0], f"{name}: the weight of x0 differs between predictions", 1e-9)

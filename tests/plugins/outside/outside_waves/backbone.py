@@ -1,0 +1,91 @@
+"""A residual perceptron: for latents of any fields of fixed size, of any modality."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+import anylatent as al
+
+
+class Perceptron(al.Backbone):
+    """`blocks` residual layers of `width` units over all numbers of a latent at once.
+
+    Classes, scalars and the mean of tokens are added to the features of the noise level; a key
+    that is dropped has a learned vector instead. The output is zero at initialisation.
+    """
+
+    def __init__(
+        self,
+        spec: al.LatentSpec | None = None,
+        conditions: al.ConditionSpec | None = None,
+        *,
+        width: int = 128,
+        blocks: int = 3,
+    ) -> None:
+        super().__init__()
+        self.spec = al.LatentSpec({"z": al.Field((2, 8))}) if spec is None else spec
+        self.conditions = al.ConditionSpec() if conditions is None else conditions
+        if any(field.variable for field in self.spec.fields.values()) or self.conditions.maps:
+            raise ValueError(
+                f"the perceptron takes fields of fixed size and no maps, got {self.spec} and the "
+                f"maps {list(self.conditions.maps)}: choose another backbone"
+            )
+        size = sum(x[0].numel() for x in self.spec.blank(1).parts.values())
+        tables = {k: nn.Embedding(n, width) for k, n in self.conditions.classes.items()}
+        tables |= {k: nn.Linear(n, width) for k, n in self.conditions.tokens.items()}
+        tables |= {k: nn.Linear(1, width) for k in self.conditions.scalars}
+        self.tables = nn.ModuleDict(tables)
+        self.nulls = nn.ParameterDict({k: torch.randn(width) * 0.1 for k in tables})
+        self.first, self.noise = nn.Linear(size, width), nn.Linear(16, width)
+        self.layers = nn.ModuleList(_layer(width) for _ in range(blocks))
+        self.last = nn.Linear(width, size)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(
+        self, x: al.Latent, c_noise: Tensor, cond: al.Condition | None = None
+    ) -> al.Latent:
+        flat = torch.cat([part.flatten(1) for part in x.parts.values()], 1)
+        level = c_noise if c_noise.ndim == 1 else c_noise.flatten(1).mean(1)
+        known = self.noise(_waves(level).to(flat.dtype)) + self._embed(cond, flat)
+        h = self.first(flat) + known
+        for layer in self.layers:
+            h = h + layer(h + known)
+        pieces = self.last(h).split([part[0].numel() for part in x.parts.values()], 1)
+        shaped = zip(x.parts.items(), pieces, strict=True)
+        return x.replace(**{name: piece.reshape(part.shape) for (name, part), piece in shaped})
+
+    def _embed(self, cond: al.Condition | None, like: Tensor) -> Tensor:
+        total = like.new_zeros(len(like), self.first.out_features)
+        for name, null in self.nulls.items():
+            if cond is None or name not in cond.values:
+                total = total + null
+                continue
+            vector = self._vector(name, cond.values[name], like.dtype)
+            total = total + torch.where(cond.keep[name][:, None], vector, null)
+        return total
+
+    def _vector(self, name: str, value: Tensor | al.Latent, dtype: torch.dtype) -> Tensor:
+        table = self.tables[name]
+        if isinstance(value, al.Latent):
+            mask = value.masks["tokens"][..., None]
+            states = torch.where(mask, value["tokens"], 0).to(dtype)
+            value = states.sum(1) / mask.sum(1).clamp(min=1)
+        elif name in self.conditions.scalars:
+            value = value[:, None].to(dtype)
+        vector: Tensor = table(value)
+        return vector
+
+
+def _layer(width: int) -> nn.Module:
+    return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU())
+
+
+def _waves(level: Tensor) -> Tensor:
+    """Features (B, 16) of the noise level."""
+    periods = torch.logspace(math.log10(40), math.log10(0.4), 8, device=level.device)
+    angle = level[:, None].double() * 2 * math.pi / periods
+    return torch.cat((angle.cos(), angle.sin()), 1)
