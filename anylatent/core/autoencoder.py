@@ -64,7 +64,9 @@ class Posterior:
         return Posterior(self.mean.to(*args, **kwargs), log_std)
 
     def detach(self) -> Posterior:
-        return Posterior(self.mean.detach(), None if self.log_std is None else self.log_std.detach())
+        return Posterior(
+            self.mean.detach(), None if self.log_std is None else self.log_std.detach()
+        )
 
 
 class Autoencoder(nn.Module, ABC):
@@ -91,10 +93,10 @@ class Autoencoder(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, batch: Batch, noise: Noise, step: int) -> tuple[dict[str, Tensor], Any]:
-        """Named terms of shape (B,) or (), weights included, to be summed; and the reconstruction."""
+        """Named terms of shape (B,) or (), weighted, to be summed; and the reconstruction."""
 
     def adversary_loss(self, batch: Batch, output: Any, step: int) -> dict[str, Tensor]:
-        """The adversary's own terms, given the (detached) reconstruction; empty before it starts."""
+        """The adversary's own terms, given the reconstruction; empty before it starts."""
         return {}
 
     def report(self) -> dict[str, float]:

@@ -6,8 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TypeAlias
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from anylatent.core.backbone import Backbone
 from anylatent.core.condition import Condition
@@ -66,4 +65,5 @@ class Preconditioned(Denoiser):
         c_noise = -self.schedule.log_snr(t).clamp(-LOG_SNR_LIMIT, LOG_SNR_LIMIT) / 4
         c_noise = c_noise.to(x.device, x.dtype)
         c_noise = c_noise.expand(x.batch) if t.ndim == 0 else c_noise
-        return self.backbone(c_in * x, c_noise, cond).to(x.dtype).project()
+        output: Latent = self.backbone(c_in * x, c_noise, cond)
+        return output.to(x.dtype).project()

@@ -90,7 +90,8 @@ class Cascade(Generator):
         fields = [(n, f) for stage in stages for n, f in stage.spec.fields.items()]
         if len(dict(fields)) < len(fields):
             raise ValueError(f"two stages model one field: {[name for name, _ in fields]}")
-        self.stages: nn.ModuleList = nn.ModuleList(stages)
+        self.stages = list(stages)
+        self.networks = nn.ModuleList(stages)
         self.spec = LatentSpec(dict(fields))
 
     def loss(self, x0: Latent, cond: Condition | None, noise: Noise) -> Tensor:

@@ -57,7 +57,9 @@ class LogSNRGrid(Grid):
 class KarrasGrid(Grid):
     """Equal steps of (sigma/alpha)^(1/rho) from the schedule's start to sigma_min (2206.00364)."""
 
-    def __init__(self, rho: float = 7.0, sigma_min: float = 0.002, sigma_max: float = 150.0) -> None:
+    def __init__(
+        self, rho: float = 7.0, sigma_min: float = 0.002, sigma_max: float = 150.0
+    ) -> None:
         if not (rho > 0 and 0 < sigma_min < sigma_max):
             raise ValueError(
                 f"need rho > 0 and 0 < sigma_min < sigma_max, got {rho}, {sigma_min}, {sigma_max}"

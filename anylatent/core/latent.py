@@ -121,7 +121,9 @@ class LatentSpec:
                 masks[name] = mask
         return Latent(parts, masks, self)
 
-    def wrap(self, parts: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None = None) -> Latent:
+    def wrap(
+        self, parts: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None = None
+    ) -> Latent:
         """Checks tensors against the spec and projects them onto its subspace."""
         masks = dict(masks or {})
         if list(parts) != list(self.fields):

@@ -103,7 +103,9 @@ class Modality(ABC):
         """Random changes of a batch that leave its meaning, one draw per sample; default none."""
         return batch
 
-    def blank(self, spec: LatentSpec, samples: int, noise: Noise, cond: Mapping[str, Any]) -> Latent:
+    def blank(
+        self, spec: LatentSpec, samples: int, noise: Noise, cond: Mapping[str, Any]
+    ) -> Latent:
         """The zero latent that sampling starts from; variable sizes are drawn or asked for here."""
         return spec.blank(samples)
 
@@ -125,7 +127,7 @@ class Modality(ABC):
     def show(
         self, outputs: Outputs, columns: int | None = None, labels: Sequence[str] = ()
     ) -> Image.Image:
-        """One picture of all the samples, `columns` to a row, with a label for each row if given."""
+        """One picture of all the samples, `columns` to a row, with a label for each row."""
 
     def compare(self, originals: Outputs, outputs: Outputs) -> Image.Image:
         """One picture of data above and their reconstructions below."""

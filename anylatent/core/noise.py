@@ -48,7 +48,9 @@ class Noise:
     ) -> None:
         if len(seeds) == 0:
             raise ValueError("Noise needs one seed per sample, got none")
-        self.seeds = [tuple(seed) if isinstance(seed, (tuple, list)) else int(seed) for seed in seeds]
+        self.seeds = [
+            tuple(seed) if isinstance(seed, (tuple, list)) else int(seed) for seed in seeds
+        ]
         self.positions = torch.as_tensor(
             range(len(self.seeds)) if positions is None else list(positions), dtype=torch.float64
         )
@@ -68,7 +70,7 @@ class Noise:
         return len(self.seeds)
 
     def like(self, latent: Latent) -> Latent:
-        """The next standard normal latent: on the subspace of `latent`, in its dtype, on its device."""
+        """The next standard normal latent on the subspace of `latent`, in its dtype."""
         if latent.batch != self.batch:
             raise ValueError(f"noise for {self.batch} samples, but a latent of {latent.batch}")
         parts = {name: self._draw(x, latent.masks.get(name)) for name, x in latent.parts.items()}

@@ -1,7 +1,5 @@
 """The parts that come with the core: importing this module registers them."""
 
-from anylatent.core.nn import parts as blocks
-from anylatent.core.training import settings
 from anylatent.core import (
     generators,
     grids,
@@ -13,6 +11,8 @@ from anylatent.core import (
     times,
     weightings,
 )
+from anylatent.core.nn import parts as blocks
+from anylatent.core.training import settings
 
 __all__ = [
     "blocks",

@@ -26,8 +26,8 @@ from anylatent.core.solvers import Solver
 from anylatent.core.system import Config, System, sampling_parts
 
 # what may change between two commands that train one run
-FREE = ("run", "stage", "trainer", "pictures", "checkpoint", "log_every", "solver", "grid")
-FREE += ("guidance", "steps")
+FREE = ["run", "stage", "trainer", "pictures", "checkpoint", "log_every"]
+FREE += ["solver", "grid", "guidance", "steps"]
 
 
 class RunDirectory:
@@ -74,7 +74,7 @@ class RunDirectory:
         """The saved configuration, as plain values."""
         from omegaconf import OmegaConf
         from omegaconf.errors import OmegaConfBaseException
-        from yaml import YAMLError
+        from yaml import YAMLError  # type: ignore[import-untyped]
 
         if not self.path.is_dir():
             raise UserError(f"there is no run at {self.path}")
@@ -97,7 +97,9 @@ class RunDirectory:
     def weights(self) -> tuple[dict[str, Tensor], str]:
         """The weights, and the last stage that is done."""
         if not self.weights_path.is_file():
-            pickles = [p.name for e in ("pt", "pth", "bin", "pkl") for p in self.path.glob(f"*.{e}")]
+            pickles = [
+                p.name for e in ("pt", "pth", "bin", "pkl") for p in self.path.glob(f"*.{e}")
+            ]
             also = f" ({', '.join(pickles)} would be a pickle, never loaded)" if pickles else ""
             raise UserError(
                 f"{self.path} has no model.safetensors{also}: its training is not finished. "
@@ -218,9 +220,7 @@ class Run:
             part = slice(start, start + batch)
             chosen = {name: values[part] for name, values in columns.items()}
             noise = Noise(seeds[part])
-            pieces.append(
-                self.system.sample(noise, chosen, *parts[:2], steps, parts[2], callback)
-            )
+            pieces.append(self.system.sample(noise, chosen, *parts[:2], steps, parts[2], callback))
         return self.system.modality.join(pieces)
 
     def _parts(
@@ -269,5 +269,3 @@ def _columns(cond: Mapping[str, Any], count: int) -> dict[str, list[Any]]:
 def load(path: str | Path, device: str | None = None) -> Run:
     """A trained run, from its directory."""
     return Run.load(path, device)
-
-

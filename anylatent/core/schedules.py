@@ -141,7 +141,7 @@ class Cosine(Schedule):
         variance, alpha = torch.sigmoid(-log_snr), torch.sigmoid(log_snr).sqrt()
         scale = math.pi / 2 / (1 + self.offset)
         late = 1 - torch.asin((alpha * self._start).clamp(0, 1)) / scale
-        # variance·start² = sin(scale·t)·sin(scale·(t + 2s)) = (cos(2·scale·s) - cos(2·scale·(t + s)))/2
+        # variance·start² = sin(scale·t)·sin(scale·(t + 2s)) = sin²(scale·(t + s)) - sin²(scale·s)
         sine = self.offset * scale
         square = variance * self._start**2 + math.sin(sine) ** 2
         early = torch.asin(square.clamp(0, 1).sqrt()) / scale - self.offset
@@ -217,7 +217,9 @@ class Table(Schedule):
 
     def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
         part, low, high = self._segment(t)
-        return ((1 - part) * (1 - low) + part * (1 - high)).sqrt(), torch.lerp(low, high, part).sqrt()
+        return ((1 - part) * (1 - low) + part * (1 - high)).sqrt(), torch.lerp(
+            low, high, part
+        ).sqrt()
 
     def rates(self, t: Time) -> tuple[Tensor, Tensor]:
         t = as_time(t)
@@ -290,7 +292,7 @@ class Shifted(Schedule):
         alpha, sigma = self.base.coefficients(t)
         alpha_rate, sigma_rate = self.base.rates(t)
         point, tangent = (alpha, self.shift * sigma), (alpha_rate, self.shift * sigma_rate)
-        norm, norm_rate = torch.func.jvp(self.base.gauge, point, tangent)
+        norm, norm_rate, *_ = torch.func.jvp(self.base.gauge, point, tangent)
         a, b = self.coefficients(t)
         return (tangent[0] - a * norm_rate) / norm, (tangent[1] - b * norm_rate) / norm
 

@@ -69,7 +69,8 @@ def low_discrepancy() -> Uniform:
 
 
 def _normal_quantile(u: Tensor, mean: float, std: float) -> Tensor:
-    return mean + std * torch.special.ndtri(u)
+    standard: Tensor = torch.special.ndtri(u)
+    return mean + std * standard
 
 
 def _normal_density(x: Tensor, mean: float, std: float) -> Tensor:

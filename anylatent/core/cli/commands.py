@@ -115,8 +115,8 @@ def _classes(classes: Config, key: str) -> list[str]:
 
 def draw(run: Any, config: Config, n: int, cond: Config) -> Any:
     """Samples as a configuration says, with a progress bar over all steps."""
-    from anylatent.core.registry import build
     from anylatent.core.progress import bar
+    from anylatent.core.registry import build
 
     batches = -(-n // max(1, config["batch"]))
     with bar("sampling", batches * config["steps"]) as advance:

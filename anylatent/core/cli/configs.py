@@ -43,13 +43,13 @@ def schema(record: Part) -> Any:
     fields: list[Any] = []
     if record.parts:
         nested = [{f"/{group}@{key}": name} for key, (group, name) in record.parts.items()]
-        fields.append(("defaults", list[Any], dataclasses.field(default_factory=lambda: nested)))
+        fields.append(("defaults", list[Any], dataclasses.field(default_factory=nested.copy)))
     fields.append(("name", str, record.name))
     for key, (annotation, default) in record.settings().items():
         if isinstance(default, tuple):
-            entry = type(default[0]) if default else Any
-            factory = dataclasses.field(default_factory=lambda value=default: list(value))
-            fields.append((key, list[entry], factory))  # type: ignore[valid-type]
+            entry: Any = type(default[0]) if default else Any
+            factory: Any = dataclasses.field(default_factory=list(default).copy)
+            fields.append((key, list[entry], factory))
         else:
             kind = Any if isinstance(annotation, str) else annotation
             fields.append((key, kind, default))

@@ -1,4 +1,4 @@
-"""Classifier-free guidance (2207.12598), limited to an interval (2404.07724), rescaled (2305.08891)."""
+"""Classifier-free guidance (2207.12598), in an interval (2404.07724), rescaled (2305.08891)."""
 
 from __future__ import annotations
 
@@ -44,15 +44,16 @@ class ClassifierFree(Denoiser):
         t = as_time(t)
         scales = self._scales(t)
         if cond is None or not cond.values or bool((scales == 1).all()):
-            return self.denoiser(x, t, cond)
+            plain: Latent = self.denoiser(x, t, cond)
+            return plain
         both = torch.cat([t, t]) if t.ndim else t
-        output = self.denoiser(cat([x, x]), both, Condition.stack(cond.null(), cond))
+        output: Latent = self.denoiser(cat([x, x]), both, Condition.stack(cond.null(), cond))
         free, bound = output.select(slice(x.batch)), output.select(slice(x.batch, None))
         guided = combine((1 - scales, free), (scales, bound))
         if self.rescale == 0:
             return guided
         ratio = bound.norm() / guided.norm().clamp(min=torch.finfo(torch.float32).tiny)
-        return (1 - self.rescale + self.rescale * ratio) * guided
+        return combine((1 - self.rescale + self.rescale * ratio, guided))
 
     def _scales(self, t: Tensor) -> Tensor:
         """The scale at each time, 1 outside the interval, in the shape of t."""

@@ -68,9 +68,7 @@ class Heun(Solver):
         second = torch.isfinite(c_0) & torch.isfinite(c_1)
         c_0, c_1 = torch.where(second, c_0, c_euler), torch.where(second, c_1, 0.0)
         steps = tabulate(times, c_x, c_euler, c_0, c_1, lift, fresh)
-        return [
-            Step(t, s.s, s.coefficients) for t, s in zip(starts.unbind(0), steps, strict=True)
-        ]
+        return [Step(t, s.s, s.coefficients) for t, s in zip(starts.unbind(0), steps, strict=True)]
 
     def step(
         self, denoise: Denoise, x: Latent, step: Step, memory: Any, noise: Noise | None

@@ -38,11 +38,11 @@ class Progress(StageCallback):
 
     def __init__(self, seconds: float = 20.0) -> None:
         self.seconds = seconds
+        self.bar: Any = None
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, Stage)
         self.start, self.first, self.last = time.monotonic(), module.step, 0.0
-        self.bar = self.task = None
         if not trainer.is_global_zero:
             return
         from rich.console import Console
@@ -68,14 +68,14 @@ class Progress(StageCallback):
         self.last = now
         rate = (stage.step - self.first) / max(now - self.start, 1e-9)
         text = f"loss {float(stage.terms['loss']):.4f}, {rate:.1f} steps/s"
-        if self.bar is not None and self.task is not None:
+        if self.bar is not None:
             self.bar.update(self.task, completed=stage.step, text=text)
         else:
             left = (steps - stage.step) / max(rate, 1e-9)
             print(f"{stage.name} {stage.step}/{steps}: {text}, {left:.0f} s left", flush=True)
 
     def teardown(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
-        if getattr(self, "bar", None) is not None:
+        if self.bar is not None:
             self.bar.stop()
             self.bar = None
 
@@ -174,7 +174,9 @@ class Stop(StageCallback):
 class Pictures(StageCallback):
     """Calls `draw(stage)` every `every` steps and at the end, with the averaged weights."""
 
-    def __init__(self, every: int, draw: Callable[[Stage], dict[str, float]], rows: History) -> None:
+    def __init__(
+        self, every: int, draw: Callable[[Stage], dict[str, float]], rows: History
+    ) -> None:
         self.every, self.draw, self.rows = every, draw, rows
 
     def after_step(self, trainer: pl.Trainer, stage: Stage) -> None:

@@ -19,12 +19,12 @@ from anylatent.core.files import UserError
 from anylatent.core.latent import Latent
 from anylatent.core.modality import Data
 from anylatent.core.noise import Noise
+from anylatent.core.progress import track
 from anylatent.core.registry import build
 from anylatent.core.run import RunDirectory
 from anylatent.core.system import Config, System, sampling_parts
 from anylatent.core.training.cache import Entry, LatentCache, cached_latents, digest
 from anylatent.core.training.callbacks import Checkpoint, History, Pictures, Progress, Stop
-from anylatent.core.progress import track
 from anylatent.core.training.settings import StageSettings
 from anylatent.core.training.stages import AutoencoderStage, DiffusionStage, Stage
 
@@ -85,9 +85,7 @@ class Training:
     def train_diffusion(self) -> None:
         cache = self.latents()
         self.system.autoencoder.requires_grad_(False)
-        stage = DiffusionStage(
-            self.system, cache, *self._plan("diffusion"), self.config["seed"]
-        )
+        stage = DiffusionStage(self.system, cache, *self._plan("diffusion"), self.config["seed"])
         if self.config["trainer"]["compile"]:
             for module in self.system.generator.modules():
                 if isinstance(module, Backbone):
@@ -106,8 +104,9 @@ class Training:
         )
         if checkpoint.path.exists():
             stage.restore(self.directory.load_checkpoint(stage.name))
-        stop, history = Stop(), History(
-            self.directory.path / "logs" / f"{stage.name}.csv", self.config["log_every"]
+        stop, history = (
+            Stop(),
+            History(self.directory.path / "logs" / f"{stage.name}.csv", self.config["log_every"]),
         )
         pictures = Pictures(self.config["pictures"]["every"], self.draw, history)
         trainer = self.trainer(stage, [history, pictures, checkpoint, stop, Progress()])
@@ -204,7 +203,9 @@ class Training:
         solver, grid, guidance = sampling_parts(config)
         batch = self._move(self.held_out(config["pictures"]["samples"]), stage.device)
         noise = Noise.of((config["seed"], 91), self._size(batch))
-        outputs = system.sample(noise, system.columns(batch), solver, grid, config["steps"], guidance)
+        outputs = system.sample(
+            noise, system.columns(batch), solver, grid, config["steps"], guidance
+        )
         system.modality.show(outputs).save(folder / f"samples_{stage.step:06d}.png")
         return {"held_out_loss": self.held_out_loss(stage)}
 
