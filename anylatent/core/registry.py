@@ -1,8 +1,8 @@
 """Parts by group and name, and the plugins that bring them.
 
 `@register("solver", "heun")` records a class or function. Its parameters with plain defaults
-(numbers, strings, booleans, tuples of them) are its settings; all others are given at run time by
-whoever builds it. Where a signature has keyword-only parameters, the settings are among those
+(numbers, strings, booleans, tuples of them), or of such a type without a default, are its settings;
+all others are given at run time by whoever builds it. Where a signature has keyword-only parameters, the settings are among those
 alone. Plugins are modules named by the entry-point group `anylatent.plugins` or by
 `ANYLATENT_PLUGINS=module,module`; importing one registers its parts. The modalities that come
 with anylatent take the same path.
@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 ENTRY_POINTS = "anylatent.plugins"
 ENVIRONMENT = "ANYLATENT_PLUGINS"
 _PLAIN = (int, float, bool, str, type(None))
+MISSING = "???"
 
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 
@@ -62,11 +63,12 @@ class Part:
         only = inspect.Parameter.KEYWORD_ONLY
         strict = any(parameter.kind is only for parameter in parameters.values())
         for name, parameter in parameters.items():
-            if name in self.parts or parameter.default is inspect.Parameter.empty:
+            if name in self.parts or (strict and parameter.kind is not only):
                 continue
-            if strict and parameter.kind is not only:
-                continue
-            if _plain(parameter.default, parameter.annotation):
+            if parameter.default is inspect.Parameter.empty:
+                if parameter.annotation in _PLAIN:  # to be given by the user
+                    found[name] = (parameter.annotation, MISSING)
+            elif _plain(parameter.default, parameter.annotation):
                 found[name] = (parameter.annotation, parameter.default)
         return found
 
@@ -123,6 +125,9 @@ def load_plugins() -> None:
         try:
             importlib.import_module(module)
             _modules.append(module)
+        except RegistryError:  # two parts of one name: which is meant can't be known
+            _loaded = False
+            raise
         except Exception as error:
             _failures[name] = error
             warnings.warn(
@@ -147,7 +152,7 @@ def names(group: str) -> list[str]:
     """The registered names of a group, sorted."""
     load_plugins()
     if group not in _parts:
-        raise RegistryError(f"no group '{group}'; there are {', '.join(groups())}{_broken()}")
+        raise RegistryError(f"no group '{group}'; there are {', '.join(groups())}{broken()}")
     return sorted(_parts[group])
 
 
@@ -155,7 +160,7 @@ def part(group: str, name: str) -> Part:
     """The record of a part."""
     options = names(group)
     if name not in options:
-        raise RegistryError(f"no {group} '{name}'; there are {', '.join(options)}{_broken()}")
+        raise RegistryError(f"no {group} '{name}'; there are {', '.join(options)}{broken()}")
     return _parts[group][name]
 
 
@@ -164,7 +169,8 @@ def get(group: str, name: str) -> Callable[..., Any]:
     return part(group, name).factory
 
 
-def _broken() -> str:
+def broken() -> str:
+    """What to add to a message about a missing part: the plugins that it may have been in."""
     return "".join(
         f". Plugin '{name}' could not be imported: {type(error).__name__}: {error}"
         for name, error in _failures.items()

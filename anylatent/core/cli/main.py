@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command, rest = given[0], given[1:]
     if command not in COMMANDS:
         _fail(f"unknown command '{command}'; choose one of {', '.join(COMMANDS)}")
-    _guard(lambda: _run(command, rest))
+    _guard(lambda: _run(command, rest), command)
 
 
 def _run(command: str, rest: list[str]) -> None:
@@ -62,7 +62,7 @@ def _run(command: str, rest: list[str]) -> None:
     launch(command, rest)
 
 
-def _guard(action: Callable[[], Any]) -> None:
+def _guard(action: Callable[[], Any], command: str) -> None:
     """Errors that a user can put right are one message; others keep their traceback."""
     try:
         action()
@@ -73,7 +73,7 @@ def _guard(action: Callable[[], Any]) -> None:
             raise
         from anylatent.core.cli.errors import explain
 
-        _fail(explain(error))
+        _fail(explain(error, command))
 
 
 def _expected(error: BaseException) -> bool:

@@ -58,7 +58,9 @@ class Training:
         finished = self.directory.stage()
         if finished is not None:
             self.system.load_trained(self.directory.weights()[0])
-        if finished is None:
+        if finished is None and self.config["autoencoder_from"] is not None:
+            self.adopt_autoencoder(Path(self.config["autoencoder_from"]))
+        elif finished is None:
             if self.config["stage"] == "diffusion" and self._trainable(self.system.autoencoder):
                 raise UserError(
                     f"{self.directory.path} has no trained autoencoder yet: use stage=all, or "
@@ -68,6 +70,14 @@ class Training:
         if self.config["stage"] != "autoencoder" and finished != "diffusion":
             self.train_diffusion()
         return self.directory.path
+
+    def adopt_autoencoder(self, path: Path) -> None:
+        """Takes the trained autoencoder of another run, which must have the same settings."""
+        tensors, _ = RunDirectory(path).weights()
+        taken = {k: v for k, v in tensors.items() if k.startswith("autoencoder.")}
+        own = {k: v for k, v in self.system.trained().items() if not k.startswith("autoencoder.")}
+        self.system.load_trained({**own, **taken})
+        self.directory.save(self.system.trained(), "autoencoder")
 
     @staticmethod
     def _trainable(module: torch.nn.Module) -> bool:
