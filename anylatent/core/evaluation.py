@@ -51,7 +51,8 @@ class Evaluation:
         rows: Rows = {"samples": self.samples(self.run)}
         seconds = (time.monotonic() - start) / self.config["n"]
         rows |= self.metrics.baselines()
-        untrained = {**self.config, "steps": min(self.config["steps"], 4), "guidance": None}
+        quick = {"steps": min(self.config["steps"], 4), "guidance": {"name": "none"}}
+        untrained = {**self.config, **quick}
         rows["untrained"] = self.samples(self.run.untrained(), untrained)
         parameters = sum(p.numel() for p in self.run.system.generator.parameters())
         speed = {
