@@ -12,7 +12,7 @@ from anylatent.core import (
     weightings,
 )
 from anylatent.core.nn import parts as blocks
-from anylatent.core.training import settings
+from anylatent.core.training import optimizers
 
 __all__ = [
     "blocks",
@@ -20,9 +20,9 @@ __all__ = [
     "grids",
     "guidance",
     "objectives",
+    "optimizers",
     "predictions",
     "schedules",
-    "settings",
     "solvers",
     "times",
     "weightings",

@@ -1,11 +1,11 @@
 """Parts by group and name, and the plugins that bring them.
 
 `@register("solver", "heun")` records a class or function. Its parameters with plain defaults
-(numbers, strings, booleans, tuples of them), or of such a type without a default, are its settings;
-all others are given at run time by whoever builds it. Where a signature has keyword-only parameters, the settings are among those
-alone. Plugins are modules named by the entry-point group `anylatent.plugins` or by
-`ANYLATENT_PLUGINS=module,module`; importing one registers its parts. The modalities that come
-with anylatent take the same path.
+(numbers, strings, booleans, tuples of them), or of such a type without a default, are its
+settings; all others are given at run time by whoever builds it. Where a signature has keyword-only
+parameters, the settings are among those alone. Plugins are modules named by the entry-point group
+`anylatent.plugins` or by `ANYLATENT_PLUGINS=module,module`; importing one registers its parts. The
+modalities that come with anylatent take the same path.
 """
 
 from __future__ import annotations

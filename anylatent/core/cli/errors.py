@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import re
 
-
 # lines of hydra that lead a user nowhere
 HIDDEN = ("full_key", "object_type", "append to your")
 
@@ -13,6 +12,9 @@ HIDDEN = ("full_key", "object_type", "append to your")
 def explain(error: BaseException, command: str = "train") -> str:
     """One message for an error; the cause is looked for behind Hydra's wrappers."""
     text = str(error).split("Config search path")[0].strip() or type(error).__name__
+    missing = getattr(error, "full_key", None)
+    if missing and text.startswith("Missing mandatory value"):
+        return f"{missing} must be set: {missing}=..."
     cause = error.__cause__
     if cause is not None and type(cause).__module__.startswith("omegaconf"):
         text = f"{text}\n{str(cause).strip()}"

@@ -56,14 +56,14 @@ class Nearest(NamedTuple):
     """For each of N vectors the distance to the nearest reference, and which one that is, (N,)."""
 
     distance: Tensor
-    index: Tensor
+    row: Tensor
 
 
 def nearest(a: Tensor, references: Tensor) -> Nearest:
     """The Euclidean nearest reference of each vector."""
     a, references = _pair(a, references, least=1)
-    found = [_distances(part, references).min(1) for part in torch.split(a, 512)]
-    return Nearest(torch.cat([f.values for f in found]), torch.cat([f.indices for f in found]))
+    rows = torch.cat([torch.cdist(part, references).argmin(1) for part in torch.split(a, 512)])
+    return Nearest((a - references[rows]).norm(dim=1), rows)
 
 
 def nearer(a: Tensor, b: Tensor) -> float:
@@ -88,7 +88,8 @@ def _triangle(x: Tensor) -> Tensor:
     """A matrix with the same xᵀx and at most as many rows as columns."""
     if len(x) <= x.shape[1]:
         return x
-    return torch.linalg.qr(x, mode="r").R
+    triangle: Tensor = torch.linalg.qr(x, mode="r").R
+    return triangle
 
 
 def _kernel(a: Tensor, b: Tensor) -> Tensor:

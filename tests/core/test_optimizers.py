@@ -1,0 +1,50 @@
+"""Optimisers: what goes where, and that a step is what it says."""
+
+import torch
+from torch import nn
+
+import anylatent as al
+from anylatent.core.training.optimizers import AdamW, Muon, MuonAdamW, orthogonal
+
+
+def test_orthogonal_is_nearly_the_polar_factor():
+    torch.manual_seed(0)
+    for shape in [(64, 96), (96, 64), (64, 64)]:
+        u, s, v = torch.linalg.svd(torch.randn(shape), full_matrices=False)
+        singular = torch.linalg.svdvals(orthogonal(u @ torch.diag(s) @ v).float())
+        # the polynomial drives singular values into a band around one; tiny ones lag behind
+        assert ((singular > 0.5) & (singular < 1.3)).float().mean() > 0.95
+
+
+def test_hidden_weights_go_to_muon_and_the_rest_to_adamw():
+    network = nn.Sequential(nn.Conv2d(4, 64, 3), nn.Conv2d(64, 64, 3), nn.Linear(64, 2))
+    muon, adamw = MuonAdamW()(network.parameters())
+    assert isinstance(muon, Muon) and isinstance(adamw, torch.optim.AdamW)
+    assert [p.shape for p in muon.param_groups[0]["params"]] == [(64, 64, 3, 3)]
+    count = sum(len(g["params"]) for o in (muon, adamw) for g in o.param_groups)
+    assert count == len(list(network.parameters()))
+    assert len(MuonAdamW()(nn.Linear(2, 2).parameters())) == 1
+
+
+def test_a_step_of_muon_has_the_size_of_adams_and_falls_downhill():
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.randn(64, 16, 3, 3).to(memory_format=torch.channels_last))
+    goal = torch.randn(64, 16, 3, 3)
+    optimizer, losses = Muon([weight], lr=0.05), []
+    for step in range(200):
+        loss = (weight - goal).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        before = weight.detach().clone()
+        optimizer.step()
+        size = (weight - before).square().mean().sqrt()
+        if step == 0:
+            assert 0.1 * 0.05 < float(size) < 0.4 * 0.05
+        losses.append(loss.item())
+    assert losses[-1] < 0.05 * losses[0]
+
+
+def test_every_optimizer_constructs_with_its_defaults():
+    for name in al.names("optimizer"):
+        assert al.get("optimizer", name)()(nn.Linear(3, 3).parameters())
+    assert isinstance(al.get("optimizer", "adamw")(), AdamW)
