@@ -44,6 +44,7 @@ def in_subspace(latent: Latent, tolerance: float | None = None) -> bool:
     """
     if tolerance is None:
         tolerance = 1e-12 if latent.dtype == torch.float64 else 1e-5
+    latent = latent.detach()
     projected = latent.project()
     for name, x in latent.parts.items():
         if not bool(torch.isfinite(x).all()):
@@ -68,7 +69,7 @@ def distance(first: Latent, second: Latent) -> float:
     """The largest difference over the valid entries of two latents of equal sizes."""
     worst = 0.0
     for name, x in first.parts.items():
-        gap = (x - second[name]).abs()
+        gap = (x - second[name]).detach().abs()
         if name in first.masks:
             gap = gap[first.masks[name]]
         worst = max(worst, float(gap.max()))

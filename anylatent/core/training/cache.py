@@ -6,12 +6,7 @@ is keyed by what made it: the data, the autoencoder's configuration and weights,
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,27 +14,11 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from anylatent.core.autoencoder import Posterior
+from anylatent.core.cache import cached
 from anylatent.core.condition import Condition, Value, token_condition
-from anylatent.core.files import UserError, load_weights, save_weights
 from anylatent.core.latent import Latent, LatentSpec
 
 Entry = tuple[Posterior, Condition | None]
-
-
-def cache_directory() -> Path:
-    """`$ANYLATENT_CACHE`, else `anylatent` in the user's cache directory."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(os.environ.get("ANYLATENT_CACHE") or Path(base) / "anylatent")
-
-
-def digest(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """A key for whatever a plain description and some weights determine."""
-    state = hashlib.sha256(json.dumps(description, sort_keys=True, default=str).encode())
-    for name in sorted(tensors):
-        state.update(name.encode())
-        value = tensors[name].detach().cpu().contiguous()
-        state.update(value.flatten().view(torch.uint8).numpy().tobytes())
-    return state.hexdigest()[:24]
 
 
 class LatentCache(Dataset[Entry]):
@@ -118,21 +97,12 @@ def _flatten(posterior: Posterior, cond: Condition | None) -> dict[str, Tensor]:
 
 
 def cached_latents(
-    spec: LatentSpec,
-    key: str,
-    encode: Callable[[], Iterable[Entry]],
+    spec: LatentSpec, key: str, encode: Callable[[], Iterable[Entry]]
 ) -> LatentCache:
-    """The cache of this key, read if it is there, else made by `encode` and saved."""
-    path = cache_directory() / "latents" / f"{key}.safetensors"
-    if path.exists():
-        try:
-            return LatentCache(spec, load_weights(path)[0])
-        except UserError:
-            path.unlink()  # a broken cache is made again
-    rows = [_flatten(posterior, cond) for posterior, cond in encode()]
-    tensors = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
-    try:
-        save_weights(path, tensors, {"key": key})
-    except UserError as error:
-        print(f"latents are not cached: {error}", flush=True)
-    return LatentCache(spec, tensors)
+    """The cache of this key, read if it is there, else made by `encode` and kept."""
+
+    def build() -> dict[str, Tensor]:
+        rows = [_flatten(posterior, cond) for posterior, cond in encode()]
+        return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+
+    return LatentCache(spec, cached("latents", key, build))

@@ -15,6 +15,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader, Subset
 
 from anylatent.core.backbone import Backbone
+from anylatent.core.cache import digest
 from anylatent.core.files import UserError
 from anylatent.core.latent import Latent
 from anylatent.core.modality import Data
@@ -23,7 +24,7 @@ from anylatent.core.progress import track
 from anylatent.core.registry import build
 from anylatent.core.run import RunDirectory
 from anylatent.core.system import Config, System, sampling_parts
-from anylatent.core.training.cache import Entry, LatentCache, cached_latents, digest
+from anylatent.core.training.cache import Entry, LatentCache, cached_latents
 from anylatent.core.training.callbacks import Checkpoint, History, Pictures, Progress, Stop
 from anylatent.core.training.settings import StageSettings
 from anylatent.core.training.stages import AutoencoderStage, DiffusionStage, Stage
