@@ -150,8 +150,12 @@ def test_numbers_and_tensors_give_the_same_time():
     """A Python float must not pass through float32 (it did: alpha(.3) was off by 1e-8)."""
     for name in al.names("schedule"):
         schedule = al.get("schedule", name)()
-        assert float(schedule.alpha(0.3)) == float(schedule.alpha(torch.tensor(0.3, dtype=torch.float64)))
-        assert float(schedule.time(0.3)) == float(schedule.time(torch.tensor(0.3, dtype=torch.float64)))
+        assert float(schedule.alpha(0.3)) == float(
+            schedule.alpha(torch.tensor(0.3, dtype=torch.float64))
+        )
+        assert float(schedule.time(0.3)) == float(
+            schedule.time(torch.tensor(0.3, dtype=torch.float64))
+        )
 
 
 def test_settings_without_meaning_are_errors():

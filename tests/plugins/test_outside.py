@@ -43,7 +43,7 @@ class Environment:
         }
         command = [str(self.python), *map(str, arguments)]
         return subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=300
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=900
         )
 
 

@@ -1,0 +1,538 @@
+"""The command line from end to end, on real digits with tiny networks."""
+
+import csv
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import anylatent as al
+from anylatent.core.cli.main import main
+from anylatent.core.run import RunDirectory
+from anylatent.core.training.train import Training
+
+TINY = [
+    "data=mnist",
+    "data.size=16",
+    "data.held_out=0.9",
+    "conditioner=label",
+    "autoencoder.channels=8",
+    "autoencoder.blocks=1",
+    "autoencoder.heads=1",
+    "backbone.channels=8",
+    "backbone.blocks=1",
+    "backbone.heads=1",
+    "backbone.embedding=16",
+    "backbone.multipliers=[1]",
+    "backbone.attention=[]",
+    "training.autoencoder.batch=8",
+    "training.diffusion.batch=8",
+    "pictures.every=0",
+    "trainer.accelerator=cpu",
+]
+
+
+def steps(autoencoder, diffusion):
+    return [f"training.autoencoder.steps={autoencoder}", f"training.diffusion.steps={diffusion}"]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(cache, monkeypatch):
+    monkeypatch.setenv("ANYLATENT_CACHE", str(cache))
+
+
+@pytest.fixture
+def cli(capsys):
+    """Runs a command in this process: exit code, output, errors."""
+
+    def run(*arguments):
+        code = 0
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as stopped:
+            code = stopped.code
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def fails(cli):
+    """Runs a command that must fail; its message."""
+
+    def run(*arguments):
+        code, _, err = cli(*arguments)
+        assert code == 1, (code, err)
+        assert "anylatent: " in err and "Traceback" not in err
+        return err
+
+    return run
+
+
+def start(arguments, cache, **options):
+    """The command as a process of its own."""
+    environment = {**os.environ, "ANYLATENT_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "anylatent.core.cli.main", *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=environment, **pipes, **options)
+
+
+def finish(process):
+    out, err = process.communicate(timeout=900)
+    assert process.returncode == 0, out + err
+    return out
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, cache):
+    """A trained run, to be copied by whoever changes it."""
+    path = tmp_path_factory.mktemp("trained") / "run"
+    arguments = ["train", f"run={path}", *TINY, *steps(3, 3), "pictures.every=3"]
+    finish(start([*arguments, "pictures.samples=4"], cache))
+    return path
+
+
+@pytest.fixture
+def copied(trained, tmp_path):
+    return Path(shutil.copytree(trained, tmp_path / "copy"))
+
+
+def pixels(folder):
+    paths = sorted(folder.glob("0_*.png"))
+    return torch.stack([torch.tensor(list(Image.open(p).getdata())) for p in paths]).int()
+
+
+# ---- training, sampling, measuring ------------------------------------------------------------
+def test_run_directory(trained):
+    assert RunDirectory(trained).stage() == "diffusion"
+    assert not list((trained / "checkpoints").glob("*")), "finished stages need no checkpoint"
+    for name in ("reconstructions_000003.png", "samples_000003.png"):
+        assert Image.open(trained / "pictures" / name).size[0] > 16
+    for stage in ("autoencoder", "diffusion"):
+        rows = list(csv.DictReader(open(trained / "logs" / f"{stage}.csv", encoding="utf-8")))
+        assert rows[-1]["step"] == "3" and any(row.get("loss") for row in rows)
+        assert list((trained / "logs" / stage).glob("events.*"))
+
+
+def test_finished_run_is_left_alone(copied, cli):
+    before = (copied / "model.safetensors").stat().st_mtime_ns
+    code, out, _ = cli("train", f"run={copied}", *TINY, *steps(3, 3), "pictures.samples=4")
+    assert code == 0 and "trained" in out
+    assert (copied / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_samples_do_not_depend_on_the_batch(trained, cli, tmp_path):
+    common = ["sample", f"run={trained}", "seed=0", "steps=3", "cond.digit=7"]
+    for name, batch in {"a": 64, "b": 2, "c": 64}.items():
+        code, out, err = cli(*common, "n=5", f"batch={batch}", f"out={tmp_path / name}")
+        assert code == 0, err
+        assert "5 samples" in out and str(tmp_path / name) in out
+    files = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert files == [f"0_{i:05d}.png" for i in range(5)] + ["contact_sheet.png"]
+    for file in files:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "c" / file).read_bytes()
+    # other kernels for another batch size may differ in the last bit before rounding
+    assert (pixels(tmp_path / "a") - pixels(tmp_path / "b")).abs().max() <= 1
+    code, *_ = cli(*common, "n=3", f"out={tmp_path / 'd'}")
+    assert (pixels(tmp_path / "a")[:3] - pixels(tmp_path / "d")).abs().max() <= 1
+
+
+def test_sampling_settings_take_effect(trained, cli, tmp_path):
+    common = ["sample", f"run={trained}", "n=2", "steps=3", "cond.digit=7"]
+    variants = {
+        "own": [],
+        "same": ["solver=heun", "guidance.scale=2.0"],
+        "seed": ["seed=1"],
+        "solver": ["solver=dpmpp_2m"],
+        "steps": ["steps=5"],
+    }
+    for name, extra in variants.items():
+        code, _, err = cli(*common, *extra, f"out={tmp_path / name}")
+        assert code == 0, err
+        prefix = "1" if name == "seed" else "0"
+        assert (tmp_path / name / f"{prefix}_00000.png").exists()
+    sheets = {n: (tmp_path / n / "contact_sheet.png").read_bytes() for n in variants}
+    assert sheets["own"] == sheets["same"]
+    for name in ("seed", "solver", "steps"):
+        assert sheets[name] != sheets["own"], f"{name} changes nothing"
+
+
+def test_a_row_for_each_class(trained, cli, tmp_path):
+    code, out, err = cli(
+        "sample", f"run={trained}", "each=digit", "n=2", "steps=1", f"out={tmp_path}"
+    )
+    assert code == 0, err
+    assert len(list(tmp_path.glob("*_0_*.png"))) == 20
+    width, height = Image.open(tmp_path / "contact_sheet.png").size
+    assert height >= 10 * 16 and width < height
+
+
+def test_run_is_portable_and_python_draws_the_same(copied, cli, tmp_path):
+    moved = copied.rename(tmp_path / "elsewhere")
+    code, _, err = cli("sample", f"run={moved}", "n=2", "steps=3", "cond.digit=3")
+    assert code == 0, err
+    drawn = al.load(moved, device="cpu").sample(2, seed=0, steps=3, cond={"digit": "3"})
+    expected = ((drawn + 1) * 127.5).round().clamp(0, 255).int().flatten(1)
+    assert (pixels(moved / "samples") - expected).abs().max() <= 1
+
+
+def test_fresh_process_samples_the_same(trained, cli, cache, tmp_path):
+    arguments = ["sample", f"run={trained}", "n=2", "steps=2", "cond.digit=1"]
+    assert cli(*arguments, f"out={tmp_path / 'a'}")[0] == 0
+    finish(start([*arguments, f"out={tmp_path / 'b'}"], cache))
+    assert (pixels(tmp_path / "a") - pixels(tmp_path / "b")).abs().max() <= 1
+
+
+@pytest.mark.slow
+def test_evaluate_and_benchmark(trained, cli, tmp_path):
+    for command in ("evaluate", "benchmark"):
+        extra = ["modality=image"] if command == "benchmark" else []
+        code, out, err = cli(
+            command, f"run={trained}", "n=32", "steps=1", f"out={tmp_path}", *extra
+        )
+        assert code == 0, err
+        name = "evaluation" if command == "evaluate" else command
+        figures = json.loads((tmp_path / f"{name}.json").read_text())
+        assert figures["samples"]["samples"] and figures["reconstruction"]
+        assert "|" in out and (tmp_path / f"{name}.md").exists()
+    assert len(figures["samples"]) > 3, "baselines beside the samples"
+
+
+# ---- stopping and going on --------------------------------------------------------------------
+LONG = steps(60, 60) + ["log_every=5", "adversary=patch", "autoencoder.adversary_start=20"]
+LONG += ["backbone.dropout=0.1", "autoencoder.perceptual_weight=0"]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, cache):
+    path = tmp_path_factory.mktemp("uninterrupted") / "run"
+    finish(start(["train", f"run={path}", *TINY, *LONG], cache))
+    return path
+
+
+def stop_in(stage, number, arguments, run, cache):
+    """Starts the command, waits for a checkpoint of the stage, sends the signal: its output."""
+    process = start([*arguments, "checkpoint.seconds=0"], cache)
+    checkpoint, deadline = run / "checkpoints" / f"{stage}.ckpt", time.monotonic() + 900
+    while not checkpoint.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=900)
+    assert process.returncode == (1 if number == signal.SIGINT else -signal.SIGKILL), err
+    assert checkpoint.exists(), "the stage was over before the signal came"
+    assert "Traceback" not in err
+    if number == signal.SIGINT:
+        assert re.search(rf"stopped at {stage} step \d+ of 60; the same\s+command continues", err)
+    return out
+
+
+def first_step(out, stage):
+    """The first step that a process reports."""
+    return int(re.search(rf"{stage} (\d+)/60", out).group(1))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl_c", "kill_9"])
+def test_stopped_run_goes_on_to_the_same_weights(number, uninterrupted, cache, tmp_path):
+    run = tmp_path / "run"
+    arguments = ["train", f"run={run}", *TINY, *LONG]
+    assert first_step(stop_in("autoencoder", number, arguments, run, cache), "autoencoder") == 1
+    assert not (run / "model.safetensors").exists()
+    out = stop_in("diffusion", number, arguments, run, cache)
+    assert first_step(out, "autoencoder") > 1, "started anew instead of going on"
+    assert RunDirectory(run).stage() == "autoencoder"
+    out = finish(start(arguments, cache))
+    assert "autoencoder 1/60" not in out and first_step(out, "diffusion") > 1
+    expected, got = (load_file(p / "model.safetensors") for p in (uninterrupted, run))
+    assert set(expected) == set(got)
+    for name, value in expected.items():
+        assert torch.equal(value, got[name]), name
+    for stage in ("autoencoder", "diffusion"):
+        rows = [losses(path / "logs" / f"{stage}.csv") for path in (uninterrupted, run)]
+        assert [step for step, _ in rows[1]] == [step for step, _ in rows[0]]
+
+
+def losses(path):
+    with open(path, encoding="utf-8") as file:
+        return [(int(r["step"]), float(r["loss"])) for r in csv.DictReader(file) if r.get("loss")]
+
+
+def test_two_processes_see_the_losses_of_one(cache, tmp_path):
+    arguments = ["train", *TINY, *steps(6, 6), "log_every=1"]
+    two = ["trainer.devices=2", "trainer.strategy=ddp"]
+    processes = [start([*arguments, f"run={tmp_path / 'one'}"], cache)]
+    processes += [start([*arguments, f"run={tmp_path / 'two'}", *two], tmp_path / "cache")]
+    for process in processes:
+        finish(process)
+    for stage in ("autoencoder", "diffusion"):
+        one, both = (losses(tmp_path / n / "logs" / f"{stage}.csv") for n in ("one", "two"))
+        assert len(one) == 6 and [s for s, _ in one] == [s for s, _ in both]
+        for (_, a), (_, b) in zip(one, both, strict=True):
+            assert abs(a - b) < 1e-5 * max(1, abs(a))
+    one, both = (load_file(tmp_path / n / "model.safetensors") for n in ("one", "two"))
+    for name, value in one.items():
+        assert torch.allclose(value.float(), both[name].float(), atol=1e-4), name
+
+
+def test_latents_are_made_once_and_again_when_what_made_them_changes(cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("ANYLATENT_CACHE", str(tmp_path / "cache"))
+    made = []
+    encode = Training.encode
+
+    def counted(self):
+        made.append(self.directory.path.name)
+        return encode(self)
+
+    monkeypatch.setattr(Training, "encode", counted)
+
+    def train(name, *extra):
+        code, _, err = cli("train", f"run={tmp_path / name}", *TINY, *steps(1, 1), *extra)
+        assert code == 0, err
+        return len(made)
+
+    assert train("a") == 1
+    assert train("b") == 1, "the same data and autoencoder"
+    assert train("c", "backbone.embedding=8", "schedule=vp") == 1, "the diffusion model alone"
+    assert train("d", "seed=1") == 2, "other weights of the autoencoder"
+    assert train("e", "conditioner=none") == 3
+    assert train("f", "data.seed=1") == 4
+    (tmp_path / "cache" / "latents").joinpath("x").write_text("")
+    for path in (tmp_path / "cache" / "latents").glob("*.safetensors"):
+        path.write_bytes(path.read_bytes()[:100])
+    assert train("g") == 5, "a broken cache is made again"
+    assert train("h") == 5
+
+
+def test_stages_apart(cli, fails, tmp_path):
+    run = tmp_path / "run"
+    arguments = ["train", f"run={run}", *TINY, *steps(2, 2)]
+    assert "no trained autoencoder" in fails(*arguments, "stage=diffusion")
+    assert cli(*arguments, "stage=autoencoder")[0] == 0
+    assert RunDirectory(run).stage() == "autoencoder"
+    assert "only its autoencoder so far" in fails("sample", f"run={run}")
+    assert cli(*arguments, "stage=diffusion")[0] == 0
+    assert RunDirectory(run).stage() == "diffusion"
+
+
+# ---- bad input --------------------------------------------------------------------------------
+def test_other_settings_are_refused_not_mixed(copied, fails):
+    message = fails("train", f"run={copied}", *TINY, *steps(3, 3), "backbone.channels=16")
+    assert "backbone.channels" in message and "8" in message and "16" in message
+
+
+def test_folder_without_pictures(fails, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file.txt").write_text("text")
+    run = f"run={tmp_path / 'run'}"
+    for path in ("empty", "nowhere", "file.txt"):
+        message = fails("train", run, "data=folder", f"data.path={tmp_path / path}")
+        assert path in message
+    assert "no pictures" in fails("train", run, "data=folder", f"data.path={tmp_path / 'empty'}")
+    assert not (tmp_path / "run").exists()
+
+
+def test_broken_picture_among_good_ones(cli, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(12):
+        Image.new("RGB", (20, 16), (20 * i, 0, 255)).save(folder / f"good{i}.png")
+    whole = (folder / "good0.png").read_bytes()
+    (folder / "cut_short.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "no_picture.jpg").write_bytes(b"not a picture")
+    settings = [s for s in TINY if not s.startswith(("data", "conditioner"))]
+    settings += ["data=folder", f"data.path={folder}", "data.size=16", "conditioner=none"]
+    with pytest.warns(UserWarning, match="of 14 pictures in .*, 2 cannot be read") as caught:
+        code, _, err = cli("train", f"run={tmp_path / 'run'}", *settings, *steps(1, 1))
+    assert code == 0, err
+    text = str(next(w.message for w in caught if "cannot be read" in str(w.message)))
+    assert "cut_short.png" in text and "no_picture.jpg" in text and "good" not in text
+
+
+@pytest.mark.parametrize("command", ["sample", "evaluate", "benchmark"])
+def test_run_that_does_not_exist(command, fails, tmp_path):
+    assert "no run at" in fails(command, f"run={tmp_path / 'nowhere'}")
+    assert "no config.yaml" in fails(command, f"run={tmp_path}")
+
+
+def test_run_that_is_cut_short(copied, fails):
+    weights = copied / "model.safetensors"
+    whole = weights.read_bytes()
+    for size in (0, 5, 100, len(whole) // 2, len(whole) - 1):
+        weights.write_bytes(whole[:size])
+        assert "not a whole safetensors file" in fails("sample", f"run={copied}", "n=1")
+    weights.unlink()
+    assert "no model.safetensors" in fails("sample", f"run={copied}", "n=1")
+    weights.write_bytes(whole)
+    config = (copied / "config.yaml").read_text()
+    for text in ("", config[: len(config) // 2], "a: [", "\x00", "[1, 2]"):
+        (copied / "config.yaml").write_text(text)
+        assert "config.yaml" in fails("sample", f"run={copied}", "n=1")
+
+
+def test_weights_of_another_architecture(copied, fails):
+    config = copied / "config.yaml"
+    text = config.read_text()
+    changed = text.replace("embedding: 16", "embedding: 32")
+    assert changed != text
+    config.write_text(changed)
+    message = fails("sample", f"run={copied}", "n=1")
+    assert "another architecture" in message and "has shape" in message
+
+
+def test_numbers_without_meaning(trained, fails):
+    run = f"run={trained}"
+    assert "n=0" in fails("sample", run, "n=0")
+    assert "n=-3" in fails("sample", run, "n=-3")
+    assert "n=0" in fails("evaluate", run, "n=0")
+    assert "steps=0" in fails("sample", run, "n=1", "steps=0")
+    assert "batch=0" in fails("sample", run, "n=1", "batch=0")
+    assert "rescale" in fails("sample", run, "n=1", "guidance.rescale=2")
+    assert "three" in fails("sample", run, "n=three")
+
+
+def test_unknown_conditions(trained, fails):
+    run = f"run={trained}"
+    assert "digit" in fails("sample", run, "n=1", "cond.colour=red")
+    assert "7, 8, 9" in fails("sample", run, "n=1", "cond.digit=eleven")
+    assert "3 values for 2 samples" in fails("sample", run, "n=2", "cond.digit=[1,2,3]")
+    assert "digit" in fails("sample", run, "each=colour")
+
+
+MEANINGLESS = {
+    "prediction": (["schedule=flow", "prediction=noise"], "no meaning at t = 1"),
+    "steps": (["training.diffusion.steps=0"], "steps >= 1"),
+    "batch": (["training.autoencoder.batch=0"], "batch >= 1"),
+    "factor": (["autoencoder.factor=3"], "factor must be one of"),
+    "size": (["data.size=18"], "multiples of"),
+    "precision": (["trainer.precision=16-mixed"], "bf16-mixed"),
+    "sampling": (["guidance.rescale=2"], "rescale must lie in"),
+}
+
+
+@pytest.mark.parametrize("case", MEANINGLESS)
+def test_combinations_without_meaning(case, fails, tmp_path):
+    overrides, expected = MEANINGLESS[case]
+    settings = [s for s in TINY if s.split("=")[0] not in {o.split("=")[0] for o in overrides}]
+    assert expected in fails("train", f"run={tmp_path / 'run'}", *settings, *overrides)
+    assert not (tmp_path / "run").exists()
+
+
+def limited():
+    """No file may grow beyond this, as if the device were full."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+
+
+def test_no_space_left_while_saving(cli, cache, tmp_path):
+    run = tmp_path / "run"
+    arguments = ["train", f"run={run}", *TINY, *steps(2, 2)]
+    assert cli(*arguments, "stage=autoencoder")[0] == 0
+    before = (run / "model.safetensors").read_bytes()
+    process = start([*arguments, "log_every=100"], tmp_path / "cache", preexec_fn=limited)
+    out, err = process.communicate(timeout=900)
+    assert process.returncode == 1, out + err
+    assert "could not save" in err and "model.safetensors" in err
+    assert "the old file is untouched" in err and "Traceback" not in err
+    assert "latents are not cached" in out
+    assert (run / "model.safetensors").read_bytes() == before
+    assert not list(run.glob(".model*")), "no half file is left behind"
+    assert cli(*arguments)[0] == 0, "with space again, the same command goes on"
+
+
+def test_no_space_left_for_pictures(trained, cli, cache, tmp_path):
+    def tight():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16, 16))
+
+    out = tmp_path / "out"
+    process = start(["sample", f"run={trained}", "n=1", f"out={out}"], cache, preexec_fn=tight)
+    _, err = process.communicate(timeout=900)
+    assert process.returncode == 1 and "could not save" in err and "Traceback" not in err
+    assert not list(out.glob("*.png")) and not list(out.glob(".*"))
+
+
+# ---- nothing in a run is executed -------------------------------------------------------------
+class Evil:
+    """Unpickling it creates a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_pickle_that_would_run(tmp_path):
+    torch.save({"x": Evil(tmp_path / "proof")}, tmp_path / "evil")
+    torch.load(tmp_path / "evil", weights_only=False)
+    assert (tmp_path / "proof").exists(), "the tests below would prove nothing"
+
+
+def test_weights_that_are_a_pickle(copied, fails, tmp_path):
+    weights = copied / "model.safetensors"
+    torch.save({"x": Evil(tmp_path / "bad")}, weights)
+    assert "never loaded" in fails("sample", f"run={copied}", "n=1")
+    weights.rename(copied / "model.pt")
+    message = fails("sample", f"run={copied}", "n=1")
+    assert "model.pt" in message and "never loaded" in message
+    assert not (tmp_path / "bad").exists()
+
+
+def test_checkpoint_that_would_run(cli, fails, tmp_path):
+    run = tmp_path / "run"
+    arguments = ["train", f"run={run}", *TINY, *steps(2, 2)]
+    assert cli(*arguments, "stage=autoencoder")[0] == 0
+    (run / "checkpoints").mkdir(exist_ok=True)
+    torch.save({"x": Evil(tmp_path / "bad")}, run / "checkpoints" / "diffusion.ckpt")
+    message = fails(*arguments)
+    assert "diffusion.ckpt" in message and "not loaded" in message
+    assert not (tmp_path / "bad").exists()
+
+
+TARGETS = {
+    "solver": "solver:\n  _target_: os.system\n  command: mkdir BAD\n",
+    "name": "solver:\n  name: os.system\n  command: mkdir BAD\n",
+    "inner": "backbone:\n  name: unet\n  extra: [{_target_: os.system, command: mkdir BAD}]\n",
+    "partial": "guidance:\n  _partial_: true\n  _target_: os.mkdir\n  path: BAD\n",
+    "resolver": "solver:\n  name: ${oc.env:HOME}\n",
+}
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+@pytest.mark.parametrize("command", ["sample", "evaluate"])
+def test_config_that_asks_for_something_unregistered(kind, command, copied, fails, tmp_path):
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.load(copied / "config.yaml")
+    replaced = OmegaConf.create(TARGETS[kind].replace("BAD", str(tmp_path / "bad")))
+    for key, node in replaced.items():
+        config[key] = node
+    (copied / "config.yaml").write_text(OmegaConf.to_yaml(config))
+    message = fails(command, f"run={copied}", "n=2", "steps=1")
+    if kind not in ("name", "resolver"):
+        assert "refused" in message and "_target_: os" in message
+    assert not (tmp_path / "bad").exists()
+
+
+@pytest.mark.parametrize(
+    "override", ["+solver._target_=os.system", "++backbone._target_=os.system", "solver=os.system"]
+)
+def test_command_line_that_asks_for_something_unregistered(override, fails, tmp_path):
+    fails("train", f"run={tmp_path / 'run'}", *TINY, override)
+    assert not (tmp_path / "run").exists()

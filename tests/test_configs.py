@@ -1,0 +1,164 @@
+"""Every configuration composes and builds; a mistake is one message that lists what exists."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+import anylatent
+from anylatent.core.cli.configs import publish
+from anylatent.core.cli.main import main
+from anylatent.core.registry import build, groups, names, part
+from anylatent.core.system import System, sampling_parts
+from anylatent.core.training.settings import StageSettings
+
+CONF = Path(anylatent.__file__).parent / "conf"
+PARTS = [(g, n) for g in groups() if g != "modality" for n in names(g)]
+SMALL = ["autoencoder.channels=8", "autoencoder.blocks=1", "backbone.channels=8"]
+COMMANDS = ("train", "sample", "evaluate", "benchmark")
+
+
+def options(group):
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def composed(command, *overrides):
+    publish()
+    with initialize_config_module("anylatent.conf", version_base="1.3"):
+        config = compose(command, ["run=somewhere", *overrides])
+        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+
+
+def check_builds(config):
+    """The whole model, the settings of its training and of its sampling."""
+    data = build("data", config["data"])
+    system = System(config, data.facts, training=True)
+    assert system.generator.spec == system.autoencoder.spec
+    assert len(system.trained()) > 10
+    assert sampling_parts(config)[0] is not None
+    for node in config["training"].values():
+        StageSettings(**{k: v for k, v in node.items() if k != "optimizer"})
+        assert list(build("optimizer", node["optimizer"])(system.autoencoder.parameters()))
+
+
+@pytest.mark.parametrize("name", options("modality"))
+def test_modality_composes_and_builds(name):
+    config = composed("train", f"modality={name}")
+    assert config["modality"]["name"] == name
+    check_builds(config)
+
+
+@pytest.mark.parametrize("name", options("experiment"))
+def test_experiment_composes_and_builds(name):
+    check_builds(composed("train", f"experiment={name}"))
+
+
+def test_every_registered_modality_has_an_option():
+    assert options("modality") == names("modality")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_composes(command):
+    assert composed(command)["run"] == "somewhere"
+
+
+@pytest.mark.parametrize(("group", "name"), PARTS, ids=lambda value: value)
+def test_part_composes_with_its_defaults(group, name):
+    place = "training.diffusion.optimizer" if group == "optimizer" else group
+    override = f"optimizer@{place}={name}" if group == "optimizer" else f"{group}={name}"
+    required = [k for k, (_, default) in part(group, name).settings().items() if default == "???"]
+    node = composed("train", override, *(f"{group}.{key}=given" for key in required))
+    for key in place.split("."):
+        node = node[key]
+    assert node["name"] == name
+    for key, (_, default) in part(group, name).settings().items():
+        expected = list(default) if isinstance(default, tuple) else default
+        assert node[key] == ("given" if key in required else expected)
+    assert set(node) == {"name", *part(group, name).settings(), *part(group, name).parts}
+
+
+def test_settings_reach_the_part():
+    config = composed("train", "solver=heun", "solver.churn=10", "schedule=shifted")
+    assert build("solver", config["solver"]).churn == 10
+    assert config["schedule"]["base"]["name"] == "flow"
+    assert build("schedule", config["schedule"]) is not None
+
+
+def test_yaml_tuple_becomes_tuple():
+    config = composed("train", *SMALL, "backbone.multipliers=[1,3]", "backbone.attention=[]")
+    assert config["backbone"]["multipliers"] == [1, 3] and config["backbone"]["attention"] == []
+
+
+def test_unregistered_names_are_never_built():
+    with pytest.raises(LookupError, match="there are"):
+        build("solver", {"name": "os.system"})
+    with pytest.raises(LookupError, match="no setting _target_"):
+        build("solver", {"name": "heun", "_target_": "os.system"})
+    with pytest.raises(LookupError, match="must be given as"):
+        build("solver", {"_target_": "os.system"})
+
+
+WRONG = {
+    "modality": (["modality=vidoe"], ["vidoe", "image"]),
+    "experiment": (["experiment=nothing"], ["nothing", *options("experiment")]),
+    "part": (["solver=hoin"], ["hoin", "dpmpp_2m", "heun"]),
+    "group": (["bakcbone=unet"], ["bakcbone", "autoencoder", "Did you mean backbone?"]),
+    "top key": (["stpes=3"], ["stpes", "seed", "Did you mean steps?"]),
+    "setting": (["backbone.chanels=3"], ["chanels", "channels", "attention"]),
+    "setting of data": (["data=mnist", "data.sze=3"], ["sze", "size"]),
+    "inner key": (["training.diffusion.stps=3"], ["stps", "steps", "batch"]),
+    "type": (["backbone.channels=three"], ["three", "Integer"]),
+    "type in yaml": (["backbone.multipliers=[a]"], ["a", "Integer"]),
+    "no such tuple": (["backbone.multipliers=3"], ["backbone.multipliers"]),
+    "no run": (["run=???"], ["run must be set"]),
+    "no path": (["data=folder"], ["data.path must be set"]),
+    "grammar": (["run=a=b=[", "x"], ["run=a=b=["]),
+    "stage": (["stage=both"], ["both", "autoencoder", "diffusion", "all"]),
+    "meaning": (["schedule=flow", "prediction=noise"], ["t = 1", "prediction=v"]),
+    "value": (["guidance.rescale=2", "stage=none"], ["none"]),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda value: value.replace(" ", "_"))
+def test_mistake_is_one_message_that_lists_what_exists(wrong, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    overrides, expected = WRONG[wrong]
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "run=somewhere", *SMALL, *overrides])
+    assert stopped.value.code == 1
+    message = capsys.readouterr().err
+    assert message.startswith("anylatent: ") and "Traceback" not in message
+    for text in expected:
+        assert text in message
+    assert not list(tmp_path.iterdir()), "a run that can't start leaves nothing"
+
+
+@pytest.mark.parametrize("command", ["sample", "evaluate", "benchmark"])
+def test_commands_need_a_run(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([command])
+    assert stopped.value.code == 1
+    assert "run must be set" in capsys.readouterr().err
+
+
+def test_unknown_command_and_help(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["trian"])
+    assert stopped.value.code == 1
+    assert "train, sample, evaluate, benchmark, list" in capsys.readouterr().err
+    main(["--help"])
+    assert "anylatent sample run=" in capsys.readouterr().out
+
+
+def test_list_shows_every_part_with_one_line(capsys):
+    main(["list"])
+    out = capsys.readouterr().out
+    for group in groups():
+        assert f"\n{group}\n" in f"\n{out}"
+        for name in names(group):
+            lines = [line for line in out.splitlines() if line.split()[:1] == [name]]
+            assert any(len(line.split()) > 3 for line in lines), f"{group}={name} says nothing"
+    with pytest.raises(SystemExit):
+        main(["list", "slover"])
+    assert "solver" in capsys.readouterr().err

@@ -1,0 +1,133 @@
+"""The public contract tests over every registered name: a part is tested by being registered.
+
+A group with parts that need something to work on (pictures, columns) has an example here for each
+name; a new name without one fails with what to add.
+"""
+
+import functools
+
+import pytest
+import torch
+
+import anylatent as al
+
+GROUPS = ("schedule", "prediction", "grid", "solver", "times", "weighting")
+CLASSES = {"kind": ["one", "two", "three"]}
+SMALL = {
+    ("backbone", "unet"): {"channels": 32, "embedding": 64},
+    ("backbone", "dit"): {"width": 64, "depth": 2},
+}
+PICTURES = {"image": torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1}
+BATCHES = {"conv": PICTURES}
+COLUMNS = {
+    "none": ({}, {}),
+    "label": ({"classes": CLASSES}, {"kind": ["one", 2, "Two"]}),
+    "caption": ({}, {"caption": ["a red apple", "sky", "a much longer sentence about a flag"]}),
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def named(examples, group, name):
+    if name not in examples:
+        pytest.fail(f"{group}={name} has no example in {__file__}: add one, so that it is tested")
+    return examples[name]
+
+
+@pytest.mark.parametrize(("group", "name"), [(g, n) for g in GROUPS for n in al.names(g)])
+def test_parts_with_defaults(group, name):
+    getattr(al.testing, f"check_{group}")(al.get(group, name)())
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    (("ddim", {"eta": 0.5}), ("heun", {"churn": 10.0}), ("heun", {"churn": 5.0, "churn_min": 0.1})),
+)
+def test_solvers_with_other_settings(name, settings):
+    al.testing.check_solver(al.get("solver", name)(**settings))
+
+
+@pytest.mark.parametrize("name", al.names("guidance"))
+def test_guidance(name):
+    al.testing.check_guidance(al.get("guidance", name))
+
+
+def test_guidance_with_interval_and_rescale():
+    part = al.get("guidance", "classifier_free")
+    al.testing.check_guidance(
+        functools.partial(part, scale=4.0, sigma_min=0.3, sigma_max=9.0, rescale=0.7)
+    )
+
+
+@pytest.mark.parametrize("key", al.testing.SPECS)
+@pytest.mark.parametrize("schedule", ("vp", "flow", "edm"))
+def test_exact_denoisers(key, schedule):
+    spec, part = al.testing.SPECS[key], al.get("schedule", schedule)()
+    al.testing.check_denoiser(al.testing.GaussianDenoiser(part, 0.5, 0.3), spec)
+
+
+@pytest.mark.parametrize("name", al.names("backbone"))
+def test_backbones(name):
+    factory = functools.partial(al.get("backbone", name), **SMALL.get(("backbone", name), {}))
+    al.testing.check_backbone(factory)
+
+
+@pytest.mark.parametrize("bottleneck", al.names("bottleneck"))
+@pytest.mark.parametrize("name", al.names("autoencoder"))
+def test_autoencoders(name, bottleneck):
+    batch = named(BATCHES, "autoencoder", name)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        part = al.get("autoencoder", name)
+        al.testing.check_autoencoder(
+            part(bottleneck=al.get("bottleneck", bottleneck)(), channels=32), batch
+        )
+
+
+def test_an_autoencoder_with_an_adversary():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        adversary = al.get("adversary", "patch")()
+        part = al.get("autoencoder", "conv")(adversary=adversary, channels=32)
+        al.testing.check_autoencoder(part, PICTURES)
+
+
+@pytest.mark.parametrize("name", al.names("conditioner"))
+def test_conditioners(name):
+    settings, columns = named(COLUMNS, "conditioner", name)
+    al.testing.check_conditioner(al.get("conditioner", name)(**settings), columns)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Twelve pictures in two folders."""
+    from PIL import Image
+
+    root = tmp_path_factory.mktemp("pictures")
+    for index in range(12):
+        place = root / ("left" if index % 2 else "right")
+        place.mkdir(exist_ok=True)
+        Image.new("RGB", (40, 40), (20 * index, 255 - 20 * index, 7)).save(place / f"{index}.png")
+    return al.get("data", "folder")(path=str(root))
+
+
+def test_the_folder_of_pictures(folder):
+    al.testing.check_data(folder)
+
+
+@pytest.mark.parametrize("name", [n for n in al.names("data") if n != "folder"])
+def test_data_sets(name):
+    al.testing.check_data(al.get("data", name)(), limit=300)
+
+
+@pytest.mark.parametrize("name", al.names("modality"))
+def test_modalities(name, folder):
+    spec = al.get("autoencoder", "conv")(channels=32).spec
+    named({"image": spec}, "modality", name)
+    al.testing.check_modality(al.get("modality", name)(), folder, spec)
