@@ -12,6 +12,7 @@ from anylatent.core.cli.main import main
 from anylatent.core.registry import build, groups, names, part
 from anylatent.core.system import System, sampling_parts
 from anylatent.core.training.settings import StageSettings
+from anylatent.core.training.train import Training
 
 CONF = Path(anylatent.__file__).parent / "conf"
 PARTS = [(g, n) for g in groups() if g != "modality" for n in names(g)]
@@ -79,10 +80,17 @@ def test_part_composes_with_its_defaults(group, name):
 
 
 def test_settings_reach_the_part():
-    config = composed("train", "solver=heun", "solver.churn=10", "schedule=shifted")
+    config = composed("train", "solver=heun", "solver.churn=10")
     assert build("solver", config["solver"]).churn == 10
-    assert config["schedule"]["base"]["name"] == "flow"
+
+
+def test_parts_of_parts_are_chosen_and_set():
+    config = composed("train", "schedule=shifted", "schedule.shift=2")
+    assert config["schedule"]["base"] == {"name": "flow"}
     assert build("schedule", config["schedule"]) is not None
+    overrides = ["schedule=shifted", "schedule@schedule.base=vp", "schedule.base.beta_max=10"]
+    base = composed("train", *overrides)["schedule"]["base"]
+    assert base["name"] == "vp" and base["beta_max"] == 10
 
 
 def test_yaml_tuple_becomes_tuple():
@@ -123,6 +131,7 @@ WRONG = {
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda value: value.replace(" ", "_"))
 def test_mistake_is_one_message_that_lists_what_exists(wrong, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Training, "run", lambda self: pytest.fail("the training began"))
     overrides, expected = WRONG[wrong]
     with pytest.raises(SystemExit) as stopped:
         main(["train", "run=somewhere", *SMALL, *overrides])

@@ -42,7 +42,8 @@ def schema(record: Part) -> Any:
     """A typed node `{name, settings}`, so that Hydra itself refuses a wrong key or type."""
     fields: list[Any] = []
     if record.parts:
-        nested = [{f"/{group}@{key}": name} for key, (group, name) in record.parts.items()]
+        nested: list[Any] = ["_self_"]  # else its own None would replace the parts
+        nested += [{f"/{group}@{key}": name} for key, (group, name) in record.parts.items()]
         fields.append(("defaults", list[Any], dataclasses.field(default_factory=nested.copy)))
     fields.append(("name", str, record.name))
     for key, (annotation, default) in record.settings().items():

@@ -15,6 +15,9 @@ def explain(error: BaseException, command: str = "train") -> str:
     missing = getattr(error, "full_key", None)
     if missing and text.startswith("Missing mandatory value"):
         return f"{missing} must be set: {missing}=..."
+    wrong = getattr(error, "override", None)  # hydra's parser names it apart
+    if isinstance(wrong, str) and wrong not in text:
+        text = f"can not read '{wrong}': {text.splitlines()[0]}"
     cause = error.__cause__
     if cause is not None and type(cause).__module__.startswith("omegaconf"):
         text = f"{text}\n{str(cause).strip()}"

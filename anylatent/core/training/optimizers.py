@@ -100,11 +100,11 @@ class Muon(Optimizer):
 
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
     """About U·Vᵀ of a matrix U·S·Vᵀ, by Newton-Schulz steps of degree five in bfloat16."""
-    x = matrix.bfloat16()
+    x: Tensor = matrix.bfloat16()
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
     x = x / (x.norm() + 1e-7)
     for _ in range(steps):
         square = x @ x.T
         x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
-    return x.T if tall else x
+    return x.mT if tall else x

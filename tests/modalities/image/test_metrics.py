@@ -80,12 +80,11 @@ def test_kernel_distance_in_closed_form() -> None:
 
 
 def test_kernel_distance_is_unbiased() -> None:
-    """Of one law it averages to zero over draws; with the diagonal it would be about .35."""
+    """Of one law it averages to zero; with the diagonal in, by 9.75 (1/20 + 1/30) = .81."""
     found = torch.tensor(
         [kernel_distance(normal(20, 4, seed=i), normal(30, 4, seed=1000 + i)) for i in range(300)]
     )
     assert abs(float(found.mean())) < 3 * float(found.std()) / math.sqrt(300)
-    assert float(found.std()) < 0.2
     assert kernel_distance(normal(20, 4), normal(30, 4, seed=1) + 1) > 1
 
 
@@ -150,7 +149,10 @@ def test_ssim_of_equals_is_one_and_falls_with_damage() -> None:
 def test_ssim_against_torchmetrics() -> None:
     image = pytest.importorskip("torchmetrics.functional.image", reason="torchmetrics is missing")
     a, b = torch.rand(4, 3, 32, 24), torch.rand(4, 3, 32, 24)
-    theirs = image.structural_similarity_index_measure(a, b, data_range=1.0, reduction="none")
+    _, whole = image.structural_similarity_index_measure(
+        a, b, data_range=1.0, reduction="none", return_full_image=True
+    )
+    theirs = whole[..., 5:-5, 5:-5].mean((1, 2, 3))  # they reflect the edges, we leave them out
     assert torch.allclose(ssim(2 * a - 1, 2 * b - 1).float(), theirs, atol=1e-5)
 
 
@@ -296,9 +298,14 @@ class Few(Data):
 
 
 @pytest.fixture(scope="module")
-def metrics(tmp_path_factory: pytest.TempPathFactory) -> ImageMetrics:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def metrics(home: Path) -> ImageMetrics:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_CACHE_HOME", str(home))
         patch.setattr(classifier, "STEPS", 30)
         try:
             found = ImageMetrics(Few())
@@ -341,8 +348,10 @@ def test_samples_that_are_held_out_pictures_are_at_no_distance(metrics: ImageMet
     assert row["nearest_training"] == pytest.approx(baseline["nearest_training"])
 
 
-def test_asked_classes_count(metrics: ImageMetrics) -> None:
+def test_asked_classes_count(metrics: ImageMetrics, monkeypatch: pytest.MonkeyPatch) -> None:
     images, digits = images_of(metrics.data.held_out())
+    known = features(images)
+    monkeypatch.setattr(suite, "features", lambda images: known)
     right = metrics.samples(images, {"digit": torch.tensor(digits)})["accuracy"]
     by_name = metrics.samples(images, {"digit": [str(digit) for digit in digits]})
     assert by_name["accuracy"] == right
@@ -363,8 +372,8 @@ def test_asked_classes_count(metrics: ImageMetrics) -> None:
 
 def test_more_samples_do_not_make_the_distance_smaller(metrics: ImageMetrics) -> None:
     images, _ = images_of(metrics.data.train())
-    row = metrics.samples(images, {})
-    assert row["pictures"] == 30 < len(images)
+    assert metrics.samples(images[:40], {})["pictures"] == 30
+    assert metrics.samples(images[:10], {})["pictures"] == 10
 
 
 def test_copies_are_found(metrics: ImageMetrics) -> None:
@@ -374,19 +383,15 @@ def test_copies_are_found(metrics: ImageMetrics) -> None:
 
 
 def test_the_second_time_comes_from_disk(
-    metrics: ImageMetrics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    metrics: ImageMetrics, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(classifier, "STEPS", 30)
-    first = ImageMetrics(Few()).baselines()
-    assert first == metrics.baselines()
-
     def never(*_: object) -> Tensor:
         raise AssertionError("made again")
 
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home))
     monkeypatch.setattr(suite, "features", never)
     monkeypatch.setattr(suite, "learn", never)
-    assert ImageMetrics(Few()).baselines() == first
+    assert ImageMetrics(Few()).baselines() == metrics.baselines()
     with pytest.raises(AssertionError, match="made again"):
         ImageMetrics(Few(), limit=20).baselines()
 
