@@ -1,9 +1,10 @@
 """A judge that names the class of a picture, learned from real pictures.
 
 Two parts see each picture, and their log-probabilities are averaged: a small residual network at
-32 × 32 pixels, which knows shapes of digits and flags, and a logistic regression on the ImageNet
-features, which knows things and people. Either alone is worse on held-out pictures: emoji .66 and
-.74, together .76. It is learned once for a data set and kept on disk.
+32 × 32 pixels, which knows shapes, and a logistic regression on the ImageNet features, which knows
+things. Held-out pictures named rightly by the network, by the regression and by both: of 193 emoji
+in nine categories .63, .74, .73, of 500 digits .99, .94, .99. It is learned once for a data set
+and kept on disk.
 """
 
 from __future__ import annotations
