@@ -35,9 +35,11 @@ def digest(description: object, tensors: Mapping[str, Tensor] | None = None) -> 
     return state.hexdigest()[:24]
 
 
-def cached(name: str, key: str, build: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors of this name and key, read if they are there, else built and kept."""
-    path = cache_directory() / f"{name}-{key}.safetensors"
+def cached(
+    name: str, made_by: object, build: Callable[[], Mapping[str, Tensor]]
+) -> dict[str, Tensor]:
+    """The tensors that `build` makes, read from disk if they were made by the same plain values."""
+    path = cache_directory() / f"{name}-{digest(made_by)}.safetensors"
     if path.exists():
         try:
             return load_weights(path)[0]
@@ -45,7 +47,7 @@ def cached(name: str, key: str, build: Callable[[], Mapping[str, Tensor]]) -> di
             warnings.warn(f"{path} is damaged and is made again ({error})", stacklevel=2)
     tensors = dict(build())
     try:
-        save_weights(path, tensors, {"key": key})
+        save_weights(path, tensors, {})
     except UserError as error:
         warnings.warn(f"{error}; it is made again next time", stacklevel=2)
     return tensors

@@ -105,27 +105,29 @@ def test_flow_matching_is_denoising_with_the_velocity():
     assert torch.allclose(got, wanted, rtol=1e-10)
 
 
+class Scale(al.Backbone):
+    def __init__(self, spec):
+        super().__init__()
+        self.spec, self.conditions = spec, al.ConditionSpec()
+        self.w = torch.nn.Parameter(torch.zeros((), dtype=torch.float64))
+
+    def forward(self, x, c_noise, cond=None):
+        return x.map(lambda z: self.w * z)
+
+
+class Fixed(al.Times):
+    def quantile(self, u, schedule):
+        return torch.full_like(u, 0.4)
+
+    def density(self, t, schedule):
+        return torch.ones_like(t)
+
+
 def test_training_a_linear_network_finds_the_exact_denoiser():
     """One parameter, one noise level: F = w·x with w = the regression coefficient."""
     spec, schedule, std = al.testing.SPECS["image"], al.get("schedule", "vp")(), 0.5
 
-    class Scale(al.Backbone):
-        def __init__(self):
-            super().__init__()
-            self.spec, self.conditions = spec, al.ConditionSpec()
-            self.w = torch.nn.Parameter(torch.zeros((), dtype=torch.float64))
-
-        def forward(self, x, c_noise, cond=None):
-            return x.map(lambda z: self.w * z)
-
-    class Fixed(al.Times):
-        def quantile(self, u, schedule):
-            return torch.full_like(u, 0.4)
-
-        def density(self, t, schedule):
-            return torch.ones_like(t)
-
-    net = Scale()
+    net = Scale(spec)
     denoiser = al.Preconditioned(net, schedule, al.get("prediction", "data")(), std)
     objective = al.get("objective", "denoising")(Fixed())
     x0 = std * al.Noise.of(0, 64).like(spec.blank(64, dtype=torch.float64))

@@ -91,6 +91,39 @@ def test_every_prediction_gives_one_trajectory(name, solver):
             assert distance(a, b) <= 1e-10 * max(1.0, float(b["z"].abs().max())), prediction
 
 
+@pytest.mark.parametrize("key", al.testing.SPECS)
+@pytest.mark.parametrize("solver", DETERMINISTIC)
+def test_order_of_convergence_on_every_kind_of_latent(key, solver):
+    """Padding and centring change nothing: same order, per degree of freedom and width."""
+    spec, schedule = al.testing.SPECS[key], al.get("schedule", "flow")()
+    blank = al.testing.example(spec)
+    exact, mean, std = gaussian(schedule, blank)
+    denoise = preconditioned(schedule, "velocity", exact, spec)
+    x, _ = start(schedule, blank, mean)
+    wanted = exact.flow(x, 1.0, 0.0)
+    errors = []
+    for steps in (80, 160):
+        gap = endpoint(solver, denoise, schedule, x, steps) - wanted
+        gap = gap.map(lambda a, b: a / b, std)
+        errors.append(float((gap.norm() ** 2 / gap.dim).mean().sqrt()))
+    assert math.log2(errors[0] / errors[1]) >= DETERMINISTIC[solver]
+    assert errors[1] < (0.04 if DETERMINISTIC[solver] < 1 else 0.003)
+
+
+@pytest.mark.parametrize("key", al.testing.SPECS)
+@pytest.mark.parametrize("solver", ("heun", "ddpm"))
+def test_every_prediction_gives_one_result_on_every_kind_of_latent(key, solver):
+    spec, schedule = al.testing.SPECS[key], al.get("schedule", "vp")()
+    exact, mean, _ = gaussian(schedule, al.testing.example(spec))
+    x, _ = start(schedule, al.testing.example(spec), mean)
+    wanted = endpoint(solver, exact, schedule, x, 12, al.Noise.of(1, 4))
+    for prediction in PREDICTIONS:
+        denoise = preconditioned(schedule, prediction, exact, spec)
+        found = endpoint(solver, denoise, schedule, x, 12, al.Noise.of(1, 4))
+        assert distance(found, wanted) <= 1e-10, prediction
+        assert al.testing.in_subspace(found, 1e-12)
+
+
 @pytest.mark.parametrize("solver", DETERMINISTIC)
 def test_every_schedule_gives_one_result_on_one_log_snr_grid(solver):
     """In x/alpha against sigma/alpha all schedules are the same equation."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from anylatent.core.condition import Condition, ConditionSpec, token_condition
 from anylatent.core.modality import Conditioner
-from anylatent.modalities.image.cache import MissingPackage, package_file
+from anylatent.core.packages import MissingPackage, package_file
 
 Classes = Mapping[str, Sequence[str]]
 """The class columns of a data set and the names of their values, `Data.classes`."""

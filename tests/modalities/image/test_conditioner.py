@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from anylatent.core.latent import Latent
-from anylatent.modalities.image.cache import MissingPackage
+from anylatent.core.packages import MissingPackage
 from anylatent.modalities.image.conditioner import Caption, ClassLabel, NoCondition
 
 CLASSES = {"digit": ["zero", "One", "two"]}

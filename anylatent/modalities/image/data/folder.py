@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from anylatent.modalities.image.cache import MissingPackage, cached, package_version
+from anylatent.core.cache import cached
+from anylatent.core.packages import MissingPackage, package_version
 from anylatent.modalities.image.data.base import PictureData, Table, progress
 
 if TYPE_CHECKING:
@@ -37,7 +38,11 @@ class Folder(PictureData):
     none is left to hold out.
     """
 
-    def __init__(self, path: str, size: int = 64, held_out: float = 0.1, seed: int = 0) -> None:
+    def __init__(
+        self, path: str = "", size: int = 64, held_out: float = 0.1, seed: int = 0
+    ) -> None:
+        if not path:
+            raise ValueError("the data set 'folder' needs data.path=..., a folder of pictures")
         self.root = Path(path).expanduser()
         self.paths = _find(self.root)
         self.names = [file.relative_to(self.root) for file in self.paths]
