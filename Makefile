@@ -23,7 +23,7 @@ help:
 demo: $(INSTALLED)
 	$(BIN)/anylatent train experiment=emoji_cpu run=$(RUN)
 	$(BIN)/anylatent sample run=$(RUN) each=category n=8 seed=0
-	$(BIN)/anylatent benchmark modality=image run=$(RUN)
+	$(BIN)/anylatent benchmark modality=image run=$(RUN) n=579
 	@echo "contact sheet: $(RUN)/samples/contact_sheet.png, a row for each category"
 
 test: $(INSTALLED)

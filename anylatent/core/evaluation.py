@@ -29,16 +29,10 @@ class Evaluation:
         if config["n"] < 2:
             raise UserError(f"n={config['n']}: figures need at least two samples")
         self.config, self.draw = config, draw
-        self.run = Run.load(config["run"], config["device"])
-        self._check_modality()
+        self.run = Run.load(config["run"], config["device"], config["run_is"])
         self.data: Data = build("data", self.run.config["data"])
         self.metrics: Metrics = self.run.system.modality.metrics(self.data)
         self.folder = Path(config["out"] or config["run"])
-
-    def _check_modality(self) -> None:
-        asked, own = self.config.get("modality"), self.run.config["modality"]["name"]
-        if asked is not None and asked != own:
-            raise UserError(f"modality={asked}, but {self.config['run']} is a run of {own}")
 
     def evaluate(self) -> None:
         """Samples and reconstructions."""
@@ -47,9 +41,8 @@ class Evaluation:
 
     def benchmark(self) -> None:
         """The same beside held-out data, data made worse, an untrained model; and the speed."""
-        start = time.monotonic()
         rows: Rows = {"samples": self.samples(self.run)}
-        seconds = (time.monotonic() - start) / self.config["n"]
+        seconds = self.seconds / self.config["n"]
         rows |= self.metrics.baselines()
         quick = {"steps": min(self.config["steps"], 4), "guidance": {"name": "none"}}
         untrained = {**self.config, **quick}
@@ -75,7 +68,10 @@ class Evaluation:
             if name in items[0]
         }
         cond = {name: values for name, values in columns.items() if name in names}
-        return self.metrics.samples(self.draw(run, config, n, cond), columns if cond else {})
+        start = time.monotonic()
+        outputs = self.draw(run, config, n, cond)
+        self.seconds = time.monotonic() - start
+        return self.metrics.samples(outputs, columns if cond else {})
 
     def _held_out(self, most: int = 512) -> Any:
         """Held-out batches on the run's device."""

@@ -166,9 +166,15 @@ class Run:
         self.directory, self.config, self.system = directory, config, system
 
     @classmethod
-    def load(cls, path: str | Path, device: str | None = None) -> Run:
+    def load(
+        cls, path: str | Path, device: str | None = None, modality: str | None = None
+    ) -> Run:
+        """`modality`, if given, must be the run's own."""
         directory = RunDirectory(Path(path))
         config = directory.config()
+        own = (config.get("modality") or {}).get("name")
+        if modality is not None and modality != own:
+            raise UserError(f"modality={modality}, but {path} is a run of {own}")
         tensors, stage = directory.weights()
         if stage != "diffusion":
             raise UserError(

@@ -73,10 +73,7 @@ class Coupled(DDIM):
 
     def step(self, denoise, x, step, memory, noise):
         x, memory = super().step(denoise, x, step, memory, noise)
-        mean = {name: 1e-3 * part.mean(0, keepdim=True) for name, part in x.parts.items()}
-        return x.map(lambda part: part) - x.map(lambda p: p * 0).replace(
-            **{n: mean[n].expand_as(part) for n, part in x.parts.items()}
-        ), memory
+        return x.map(lambda z: z + 1e-3 * z.mean(0, keepdim=True)).project(), memory
 
 
 class Late(DDIM):

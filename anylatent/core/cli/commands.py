@@ -20,17 +20,19 @@ def launch(command: str, overrides: list[str]) -> None:
     import hydra
     from omegaconf import DictConfig, OmegaConf
 
-    from anylatent.core.cli.configs import publish
+    from anylatent.core.cli.configs import check_numbers, publish
 
     publish()
     if command != "train":
-        overrides = _inherit(overrides)
+        overrides = _inherit([re.sub(r"^modality=", "run_is=", item) for item in overrides])
     action, failures = ACTIONS[command], list[Exception]()
 
     def task(config: DictConfig) -> None:
+        sys.argv = [original[0], command, *overrides]  # from which Lightning starts processes
         try:
             resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             assert isinstance(resolved, dict)
+            check_numbers(resolved, command)
             action({str(key): value for key, value in resolved.items()})
         except Exception as error:  # kept from hydra's own printer; a sweep goes on
             failures.append(error)
@@ -80,8 +82,16 @@ def _quote(override: str) -> str:
 
 
 def _train(config: Config) -> None:
+    from anylatent.core.exact import GaussianDenoiser
+    from anylatent.core.registry import build
+    from anylatent.core.system import sampling_parts
     from anylatent.core.training.train import train
 
+    schedule = build("schedule", config["schedule"])
+    _, grid, guidance = sampling_parts(config)  # what only sampling reads fails now, not in hours
+    grid(schedule, config["steps"])
+    if guidance is not None:
+        guidance(GaussianDenoiser(schedule, 0.0, 1.0))
     path = train(config)
     print(f"trained: {path}. Next: anylatent sample run={path}")
 
@@ -90,7 +100,7 @@ def _sample(config: Config) -> None:
     from anylatent.core.files import replacing
     from anylatent.core.run import Run
 
-    run = Run.load(config["run"], config["device"])
+    run = Run.load(config["run"], config["device"], config["run_is"])
     n, cond, labels = config["n"], dict(config["cond"]), list[str]()
     if config["each"] is not None:
         labels = _classes(run.config["facts"]["classes"], config["each"])

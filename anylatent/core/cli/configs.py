@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+from collections.abc import Iterator, Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
+from anylatent.core.files import UserError
 from anylatent.core.registry import Part, groups, names, part, plugin_modules
 
 
@@ -36,6 +40,29 @@ def publish() -> None:
             target = "_modality" if group == "modality" else group
             store.store(group=target, name=name, node=schema(part(group, name)))
     Plugins.instance().register(PluginConfigs)
+
+
+def check_numbers(config: Mapping[str, Any], command: str) -> None:
+    """Refuses other values where the YAML of a command has numbers; parts have types of their own."""
+    folder = resources.files("anylatent.conf")
+    defaults = yaml.safe_load(folder.joinpath(f"{command}.yaml").read_text(encoding="utf-8"))
+    for group in ("training", "trainer"):
+        text = folder.joinpath(group, "default.yaml").read_text(encoding="utf-8")
+        defaults[group] = yaml.safe_load(text)
+    wrong = list(_no_numbers(defaults, config))
+    if wrong:
+        raise UserError(f"a number is wanted: {', '.join(wrong)}")
+
+
+def _no_numbers(defaults: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:
+    for key, default in defaults.items():
+        value = config.get(key, default)
+        if isinstance(default, Mapping) and isinstance(value, Mapping):
+            yield from (f"{key}.{line}" for line in _no_numbers(default, value))
+        elif isinstance(default, (int, float)):
+            kind = int if isinstance(default, int) else (int, float)
+            if not isinstance(value, kind) or isinstance(value, bool) != isinstance(default, bool):
+                yield f"{key}={value} (as in {default})"
 
 
 def schema(record: Part) -> Any:

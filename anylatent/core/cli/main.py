@@ -80,7 +80,7 @@ def _expected(error: BaseException) -> bool:
     from anylatent.core.files import UserError
     from anylatent.core.registry import RegistryError
 
-    if isinstance(error, (UserError, RegistryError, ValueError, FileNotFoundError, ImportError)):
+    if isinstance(error, (UserError, RegistryError, ValueError, OSError, ImportError)):
         return True
     return type(error).__module__.split(".")[0] in ("hydra", "omegaconf")
 
