@@ -124,7 +124,10 @@ WRONG = {
     "grammar": (["run=a=b=[", "x"], ["run=a=b=["]),
     "stage": (["stage=both"], ["both", "autoencoder", "diffusion", "all"]),
     "meaning": (["schedule=flow", "prediction=noise"], ["t = 1", "prediction=v"]),
-    "value": (["guidance.rescale=2", "stage=none"], ["none"]),
+    "no number": (["training.diffusion.steps=many"], ["training.diffusion.steps=many", "10000"]),
+    "sampling steps": (["steps=0"], ["steps"]),
+    "guidance": (["guidance.rescale=2"], ["rescale must lie in"]),
+    "target": (["+solver._target_=os.system"], ["_target_"]),
 }
 
 

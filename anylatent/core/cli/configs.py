@@ -9,11 +9,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
 
 from anylatent.core.files import UserError
 from anylatent.core.registry import Part, groups, names, part, plugin_modules
@@ -42,19 +42,20 @@ def publish() -> None:
     Plugins.instance().register(PluginConfigs)
 
 
-def check_numbers(config: Mapping[str, Any], command: str) -> None:
-    """Refuses other values where the YAML of a command has numbers; parts have types of their own."""
-    folder = resources.files("anylatent.conf")
-    defaults = yaml.safe_load(folder.joinpath(f"{command}.yaml").read_text(encoding="utf-8"))
-    for group in ("training", "trainer"):
-        text = folder.joinpath(group, "default.yaml").read_text(encoding="utf-8")
-        defaults[group] = yaml.safe_load(text)
-    wrong = list(_no_numbers(defaults, config))
+def check_numbers(config: Mapping[Any, Any], command: str) -> None:
+    """Refuses other values where the YAML of a command has numbers; parts check their own."""
+    folder = Path(str(resources.files("anylatent.conf")))
+    files = {"training": "training/default", "trainer": "trainer/default"}
+    read = {key: OmegaConf.load(folder / f"{file}.yaml") for key, file in files.items()}
+    defaults = OmegaConf.merge(OmegaConf.load(folder / f"{command}.yaml"), read)
+    plain = OmegaConf.to_container(defaults)
+    assert isinstance(plain, dict)
+    wrong = list(_no_numbers(plain, config))
     if wrong:
         raise UserError(f"a number is wanted: {', '.join(wrong)}")
 
 
-def _no_numbers(defaults: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:
+def _no_numbers(defaults: Mapping[Any, Any], config: Mapping[Any, Any]) -> Iterator[str]:
     for key, default in defaults.items():
         value = config.get(key, default)
         if isinstance(default, Mapping) and isinstance(value, Mapping):
