@@ -166,9 +166,7 @@ class Run:
         self.directory, self.config, self.system = directory, config, system
 
     @classmethod
-    def load(
-        cls, path: str | Path, device: str | None = None, modality: str | None = None
-    ) -> Run:
+    def load(cls, path: str | Path, device: str | None = None, modality: str | None = None) -> Run:
         """`modality`, if given, must be the run's own."""
         directory = RunDirectory(Path(path))
         config = directory.config()
