@@ -17,7 +17,7 @@ class Grid(ABC):
 
     def __call__(self, schedule: Schedule, steps: int) -> Tensor:
         if steps < 1:
-            raise ValueError(f"sampling needs at least 1 step, got {steps}")
+            raise ValueError(f"steps={steps}: sampling needs at least 1 step")
         times = torch.cat([torch.ones(1), self.interior(schedule, steps), torch.zeros(1)]).double()
         if not bool((times.diff() < 0).all()):
             raise ValueError(

@@ -90,18 +90,19 @@ class Training:
             stage = AutoencoderStage(
                 self.system, self.data.train(), *self._plan("autoencoder"), self.config["seed"]
             )
-            self.fit(stage)
+            with _frozen(self.system.generator):
+                self.fit(stage)
         self.directory.save(self.system.trained(), "autoencoder")
 
     def train_diffusion(self) -> None:
         cache = self.latents()
-        self.system.autoencoder.requires_grad_(False)
         stage = DiffusionStage(self.system, cache, *self._plan("diffusion"), self.config["seed"])
         if self.config["trainer"]["compile"]:
             for module in self.system.generator.modules():
                 if isinstance(module, Backbone):
                     module.compile()
-        self.fit(stage)
+        with _frozen(self.system.autoencoder):
+            self.fit(stage)
         self.directory.save(self.system.trained(), "diffusion")
 
     def _plan(self, name: str) -> tuple[StageSettings, Any]:
@@ -228,6 +229,18 @@ class Training:
         x0: Latent = system.normaliser.encode(system.autoencoder.encode(batch).sample(noise))
         cond = system.condition(system.columns(batch))
         return float(system.generator.loss(x0, cond, noise).mean())
+
+
+@contextmanager
+def _frozen(module: torch.nn.Module) -> Iterator[None]:
+    """No gradients for a module that a stage does not use; DDP waits for every other one."""
+    learning = [p for p in module.parameters() if p.requires_grad]
+    module.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
 
 
 @contextmanager
