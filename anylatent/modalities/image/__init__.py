@@ -2,7 +2,6 @@
 
 from anylatent.core.registry import register
 from anylatent.modalities.image.autoencoder import ConvAutoencoder
-from anylatent.modalities.image.conditioner import Caption, ClassLabel, NoCondition
 from anylatent.modalities.image.data import Folder, Mnist, OpenMoji
 from anylatent.modalities.image.discriminator import PatchDiscriminator
 from anylatent.modalities.image.dit import DiT
@@ -14,9 +13,6 @@ register("modality", "image")(ImageModality)
 register("data", "openmoji")(OpenMoji)
 register("data", "mnist")(Mnist)
 register("data", "folder")(Folder)
-register("conditioner", "none")(NoCondition)
-register("conditioner", "label")(ClassLabel)
-register("conditioner", "caption")(Caption)
 register("autoencoder", "conv")(ConvAutoencoder)
 register("perceptual", "lpips")(Perceptual)
 register("adversary", "patch")(PatchDiscriminator)

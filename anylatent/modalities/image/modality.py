@@ -12,6 +12,7 @@ from torch import Tensor
 
 from anylatent.core.autoencoder import Batch
 from anylatent.core.files import replacing
+from anylatent.core.latent import Field, Latent, LatentSpec
 from anylatent.core.modality import Data, Metrics, Modality
 from anylatent.core.noise import Noise
 
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 class ImageModality(Modality):
     """Pictures of one size. `flip` mirrors half of them while the autoencoder learns."""
 
-    def __init__(self, flip: bool = False) -> None:
-        self.flip = flip
+    def __init__(self, shape: Sequence[int] = (), *, flip: bool = False) -> None:
+        """`shape` (C, H, W) is that of the data."""
+        self.shape, self.flip = tuple(shape), flip
 
     def augment(self, batch: Batch, noise: Noise) -> Batch:
         if not self.flip:
@@ -31,6 +33,17 @@ class ImageModality(Modality):
         image: Tensor = batch["image"]
         mirrored = (noise.uniform() < 0.5).to(image.device)[:, None, None, None]
         return {**batch, "image": torch.where(mirrored, image.flip(-1), image)}
+
+    def raw_spec(self) -> LatentSpec:
+        if len(self.shape) != 3:
+            raise ValueError(f"pictures have a shape (C, H, W), got {self.shape}: see Data.facts")
+        return LatentSpec({"z": Field(self.shape)})
+
+    def lift(self, batch: Batch) -> Latent:
+        return self.raw_spec().wrap({"z": self.originals(batch)})
+
+    def lower(self, z: Latent) -> Tensor:
+        return z["z"]
 
     def originals(self, batch: Batch) -> Tensor:
         image: Tensor = batch["image"]

@@ -1,4 +1,4 @@
-"""Conditions of pictures: none, a class, or a caption read by a frozen text encoder."""
+"""Conditions of data of any kind: none, a class, or a caption read by a frozen text encoder."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from torch import Tensor
 from anylatent.core.condition import Condition, ConditionSpec, token_condition
 from anylatent.core.modality import Conditioner
 from anylatent.core.packages import MissingPackage, package_file
+from anylatent.core.registry import register
 
 Classes = Mapping[str, Sequence[str]]
 """The class columns of a data set and the names of their values, `Data.classes`."""
 
 
+@register("conditioner", "none")
 class NoCondition(Conditioner):
-    """Pictures of any kind: all columns are ignored."""
+    """No condition: all columns are ignored."""
 
     def __init__(self, classes: Classes | None = None) -> None:
         super().__init__()
@@ -31,8 +33,9 @@ class NoCondition(Conditioner):
         return Condition()
 
 
+@register("conditioner", "label")
 class ClassLabel(Conditioner):
-    """The class of a picture, from the column `key`: one of `classes[key]`, by name or index.
+    """The class of a sample, from the column `key`: one of `classes[key]`, by name or index.
 
     `key` may be left out where the data set has one class column. Names are matched without
     regard to case; None drops the condition for that sample; no columns at all are no condition.
@@ -55,11 +58,11 @@ class ClassLabel(Conditioner):
         self._index = {name.casefold(): index for index, name in enumerate(self.names)}
 
     def forward(self, columns: Mapping[str, Any]) -> Condition:
-        entries = _entries(columns, self.key)
+        entries = column_entries(columns, self.key)
         if entries is None:
             return Condition()
         labels = [0 if entry is None else self._label(entry) for entry in entries]
-        return Condition({self.key: torch.tensor(labels)}, {self.key: _given(entries)})
+        return Condition({self.key: torch.tensor(labels)}, {self.key: given(entries)})
 
     def _label(self, entry: object) -> int:
         if isinstance(entry, str) and entry.casefold() in self._index:
@@ -72,6 +75,7 @@ class ClassLabel(Conditioner):
         )
 
 
+@register("conditioner", "caption")
 class Caption(Conditioner):
     """The states of a caption's tokens, (B, tokens, D) padded with zeros, from the column `key`.
 
@@ -82,7 +86,7 @@ class Caption(Conditioner):
     its neighbours. None drops the condition for that sample; no columns at all are no condition.
 
     Raises ValueError for other columns than `key` and for what is no text, FileNotFoundError for
-    a directory without an encoder, `MissingPackage` without the extra `anylatent[image]`.
+    a directory without an encoder, `MissingPackage` without transformers or the default encoder.
     """
 
     device_of: Tensor
@@ -104,7 +108,7 @@ class Caption(Conditioner):
         self.register_buffer("device_of", torch.empty(0), persistent=False)
 
     def forward(self, columns: Mapping[str, Any]) -> Condition:
-        entries = _entries(columns, self.key)
+        entries = column_entries(columns, self.key)
         if entries is None:
             return Condition()
         wrong = [entry for entry in entries if not isinstance(entry, str | None)]
@@ -112,7 +116,7 @@ class Caption(Conditioner):
             raise ValueError(f"a {self.key} is a text, got {wrong[0]!r}")
         states, mask = self._encode(["" if entry is None else entry for entry in entries])
         value = token_condition(states, mask)
-        return Condition({self.key: value}, {self.key: _given(entries).to(states.device)})
+        return Condition({self.key: value}, {self.key: given(entries).to(states.device)})
 
     @torch.no_grad()
     def _encode(self, captions: list[str], batch: int = 64) -> tuple[Tensor, Tensor]:
@@ -134,7 +138,7 @@ class Caption(Conditioner):
         return torch.cat(states), torch.cat(masks)
 
 
-def _entries(columns: Mapping[str, Any], key: str) -> list[Any] | None:
+def column_entries(columns: Mapping[str, Any], key: str) -> list[Any] | None:
     """The entries of one column as plain values, None where no column is given at all."""
     if not columns:
         return None
@@ -151,7 +155,8 @@ def _entries(columns: Mapping[str, Any], key: str) -> list[Any] | None:
     return entries
 
 
-def _given(entries: Sequence[Any]) -> Tensor:
+def given(entries: Sequence[Any]) -> Tensor:
+    """Which entries are not None, bool."""
     return torch.tensor([entry is not None for entry in entries])
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from anylatent.core.conditioners import Caption, ClassLabel, NoCondition
 from anylatent.core.latent import Latent
 from anylatent.core.packages import MissingPackage
-from anylatent.modalities.image.conditioner import Caption, ClassLabel, NoCondition
 
 CLASSES = {"digit": ["zero", "One", "two"]}
 
