@@ -22,7 +22,10 @@ Entry = tuple[Posterior, Condition | None]
 
 
 class LatentCache(Dataset[Entry]):
-    """Posteriors and conditions of a data set, in memory; indexed by lists of indices."""
+    """Posteriors and conditions of a data set, in memory; indexed by lists of indices.
+
+    `lengths` has the length of each entry in the first field of variable length, if there is one.
+    """
 
     def __init__(self, spec: LatentSpec, tensors: Mapping[str, Tensor]) -> None:
         self.spec, self.tensors = spec, dict(tensors)
@@ -33,6 +36,7 @@ class LatentCache(Dataset[Entry]):
             for name, field in spec.fields.items()
             if field.variable
         }
+        self.lengths = next((tensors[f"lengths.{name}"] for name in self.ends), None)
 
     def __len__(self) -> int:
         return self.size
@@ -97,12 +101,34 @@ def _flatten(posterior: Posterior, cond: Condition | None) -> dict[str, Tensor]:
 
 
 def cached_latents(
-    spec: LatentSpec, key: str, encode: Callable[[], Iterable[Entry]]
+    spec: LatentSpec,
+    key: str,
+    encode: Callable[[], Iterable[Entry]],
+    order: Tensor | None = None,
 ) -> LatentCache:
-    """The cache of this key, read if it is there, else made by `encode` and kept."""
+    """The cache of this key, read if it is there, else made by `encode` and kept.
+
+    `order` has the index of each encoded entry where `encode` does not go through the data in
+    their order; the cache is in their order all the same.
+    """
 
     def build() -> dict[str, Tensor]:
         rows = [_flatten(posterior, cond) for posterior, cond in encode()]
-        return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+        joint = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+        return joint if order is None else _reorder(joint, order.argsort())
 
     return LatentCache(spec, cached("latents", key, build))
+
+
+def _reorder(tensors: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
+    """The entries `rows` of the tensors of a cache."""
+    found = {}
+    for name, tensor in tensors.items():
+        kind, _, field = name.partition(".")
+        lengths = tensors.get(f"lengths.{field}") if kind in ("mean", "log_std") else None
+        if lengths is None:
+            found[name] = tensor[rows]
+        else:
+            entries = torch.split(tensor, lengths.tolist())
+            found[name] = torch.cat([entries[row] for row in rows.tolist()])
+    return found

@@ -61,7 +61,8 @@ class Stage(pl.LightningModule):
     def train_dataloader(self) -> DataLoader[Any]:
         rank, world = self.trainer.global_rank, self.trainer.world_size
         size, batch, steps = len(self.dataset), self.settings.batch, self.settings.steps  # type: ignore[arg-type]
-        self.sampler = StepSampler(size, batch, steps, self.step, self.seed, rank, world)
+        lengths = getattr(self.dataset, "lengths", None)
+        self.sampler = StepSampler(size, batch, steps, self.step, self.seed, rank, world, lengths)
         return DataLoader(
             self.dataset,
             batch_sampler=self.sampler,

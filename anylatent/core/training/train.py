@@ -26,6 +26,7 @@ from anylatent.core.run import RunDirectory
 from anylatent.core.system import Config, System, sampling_parts
 from anylatent.core.training.cache import Entry, LatentCache, cached_latents
 from anylatent.core.training.callbacks import Checkpoint, History, Pictures, Progress, Stop
+from anylatent.core.training.data import by_length
 from anylatent.core.training.settings import StageSettings
 from anylatent.core.training.stages import AutoencoderStage, DiffusionStage, Stage
 
@@ -165,16 +166,23 @@ class Training:
         }
         weights = {k: v for k, v in system.trained().items() if k.startswith("autoencoder.")}
         with _first_process_first():
-            cache = cached_latents(system.autoencoder.spec, digest(made_by, weights), self.encode)
+            spec, order = system.autoencoder.spec, by_length(self.data.train())
+            cache = cached_latents(spec, digest(made_by, weights), self.encode, order)
         system.normaliser.fit(posterior for posterior, _ in cache.batches(256))
         return cache
 
     @torch.no_grad()
     def encode(self) -> Iterable[Entry]:
-        """Posteriors and conditions of the training data, batch by batch, with a progress bar."""
+        """Posteriors and conditions of the training data, batch by batch, with a progress bar.
+
+        Data of variable length go from short to long, so that hardly anything is padding.
+        """
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         system, dataset = self.system.eval().to(device), self.data.train()
-        loader = DataLoader(dataset, batch_size=64, collate_fn=system.modality.collate)
+        order = by_length(dataset)
+        indices = torch.arange(len(dataset)) if order is None else order  # type: ignore[arg-type]
+        batches = [batch.tolist() for batch in torch.split(indices, 64)]
+        loader = DataLoader(dataset, batch_sampler=batches, collate_fn=system.modality.collate)
         for batch in track(loader, "encoding", len(loader)):
             moved = self._move(batch, device)
             yield system.autoencoder.encode(moved), system.condition(system.columns(moved))
