@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from anylatent.core.autoencoder import Batch
 from anylatent.core.condition import Condition, ConditionSpec
+from anylatent.core.files import UserError
 from anylatent.core.latent import Latent, LatentSpec
 from anylatent.core.noise import Noise
 
@@ -91,7 +92,12 @@ class Metrics(ABC):
 
 
 class Modality(ABC):
-    """How data of one kind are batched, sized, saved, shown and judged."""
+    """How data of one kind are batched, sized, saved, shown and judged.
+
+    `asks` names the conditions that `blank` reads: sizes that a user may ask for.
+    """
+
+    asks: Sequence[str] = ()
 
     def collate(self, items: Sequence[Item]) -> Batch:
         """A batch from items; the default stacks tensors and lists the rest."""
@@ -108,6 +114,20 @@ class Modality(ABC):
     ) -> Latent:
         """The zero latent that sampling starts from; variable sizes are drawn or asked for here."""
         return spec.blank(samples)
+
+    def raw_spec(self) -> LatentSpec:
+        """The space of the data themselves as a latent, for diffusion without an autoencoder."""
+        raise UserError(
+            f"{type(self).__name__} has no data-space latents: autoencoder=identity is not for it"
+        )
+
+    def lift(self, batch: Batch) -> Latent:
+        """The data of a batch as a latent of `raw_spec`."""
+        raise NotImplementedError
+
+    def lower(self, z: Latent) -> Outputs:
+        """Outputs from latents of `raw_spec`; undoes `lift`."""
+        raise NotImplementedError
 
     @abstractmethod
     def originals(self, batch: Batch) -> Outputs:

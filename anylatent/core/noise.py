@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TypeAlias
 
 import torch
@@ -19,6 +20,7 @@ from anylatent.core.latent import Latent
 Seed: TypeAlias = int | tuple[int, ...]
 
 
+@lru_cache(maxsize=1024)
 def _hash(*key: int) -> int:
     text = ",".join(str(int(part)) for part in key)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
@@ -79,10 +81,13 @@ class Noise:
     def _draw(self, x: Tensor, mask: Tensor | None) -> Tensor:
         if mask is None:
             return self.normal(*x.shape[1:]).to(x)
+        valid, rest = mask.cpu(), x.shape[2:]
+        rows = [
+            torch.randn(size, *rest, generator=generator)
+            for size, generator in zip(valid.sum(1).tolist(), self._generators, strict=True)
+        ]
         drawn = torch.zeros(x.shape)
-        for row, valid, generator in zip(drawn, mask.cpu(), self._generators, strict=True):
-            size = (int(valid.sum()), *x.shape[2:])
-            row[valid] = torch.randn(size, generator=generator)
+        drawn[valid] = torch.cat(rows)
         return drawn.to(x)
 
     def normal(self, *shape: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Latents of zero mean and unit variance, whatever the autoencoder's scale."""
+"""Latents of zero mean and known variance, whatever the autoencoder's scale."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from anylatent.core.latent import Field, Latent, LatentSpec
 class Normaliser(nn.Module):
     """(z - shift)/scale, per field and, where the field names a channel axis, per channel.
 
+    Fitted, a field has the deviation that its spec says, one if it says nothing.
     Centred fields get a scale only, the same for all entries, so that rotations and translations
     commute with it. An unfitted normaliser is the identity.
     """
@@ -76,7 +77,7 @@ class Normaliser(nn.Module):
         for name, field in self.spec.fields.items():
             count, first, second = totals[name]
             mean = torch.zeros_like(first) if field.centred else first / count
-            deviation = (second / count - mean**2).clamp(min=1e-12).sqrt()
+            deviation = (second / count - mean**2).clamp(min=1e-12).sqrt() / field.std
             size = self._size(field)
             for kind, value in (("shift", mean), ("scale", deviation)):
                 buffer = getattr(self, f"{kind}_{name}")

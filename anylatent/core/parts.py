@@ -1,9 +1,11 @@
 """The parts that come with the core: importing this module registers them."""
 
 from anylatent.core import (
+    conditioners,
     generators,
     grids,
     guidance,
+    identity,
     objectives,
     predictions,
     schedules,
@@ -16,9 +18,11 @@ from anylatent.core.training import optimizers
 
 __all__ = [
     "blocks",
+    "conditioners",
     "generators",
     "grids",
     "guidance",
+    "identity",
     "objectives",
     "optimizers",
     "predictions",

@@ -219,7 +219,7 @@ class Run:
             raise UserError(f"steps={steps}: sampling needs at least one step")
         parts = self._parts(solver, grid, guidance)
         columns = _columns(cond or {}, len(seeds))
-        known = self.system.conditioner.spec.names
+        known = self.system.asks
         if set(columns) - set(known):
             wrong = ", ".join(sorted(set(columns) - set(known)))
             raise UserError(f"no condition {wrong}; this run has {', '.join(known) or 'none'}")

@@ -45,6 +45,7 @@ class System(nn.Module):
         super().__init__()
         shared = dict(facts)
         self.modality = build("modality", config["modality"], **shared)
+        shared["modality"] = self.modality
         self.conditioner = build("conditioner", config["conditioner"], **shared)
         needed = ("bottleneck", *LOSS_GROUPS) if training else ("bottleneck",)
         for group in needed:
@@ -79,7 +80,13 @@ class System(nn.Module):
 
     def condition(self, columns: Mapping[str, Any]) -> Condition | None:
         """The condition of a batch from raw columns, one entry per sample; None without any."""
-        return self.conditioner(columns).to(self.device) if columns else None
+        known = self.columns(columns)
+        return self.conditioner(known).to(self.device) if known else None
+
+    @property
+    def asks(self) -> list[str]:
+        """The names that a user may give as `cond.name=...`."""
+        return list(dict.fromkeys([*self.conditioner.spec.names, *self.modality.asks]))
 
     @torch.no_grad()
     def sample(

@@ -18,7 +18,7 @@ class VQ(Bottleneck):
     2112.10752), so the second stage sees a continuous space. Codes are running means of the vectors
     that chose them, with decay `decay`; one that is chosen less than `revive` times as often as
     the average becomes a vector of the batch. Adds `weight`·‖z − sg(code)‖² per number.
-    `axis` is the axis of the vectors in (B, ...): 1 for (C, H, W), −1 for tokens (N, D).
+    The vectors lie along the field's `channels`, or along its last axis if it names none.
     """
 
     codebook: Tensor
@@ -31,21 +31,20 @@ class VQ(Bottleneck):
         weight: float = 0.25,
         decay: float = 0.99,
         revive: float = 0.03,
-        axis: int = 1,
     ) -> None:
         super().__init__()
         if codes < 2:
             raise ValueError(f"a codebook needs at least 2 codes, got {codes}")
         self.codes, self.weight, self.decay, self.revive = codes, weight, decay, revive
-        self.axis = axis
 
     def attach(self, spec: LatentSpec) -> None:
         if len(spec.fields) != 1:
             raise ValueError(f"VQ quantises latents of one field, got {spec}")
         ((self.name, field),) = spec.fields.items()
-        size = field.shape[self.axis - 1 if self.axis > 0 else self.axis]
+        size = field.shape[-1 if field.channels is None else field.channels]
         if size is None:
-            raise ValueError(f"axis {self.axis} of {spec} has no fixed size to make codes of")
+            raise ValueError(f"{spec} has no axis of fixed size to make codes of")
+        self.axis = -1 if field.channels is None else field.channels + 1
         self.register_buffer("codebook", torch.randn(self.codes, size))
         self.register_buffer("usage", torch.zeros(self.codes))
         self.register_buffer("sums", torch.zeros(self.codes, size))

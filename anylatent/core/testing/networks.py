@@ -173,6 +173,8 @@ def _check_terms(autoencoder: Autoencoder, batch: Batch, size: int, name: str) -
         autoencoder.zero_grad()
         terms, output = autoencoder.loss(batch, Noise.of(0, size), step)
         _check_named(terms, size, f"{name}, step {step}")
+        if not any(p.requires_grad for p in autoencoder.parameters()):
+            return  # nothing to train
         torch.stack([term.mean() for term in terms.values()]).sum().backward()  # type: ignore[no-untyped-call]
         own = {k: p for k, p in autoencoder.named_parameters() if not k.startswith("adversary.")}
         _check_gradients(own, f"{name}, step {step}")

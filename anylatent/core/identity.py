@@ -1,0 +1,37 @@
+"""Diffusion in the data's own space: an autoencoder that does nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from anylatent.core.autoencoder import Autoencoder, Batch, Posterior
+from anylatent.core.latent import Latent
+from anylatent.core.modality import Modality
+from anylatent.core.noise import Noise
+from anylatent.core.registry import register
+
+
+@register("autoencoder", "identity")
+class Identity(Autoencoder):
+    """No autoencoder: the modality's own continuous form of the data is the latent.
+
+    With molecules this is EDM (2203.17003), with images diffusion on pixels (2006.11239). Nothing
+    is trained; the spec is `modality.raw_spec()`.
+    """
+
+    def __init__(self, modality: Modality) -> None:
+        super().__init__()
+        self.modality = modality
+        self.spec = modality.raw_spec()
+
+    def encode(self, batch: Batch) -> Posterior:
+        return Posterior(self.modality.lift(batch))
+
+    def decode(self, z: Latent) -> Any:
+        return self.modality.lower(z)
+
+    def loss(self, batch: Batch, noise: Noise, step: int) -> tuple[dict[str, Tensor], Any]:
+        z = self.modality.lift(batch)
+        return {"none": z.mse(z)}, self.decode(z)
