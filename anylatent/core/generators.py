@@ -12,6 +12,7 @@ from anylatent.core.condition import Condition
 from anylatent.core.denoiser import Denoiser, Preconditioned
 from anylatent.core.grids import Grid
 from anylatent.core.latent import Latent, LatentSpec
+from anylatent.core.likelihood import log_likelihood
 from anylatent.core.noise import Noise
 from anylatent.core.objectives import Objective
 from anylatent.core.registry import register
@@ -44,6 +45,12 @@ class Generator(nn.Module, ABC):
     ) -> Latent:
         """One sample for each of `blank`, which gives sizes, dtype and device."""
 
+    @abstractmethod
+    def log_likelihood(
+        self, x0: Latent, cond: Condition | None, noise: Noise, steps: int, log_snr: float
+    ) -> Tensor:
+        """log p(x0 | cond) in nats, shape (B,), at the noise level `log_snr`; see `likelihood`."""
+
 
 @register("generator", "diffusion")
 class Diffusion(Generator):
@@ -74,6 +81,12 @@ class Diffusion(Generator):
         times = grid(schedule, steps)
         start = schedule.sigma(times[0]) * noise.like(blank)
         return solve(solver, denoiser.bind(cond), schedule, start, times, noise, callback)
+
+    def log_likelihood(
+        self, x0: Latent, cond: Condition | None, noise: Noise, steps: int, log_snr: float
+    ) -> Tensor:
+        bound, schedule = self.denoiser.bind(cond), self.denoiser.schedule
+        return log_likelihood(bound, schedule, x0, noise=noise, steps=steps, log_snr=log_snr).log_p
 
 
 class Cascade(Generator):
@@ -121,6 +134,16 @@ class Cascade(Generator):
             known = _given(known, part)
             parts.update(part.parts)
         return Latent({name: parts[name] for name in blank.parts}, blank.masks, blank.spec)
+
+    def log_likelihood(
+        self, x0: Latent, cond: Condition | None, noise: Noise, steps: int, log_snr: float
+    ) -> Tensor:
+        known, totals = cond or Condition(), []
+        for stage in self.stages:
+            part = x0.take(stage.spec.fields)
+            totals.append(stage.log_likelihood(part, known, noise, steps, log_snr))
+            known = _given(known, part)
+        return torch.stack(totals).sum(0)
 
 
 def _given(cond: Condition, part: Latent) -> Condition:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import anylatent as al
+from anylatent.core.likelihood import log_likelihood
 from tests.core.toys import PointNet, alone, distance
 
 SPEC = al.LatentSpec({"a": al.Field((1,)), "b": al.Field((1,))})
@@ -39,6 +40,10 @@ class Stage(al.Generator):
         times = grid(schedule, steps)
         x = schedule.sigma(times[0]) * noise.like(blank)
         return al.solve(solver, self.denoiser.bind(cond), schedule, x, times, noise, callback)
+
+    def log_likelihood(self, x0, cond, noise, steps, log_snr):
+        bound, schedule = self.denoiser.bind(cond), self.denoiser.schedule
+        return log_likelihood(bound, schedule, x0, noise=noise, steps=steps, log_snr=log_snr).log_p
 
 
 def law_a(x, cond):
@@ -163,3 +168,14 @@ def test_training_lowers_the_loss_of_a_generator():
         optimiser.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.7 * losses[0]
+
+
+def test_the_likelihood_of_a_cascade_is_the_joint_density():
+    x = al.Noise.of(0, 5).like(SPEC.blank(5, dtype=torch.float64))
+    found = cascade().log_likelihood(x, None, al.Noise.of(1, 5), 60, 16.0)
+    a, b = x["a"][:, 0], x["b"][:, 0]
+    law_of_a = torch.distributions.Normal(MEAN_A, STD_A)
+    law_of_b = torch.distributions.Normal(OFFSET + SLOPE * a, STD_B)
+    expected = law_of_a.log_prob(a) + law_of_b.log_prob(b)
+    # alpha(1) = .007 is neglected by the prior
+    assert torch.allclose(found, expected.double(), atol=0.05)
