@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import anylatent as al
+from anylatent.core.registry import build
 
 GROUPS = ("schedule", "prediction", "grid", "solver", "times", "weighting")
 CLASSES = {"kind": ["one", "two", "three"]}
@@ -17,11 +18,30 @@ SMALL = {
     ("backbone", "unet"): {"channels": 32, "embedding": 64},
     ("backbone", "dit"): {"width": 64, "depth": 2},
 }
+FACTS = {"mean": 6.9, "std": 1.3, "min": 0.7, "max": 17.0, "unit": "eV"}
 PICTURES = {"image": torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1}
-BATCHES = {"conv": PICTURES}
+SIZES = torch.tensor([5, 9, 2])
+MASK = torch.arange(9) < SIZES[:, None]
+MOLECULES = {
+    "x": torch.randn(3, 9, 3, generator=torch.Generator().manual_seed(0)) * MASK[..., None],
+    "element": torch.arange(9) % 5 * MASK,
+    "charge": torch.zeros(3, 9, dtype=torch.long),
+    "mask": MASK,
+    "atoms": SIZES,
+}
+BATCHES = {
+    "conv": (PICTURES, {"channels": 32}),
+    "geoldm": (MOLECULES, {"width": 32, "edge": 16}),
+    "identity": (PICTURES, {"modality": al.get("modality", "image")(shape=(3, 32, 32))}),
+}
+GEOLDM = al.get("autoencoder", "geoldm")(width=32, edge=16).spec
 COLUMNS = {
     "none": ({}, {}),
     "label": ({"classes": CLASSES}, {"kind": ["one", 2, "Two"]}),
+    "properties": (
+        {"properties": {"gap": FACTS, "mu": FACTS}},
+        {"gap": [7.0, 5.5], "mu": [1, 9.0]},
+    ),
     "caption": ({}, {"caption": ["a red apple", "sky", "a much longer sentence about a flag"]}),
 }
 
@@ -81,13 +101,13 @@ def test_backbones(name):
 @pytest.mark.parametrize("bottleneck", al.names("bottleneck"))
 @pytest.mark.parametrize("name", al.names("autoencoder"))
 def test_autoencoders(name, bottleneck):
-    batch = named(BATCHES, "autoencoder", name)
+    batch, settings = named(BATCHES, "autoencoder", name)
+    node = {"name": name, **{k: v for k, v in settings.items() if k != "modality"}}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        part = al.get("autoencoder", name)
-        al.testing.check_autoencoder(
-            part(bottleneck=al.get("bottleneck", bottleneck)(), channels=32), batch
-        )
+        found = al.get("bottleneck", bottleneck)()
+        autoencoder = build("autoencoder", node, bottleneck=found, **settings)
+        al.testing.check_autoencoder(autoencoder, batch)
 
 
 def test_an_autoencoder_with_an_adversary():
@@ -121,7 +141,7 @@ def test_the_folder_of_pictures(folder):
     al.testing.check_data(folder)
 
 
-@pytest.mark.parametrize("name", [n for n in al.names("data") if n != "folder"])
+@pytest.mark.parametrize("name", [n for n in al.names("data") if "folder" not in n])
 def test_data_sets(name):
     al.testing.check_data(al.get("data", name)(), limit=300)
 
@@ -129,5 +149,10 @@ def test_data_sets(name):
 @pytest.mark.parametrize("name", al.names("modality"))
 def test_modalities(name, folder):
     spec = al.get("autoencoder", "conv")(channels=32).spec
-    named({"image": spec}, "modality", name)
-    al.testing.check_modality(al.get("modality", name)(), folder, spec)
+    examples = {
+        "image": (spec, lambda: folder),
+        "molecule": (GEOLDM, lambda: al.get("data", "qm9")()),
+    }
+    spec, data = named(examples, "modality", name)
+    part = build("modality", {"name": name}, **data().facts)
+    al.testing.check_modality(part, data(), spec)

@@ -1,0 +1,18 @@
+"""The molecule modality: importing it registers its parts."""
+
+from anylatent.core.registry import register
+from anylatent.modalities.molecule.autoencoder import GeoLDM
+from anylatent.modalities.molecule.backbone import EGNNBackbone
+from anylatent.modalities.molecule.conditioner import Properties
+from anylatent.modalities.molecule.data import Components, MoleculeFolder, Qm9
+from anylatent.modalities.molecule.modality import MoleculeModality
+from anylatent.modalities.molecule.tensor_product import TensorProductNetwork
+
+register("modality", "molecule")(MoleculeModality)
+register("data", "qm9")(Qm9)
+register("data", "components")(Components)
+register("data", "molecule_folder")(MoleculeFolder)
+register("conditioner", "properties")(Properties)
+register("autoencoder", "geoldm")(GeoLDM)
+register("backbone", "egnn")(EGNNBackbone)
+register("backbone", "tensor_product")(TensorProductNetwork)

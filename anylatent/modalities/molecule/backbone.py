@@ -1,0 +1,58 @@
+"""The equivariant denoising network of molecules."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from anylatent.core.backbone import Backbone
+from anylatent.core.condition import Condition, ConditionSpec
+from anylatent.core.latent import Field, Latent, LatentSpec
+from anylatent.core.nn.conditioning import ConditionEmbedder
+from anylatent.core.nn.embedding import NoiseEmbedding
+from anylatent.core.nn.layers import zero
+from anylatent.modalities.molecule.egnn import EGNN
+
+SPEC = LatentSpec({"x": Field((None, 3), centred=True), "h": Field((None, 5))})
+
+
+class EGNNBackbone(Backbone):
+    """EGNN (2102.09844) as EDM (2203.17003) and GeoLDM (2305.01140) use it, on positions `x` and
+    features `h`.
+
+    The output for x is the movement of the positions and a multiple of them, for h a linear map
+    of the features; zero at initialisation. `width` numbers per atom, `edge` per pair, `depth`
+    layers.
+    """
+
+    def __init__(
+        self,
+        spec: LatentSpec | None = None,
+        conditions: ConditionSpec | None = None,
+        *,
+        width: int = 128,
+        edge: int = 64,
+        depth: int = 6,
+        basis: int = 32,
+        ratio: float = 2.0,
+        pairs: str = "",
+    ) -> None:
+        super().__init__()
+        self.spec = spec or SPEC
+        self.conditions = conditions or ConditionSpec()
+        features = self.spec.fields["h"].rest[0]
+        self.noise = NoiseEmbedding(width)
+        self.condition = ConditionEmbedder(self.conditions, width)
+        self.network = EGNN(
+            features, width, edge, depth, embedding=width, basis=basis, ratio=ratio, pairs=pairs
+        )
+        self.scale = zero(nn.Linear(width, 1))
+        self.last = zero(nn.Linear(width, features))
+
+    def forward(self, x: Latent, c_noise: Tensor, cond: Condition | None = None) -> Latent:
+        place, mask = x["x"], x.masks["x"]
+        known = self.condition(cond, place)
+        embedding = silu(self.noise(c_noise) + known.vector)
+        moved, h = self.network(place, x["h"], mask, embedding)
+        scale = self.scale(embedding)[:, None].to(place.dtype)
+        return x.replace(x=moved - place + scale * place, h=self.last(h).to(place.dtype))

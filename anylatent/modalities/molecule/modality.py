@@ -1,0 +1,232 @@
+"""Molecules: padded batches of atoms, saved as SDF and XYZ, shown in two and three dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from anylatent.core.autoencoder import Batch
+from anylatent.core.files import UserError
+from anylatent.core.latent import Field, Latent, LatentSpec
+from anylatent.core.modality import Data, Item, Metrics, Modality
+from anylatent.core.noise import Noise
+from anylatent.modalities.molecule.elements import NUMBERS
+from anylatent.modalities.molecule.molecules import Molecule, Molecules
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_ATOMS = ("x", "element", "charge")
+_LARGEST_PERCEIVED = 100
+"""Atoms: beyond, RDKit's perception is left out of the saved files."""
+
+
+class MoleculeModality(Modality):
+    """Molecules of elements, formal charges and sizes that the data's facts list.
+
+    A batch has `x` (B, N, 3) in Å with zero mean, `element` (B, N) places in `elements`, `charge`
+    (B, N), `mask` (B, N), `atoms` (B,), properties (B,) and `smiles`; zero at padding. Outputs are
+    `Molecules`. In data space (EDM, 2203.17003) a molecule is the latent
+
+        x (N, 3) in Å,    h (N, F) = [onehot_scale · one-hot element, charge_scale · charge],
+
+    without the last entry where the data have one charge only.
+
+    `rotate` turns and mirrors each training sample at random; equivariant networks need it not.
+    `asks` names the conditions that `blank` reads.
+    """
+
+    asks: tuple[str, ...] = ("atoms",)
+
+    def __init__(
+        self,
+        elements: Sequence[str] = (),
+        charges: Sequence[int] = (0,),
+        sizes: Sequence[Sequence[int]] = (),
+        *,
+        rotate: bool = False,
+        onehot_scale: float = 0.25,
+        charge_scale: float = 0.1,
+    ) -> None:
+        unknown = [symbol for symbol in elements if NUMBERS.get(symbol, 0) == 0]
+        if unknown:
+            raise ValueError(
+                f"no elements: {', '.join(unknown)}; symbols such as C or Cl are wanted"
+            )
+        if not onehot_scale > 0 or not charge_scale > 0:
+            raise UserError(
+                f"onehot_scale={onehot_scale:g} and charge_scale={charge_scale:g} must be positive"
+            )
+        self.elements, self.charges = tuple(elements), tuple(charges)
+        self.sizes = tuple(sorted((int(n), int(count)) for n, count in sizes))
+        self.rotate, self.onehot_scale, self.charge_scale = rotate, onehot_scale, charge_scale
+
+    # ---- batches ------------------------------------------------------------------------------
+    def collate(self, items: Sequence[Item]) -> dict[str, Any]:
+        """Atoms padded to the largest of the items; floats become float32, texts lists."""
+        from torch.nn.utils.rnn import pad_sequence
+
+        batch: dict[str, Any] = {}
+        for name in items[0]:
+            column = [item[name] for item in items]
+            if isinstance(column[0], Tensor):
+                batch[name] = pad_sequence(column, batch_first=True)
+            elif isinstance(column[0], (int, float)):
+                kind = torch.float32 if isinstance(column[0], float) else torch.long
+                batch[name] = torch.tensor(column, dtype=kind)
+            else:
+                batch[name] = column
+        batch["mask"] = torch.arange(batch["x"].shape[1]) < batch["atoms"][:, None]
+        return batch
+
+    def augment(self, batch: Batch, noise: Noise) -> Batch:
+        """With `rotate`: a rotation of each sample, uniform, that mirrors half of them."""
+        if not self.rotate:
+            return batch
+        x: Tensor = batch["x"]
+        q, r = torch.linalg.qr(noise.normal(3, 3).double())
+        turn = (q * r.diagonal(dim1=1, dim2=2).sign()[:, None]).to(x)[:, None]
+        turned = sum(x[..., i, None] * turn[..., i, :] for i in range(3))  # the same at any padding
+        return {**batch, "x": turned}
+
+    # ---- sizes --------------------------------------------------------------------------------
+    def blank(
+        self, spec: LatentSpec, samples: int, noise: Noise, cond: Mapping[str, Any]
+    ) -> Latent:
+        """Of the sizes in `cond["atoms"]`; None entries, or all, are drawn as often as in training.
+
+        Each sample draws one uniform number in any case, so that what follows does not depend on
+        its neighbours. Raises UserError for a size outside the range of the training data.
+        """
+        asked = cond.get("atoms")
+        values = [None] * samples if asked is None else _listed(asked, samples)
+        uniform = noise.uniform()
+        drawn = self._drawn(uniform) if any(value is None for value in values) else values
+        lengths = [
+            size if value is None else self._size(value)
+            for value, size in zip(values, drawn, strict=True)
+        ]
+        return spec.blank(samples, torch.tensor(lengths))
+
+    def _drawn(self, uniform: Tensor) -> list[int]:
+        """Sizes by the inverse of the histogram's distribution function."""
+        if not self.sizes:
+            raise UserError("the sizes of the training data are unknown: give cond.atoms=...")
+        sizes, counts = torch.tensor(self.sizes).unbind(1)
+        ends = counts.double().cumsum(0)
+        place = torch.searchsorted(ends, uniform * ends[-1], right=True)
+        return [int(size) for size in sizes[place.clamp(max=len(sizes) - 1)]]
+
+    def _size(self, value: Any) -> int:
+        low, high = (self.sizes[0][0], self.sizes[-1][0]) if self.sizes else (1, None)
+        allowed = f"{low} to {high}" if high is not None else "1 or more"
+        try:
+            size = int(value)
+            whole = size == float(value) and not isinstance(value, bool)
+        except (TypeError, ValueError, OverflowError):
+            size, whole = 0, False
+        if not whole or size < low or (high is not None and size > high):
+            raise UserError(
+                f"cond.atoms={value}: this model was trained on molecules of {allowed} atoms; ask "
+                "for a whole number in that range, or leave it out to draw sizes as in the data"
+            )
+        return size
+
+    # ---- data space ---------------------------------------------------------------------------
+    def raw_spec(self) -> LatentSpec:
+        """x (None, 3) centred, h (None, elements and, if there are several, one for charges)."""
+        if not self.elements:
+            raise ValueError("which elements there are is unknown: build it from the data's facts")
+        features = len(self.elements) + (len(self.charges) > 1)
+        return LatentSpec({"x": Field((None, 3), centred=True), "h": Field((None, features))})
+
+    def lift(self, batch: Batch) -> Latent:
+        """A batch as a latent in data space, in the dtype of `x`; see the class."""
+        x, mask = batch["x"], batch["mask"]
+        onehot = torch.nn.functional.one_hot(batch["element"], len(self.elements))
+        h = self.onehot_scale * onehot.to(x)
+        if len(self.charges) > 1:
+            h = torch.cat([h, self.charge_scale * batch["charge"].to(x)[..., None]], -1)
+        return self.raw_spec().wrap({"x": x, "h": h}, {"x": mask, "h": mask})
+
+    def lower(self, z: Latent) -> Molecules:
+        """The molecules nearest to a latent in data space: largest element, nearest charge."""
+        h = z["h"]
+        element = h[..., : len(self.elements)].argmax(-1)
+        known = torch.tensor(self.charges, device=h.device)
+        if len(self.charges) > 1:
+            value = h[..., -1:] / self.charge_scale
+            charge = known[(value - known).abs().argmin(-1)]
+        else:
+            charge = known.expand(element.shape)
+        return Molecules.unpack(z["x"], self.atomic_numbers(element), charge, z.masks["x"])
+
+    def atomic_numbers(self, element: Tensor) -> Tensor:
+        """Of places among the elements, of any shape."""
+        numbers = torch.tensor([NUMBERS[symbol] for symbol in self.elements])
+        return numbers.to(element.device)[element]
+
+    # ---- outputs ------------------------------------------------------------------------------
+    def originals(self, batch: Batch) -> Molecules:
+        z = self.atomic_numbers(batch["element"])
+        return Molecules.unpack(batch["x"], z, batch["charge"], batch["mask"])
+
+    def join(self, pieces: Sequence[Molecules]) -> Molecules:
+        return Molecules(molecule for piece in pieces for molecule in piece)
+
+    def save(self, outputs: Molecules, directory: Path, names: Sequence[str]) -> list[Path]:
+        """NAME.sdf with the bonds of the distance table, NAME.xyz, and NAME_rdkit.sdf.
+
+        The last has the bonds that RDKit perceives: left out where it finds none, for more than
+        100 atoms, and without hydrogen in the data, whose absence it would take for multiple bonds.
+        """
+        paths: list[Path] = []
+        for molecule, name in zip(outputs, names, strict=True):
+            paths += self._save(molecule, Path(directory), name)
+        return paths
+
+    def _save(self, molecule: Molecule, directory: Path, name: str) -> list[Path]:
+        from anylatent.modalities.molecule.files import formula, write_sdf, write_xyz
+        from anylatent.modalities.molecule.perception import mol_by_rdkit, mol_by_table
+
+        table, plain = directory / f"{name}.sdf", directory / f"{name}.xyz"
+        perceived = directory / f"{name}_rdkit.sdf"
+        write_sdf(molecule, mol_by_table(molecule), table)
+        write_xyz(molecule, plain, f"{name} {formula(molecule)}")
+        fit = len(molecule) <= _LARGEST_PERCEIVED and "H" in self.elements
+        mol = mol_by_rdkit(molecule) if fit else None
+        if mol is None:
+            perceived.unlink(missing_ok=True)  # of an earlier sample of this name
+            return [table, plain]
+        write_sdf(molecule, mol, perceived, bonds="RDKit")
+        return [table, plain, perceived]
+
+    def show(
+        self, outputs: Molecules, columns: int | None = None, labels: Sequence[str] = ()
+    ) -> Image.Image:
+        """Each molecule in space and, below, its 2D drawing by the distance table."""
+        from anylatent.modalities.molecule.drawing import cards
+
+        return cards(outputs, columns, labels)
+
+    def compare(self, originals: Molecules, outputs: Molecules) -> Image.Image:
+        """In space, data above and reconstructions below, both from the side of the data."""
+        from anylatent.modalities.molecule.drawing import comparison
+
+        return comparison(originals, outputs)
+
+    def metrics(self, data: Data) -> Metrics:
+        from anylatent.modalities.molecule.metrics import MoleculeMetrics
+
+        return MoleculeMetrics(data)
+
+
+def _listed(asked: Any, samples: int) -> list[Any]:
+    values = asked.tolist() if isinstance(asked, Tensor) else list(asked)
+    if len(values) != samples:
+        raise UserError(f"cond.atoms has {len(values)} values for {samples} samples")
+    return values
