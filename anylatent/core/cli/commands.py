@@ -14,6 +14,9 @@ from anylatent.core.system import Config
 
 SAMPLING = ("solver", "grid", "guidance")
 
+SHEET = 256
+"""Samples on a contact sheet, unless there is a row for each class."""
+
 
 def launch(command: str, overrides: list[str]) -> None:
     """Composes the command's configuration from the overrides and runs it."""
@@ -112,9 +115,11 @@ def _sample(config: Config) -> None:
     prefixes = [f"{label}_" for label in cond[config["each"]]] if labels else [""] * count
     names = [f"{prefix}{config['seed']}_{i:05d}" for i, prefix in enumerate(prefixes)]
     modality.save(outputs, folder, names)
+    shown = outputs if labels else outputs[:SHEET]
     with replacing(folder / "contact_sheet.png") as temporary:
-        modality.show(outputs, n if labels else None, labels).save(temporary, format="PNG")
-    print(f"{count} samples in {folder}, all on {folder / 'contact_sheet.png'}")
+        modality.show(shown, n if labels else None, labels).save(temporary, format="PNG")
+    which = "all" if len(shown) == count else f"the first {len(shown)}"
+    print(f"{count} samples in {folder}, {which} on {folder / 'contact_sheet.png'}")
 
 
 def _classes(classes: Config, key: str) -> list[str]:

@@ -32,9 +32,11 @@ class MoleculeModality(Modality):
     (B, N), `mask` (B, N), `atoms` (B,), properties (B,) and `smiles`; zero at padding. Outputs are
     `Molecules`. In data space (EDM, 2203.17003) a molecule is the latent
 
-        x (N, 3) in Å,    h (N, F) = [onehot_scale · one-hot element, charge_scale · charge],
+        x (N, 3) in Å,    h (N, F) = [one-hot element, charge_scale · charge],
 
-    without the last entry where the data have one charge only.
+    without the last entry where the data have one charge only. Normalised positions have deviation
+    1 and h `feature_std`: at the default, 0.25 between two elements beside bonds of about 1, as in
+    EDM, so that sampling settles positions first.
 
     `rotate` turns and mirrors each training sample at random; equivariant networks need it not.
     `asks` names the conditions that `blank` reads.
@@ -49,21 +51,21 @@ class MoleculeModality(Modality):
         sizes: Sequence[Sequence[int]] = (),
         *,
         rotate: bool = False,
-        onehot_scale: float = 0.25,
-        charge_scale: float = 0.1,
+        feature_std: float = 0.08,
+        charge_scale: float = 0.4,
     ) -> None:
         unknown = [symbol for symbol in elements if NUMBERS.get(symbol, 0) == 0]
         if unknown:
             raise ValueError(
                 f"no elements: {', '.join(unknown)}; symbols such as C or Cl are wanted"
             )
-        if not onehot_scale > 0 or not charge_scale > 0:
+        if not feature_std > 0 or not charge_scale > 0:
             raise UserError(
-                f"onehot_scale={onehot_scale:g} and charge_scale={charge_scale:g} must be positive"
+                f"feature_std={feature_std:g} and charge_scale={charge_scale:g} must be positive"
             )
         self.elements, self.charges = tuple(elements), tuple(charges)
         self.sizes = tuple(sorted((int(n), int(count)) for n, count in sizes))
-        self.rotate, self.onehot_scale, self.charge_scale = rotate, onehot_scale, charge_scale
+        self.rotate, self.feature_std, self.charge_scale = rotate, feature_std, charge_scale
 
     # ---- batches ------------------------------------------------------------------------------
     def collate(self, items: Sequence[Item]) -> dict[str, Any]:
@@ -142,13 +144,14 @@ class MoleculeModality(Modality):
         if not self.elements:
             raise ValueError("which elements there are is unknown: build it from the data's facts")
         features = len(self.elements) + (len(self.charges) > 1)
-        return LatentSpec({"x": Field((None, 3), centred=True), "h": Field((None, features))})
+        h = Field((None, features), std=self.feature_std)
+        return LatentSpec({"x": Field((None, 3), centred=True), "h": h})
 
     def lift(self, batch: Batch) -> Latent:
         """A batch as a latent in data space, in the dtype of `x`; see the class."""
         x, mask = batch["x"], batch["mask"]
         onehot = torch.nn.functional.one_hot(batch["element"], len(self.elements))
-        h = self.onehot_scale * onehot.to(x)
+        h = onehot.to(x)
         if len(self.charges) > 1:
             h = torch.cat([h, self.charge_scale * batch["charge"].to(x)[..., None]], -1)
         return self.raw_spec().wrap({"x": x, "h": h}, {"x": mask, "h": mask})

@@ -67,16 +67,15 @@ def test_settings_are_those_alone_that_a_user_may_choose():
     settings = Part("modality", "molecule", MoleculeModality).settings()
     assert {name: default for name, (_, default) in settings.items()} == {
         "rotate": False,
-        "onehot_scale": 0.25,
-        "charge_scale": 0.1,
+        "feature_std": 0.08,
+        "charge_scale": 0.4,
     }
 
 
 @pytest.mark.parametrize("rotate", (False, True))
 def test_the_public_contract(rotate, items):
-    turned = [{**items[0], "x": items[0]["x"].roll(k, 1)} for k in range(3)]
     modality = MoleculeModality(ELEMENTS, CHARGES, SIZES, rotate=rotate)
-    al.testing.check_modality(modality, Tiny(turned), modality.raw_spec())
+    al.testing.check_modality(modality, Tiny(items), modality.raw_spec())
 
 
 # ---- batches ----------------------------------------------------------------------------------
@@ -200,8 +199,9 @@ def test_lifted_and_lowered_molecules_are_the_same(modality, items):
     z = modality.lift(batch)
     assert z.spec == modality.raw_spec() and al.testing.in_subspace(z)
     assert z["h"].shape == (4, 13, 5)
-    assert torch.equal(z["h"][..., :4].sum(-1), 0.25 * batch["mask"])
-    assert torch.allclose(z["h"][..., 4], 0.1 * batch["charge"])
+    assert torch.equal(z["h"][..., :4].sum(-1), 1.0 * batch["mask"])
+    assert z.spec.fields["h"].std == 0.08
+    assert torch.allclose(z["h"][..., 4], 0.4 * batch["charge"])
     assert bool((z["h"][1, :, 4] != 0).any())
     for got, wanted in zip(modality.lower(z), modality.originals(batch), strict=True):
         assert torch.equal(got.z, wanted.z) and torch.equal(got.charge, wanted.charge)
@@ -209,7 +209,7 @@ def test_lifted_and_lowered_molecules_are_the_same(modality, items):
 
 
 def test_lowering_takes_the_nearest(items):
-    modality = MoleculeModality(("C", "O"), (-1, 0, 2), SIZES, onehot_scale=1.0, charge_scale=0.5)
+    modality = MoleculeModality(("C", "O"), (-1, 0, 2), SIZES, charge_scale=0.5)
     blank = modality.raw_spec().blank(1, [5])
     h = torch.tensor([[0.1, 0.2, -3], [0.5, 0.4, -0.2], [-1, -2, 0.45], [0, 9, 0.55], [2, 1, 7.0]])
     molecule = modality.lower(blank.replace(h=h[None]))[0]
@@ -252,8 +252,8 @@ def test_errors_of_construction():
         MoleculeModality().raw_spec()
     with pytest.raises(ValueError, match="no elements: Qq, X"):
         MoleculeModality(("C", "Qq", "X"))
-    with pytest.raises(UserError, match="onehot_scale=0 .* must be positive"):
-        MoleculeModality(("C",), onehot_scale=0.0)
+    with pytest.raises(UserError, match="feature_std=0 .* must be positive"):
+        MoleculeModality(("C",), feature_std=0.0)
 
 
 # ---- outputs ----------------------------------------------------------------------------------
