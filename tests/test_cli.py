@@ -294,6 +294,15 @@ def test_two_processes_see_the_losses_of_one(cache, tmp_path):
         assert torch.allclose(value.float(), both[name].float(), atol=1e-4), name
 
 
+def test_two_processes_with_an_adversary_that_starts_late(cache, tmp_path):
+    """Before its start the adversary has no gradient, for which plain DDP would wait."""
+    late = ["adversary=patch", "autoencoder.adversary_start=2", "autoencoder.perceptual_weight=0"]
+    arguments = ["train", *TINY, *steps(4, 1), "log_every=1", *late, "stage=autoencoder"]
+    two = ["trainer.devices=2", "trainer.strategy=ddp"]
+    finish(start([*arguments, f"run={tmp_path / 'run'}", *two], tmp_path / "cache"))
+    assert len(losses(tmp_path / "run" / "logs" / "autoencoder.csv")) == 4
+
+
 def test_latents_are_made_once_and_again_when_what_made_them_changes(cli, tmp_path, monkeypatch):
     monkeypatch.setenv("ANYLATENT_CACHE", str(tmp_path / "cache"))
     made = []

@@ -79,6 +79,16 @@ def test_part_composes_with_its_defaults(group, name):
     assert set(node) == {"name", *part(group, name).settings(), *part(group, name).parts}
 
 
+MOLECULES = ["modality=molecule", "experiment=molecule_cpu", "experiment=molecule_gpu"]
+
+
+@pytest.mark.parametrize("choice", MOLECULES)
+@pytest.mark.parametrize("other", ["autoencoder=identity", "solver=ddpm", "bottleneck=kl"])
+def test_choices_of_a_modality_can_be_changed(choice, other):
+    group, _, name = other.partition("=")
+    assert composed("train", choice, other)[group]["name"] == name
+
+
 def test_settings_reach_the_part():
     config = composed("train", "solver=heun", "solver.churn=10")
     assert build("solver", config["solver"]).churn == 10

@@ -34,6 +34,7 @@ BATCHES = {
     "geoldm": (MOLECULES, {"width": 32, "edge": 16}),
     "identity": (PICTURES, {"modality": al.get("modality", "image")(shape=(3, 32, 32))}),
 }
+ELEMENTS = ("H", "C", "N", "O", "F")
 GEOLDM = al.get("autoencoder", "geoldm")(width=32, edge=16).spec
 COLUMNS = {
     "none": ({}, {}),
@@ -108,6 +109,11 @@ def test_autoencoders(name, bottleneck):
         found = al.get("bottleneck", bottleneck)()
         autoencoder = build("autoencoder", node, bottleneck=found, **settings)
         al.testing.check_autoencoder(autoencoder, batch)
+
+
+def test_data_space_of_variable_length():
+    modality = al.get("modality", "molecule")(ELEMENTS, (-1, 0, 1))
+    al.testing.check_autoencoder(al.get("autoencoder", "identity")(modality), MOLECULES)
 
 
 def test_an_autoencoder_with_an_adversary():

@@ -51,7 +51,7 @@ class Evaluation:
         """The same beside held-out data, data made worse, an untrained model; and the speed."""
         rows: Rows = {"samples": self.samples(self.run)}
         seconds = self.seconds / self.config["n"]
-        rows |= self.metrics.baselines()
+        rows |= self.metrics.baselines(self.run.system.conditioner.spec.names)
         quick = {"steps": min(self.config["steps"], 4), "guidance": {"name": "none"}}
         untrained = {**self.config, **quick}
         rows["untrained"] = self.samples(self.run.untrained(), untrained)
@@ -133,7 +133,7 @@ class Evaluation:
         """The exact likelihood of held-out latents, by the probability flow of the model.
 
         Of normalised latents with Gaussian noise at the log-SNR `LOG_SNR`, unguided, under their
-        own conditions, in nats per sample and bits per dimension; a standard normal has 2.05.
+        own conditions, in nats per sample and bits per dimension.
         """
         if samples < 1:
             return {}
@@ -162,6 +162,7 @@ class Evaluation:
         if other:
             tables["latents and speed"] = {"": other}
         text = "\n\n".join(f"{title}\n\n{_table(table)}" for title, table in tables.items())
+        text = "\n\n".join([text, *(self.metrics.notes if len(rows) > 1 else ())])
         print(text)
         values = {
             "how": how,

@@ -17,8 +17,8 @@ from anylatent.core.registry import register
 class Identity(Autoencoder):
     """No autoencoder: the modality's own continuous form of the data is the latent.
 
-    With molecules this is EDM (2203.17003), with images diffusion on pixels (2006.11239). Nothing
-    is trained; the spec is `modality.raw_spec()`.
+    Diffusion as in 2006.11239, before latents. Nothing is trained; the spec is
+    `modality.raw_spec()`.
     """
 
     def __init__(self, modality: Modality) -> None:

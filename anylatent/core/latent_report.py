@@ -11,20 +11,33 @@ from torch import Tensor
 from anylatent.core.autoencoder import Posterior
 from anylatent.core.latent import Latent
 
+POINT = -12.0
+"""A log deviation below which a field counts as known exactly; bottlenecks stop at -10."""
+
 
 def rate(posteriors: Sequence[Posterior]) -> dict[str, float]:
     """The mean KL divergence, in bits, of normalised posteriors from a standard normal.
 
-    In all, and of each field where there are several. Empty for point masses.
+    In all, and of each field where there are several. Point masses, also single fields of no
+    deviation such as codes, have no rate: they are left out.
     """
-    if not posteriors:
+    spread = [name for name in _fields(posteriors) if not _point(posteriors[0], name)]
+    units = [_unit(_take(posterior, spread)) for posterior in posteriors if spread]
+    if not units:
         return {}
-    posteriors = [_unit(posterior) for posterior in posteriors]
-    totals: dict[str, list[Tensor]] = {"rate_bits": [p.kl() for p in posteriors]}
-    fields = list(posteriors[0].mean.parts)
-    for name in fields if len(fields) > 1 else []:
-        totals[f"rate_bits_{name}"] = [_take(p, name).kl() for p in posteriors]
+    totals: dict[str, list[Tensor]] = {"rate_bits": [unit.kl() for unit in units]}
+    for name in spread if len(_fields(posteriors)) > 1 else []:
+        totals[f"rate_bits_{name}"] = [_take(unit, [name]).kl() for unit in units]
     return {name: float(torch.cat(kl).mean() / math.log(2)) for name, kl in totals.items()}
+
+
+def _fields(posteriors: Sequence[Posterior]) -> list[str]:
+    return list(posteriors[0].mean.parts) if posteriors else []
+
+
+def _point(posterior: Posterior, name: str) -> bool:
+    log_std = posterior.log_std
+    return log_std is None or bool((log_std[name] < POINT).all())
 
 
 def _unit(posterior: Posterior) -> Posterior:
@@ -38,9 +51,9 @@ def _unit(posterior: Posterior) -> Posterior:
     return Posterior(mean, log_std)
 
 
-def _take(posterior: Posterior, name: str) -> Posterior:
+def _take(posterior: Posterior, names: Sequence[str]) -> Posterior:
     log_std = posterior.log_std
-    return Posterior(posterior.mean.take([name]), None if log_std is None else log_std.take([name]))
+    return Posterior(posterior.mean.take(names), None if log_std is None else log_std.take(names))
 
 
 def effective_dimensions(samples: Sequence[Latent]) -> dict[str, float]:

@@ -58,6 +58,10 @@ class Data(ABC):
     def held_out(self) -> Dataset[Item]:
         """The items that no training sees."""
 
+    def judged_by(self) -> Dataset[Item]:
+        """What networks that judge samples learn from: better items that no generator sees."""
+        return self.train()
+
 
 class Conditioner(nn.Module, ABC):
     """Turns raw columns (captions, class names, ...) into the tensors of a `Condition`.
@@ -78,6 +82,11 @@ class Conditioner(nn.Module, ABC):
 class Metrics(ABC):
     """Figures about samples, prepared once for a data set (reference features, classifiers)."""
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """What must be said below the table, such as where a row comes from."""
+        return ()
+
     @abstractmethod
     def samples(self, outputs: Outputs, columns: Mapping[str, Any]) -> dict[str, float]:
         """Figures of a set of samples drawn under the conditions in `columns`, against the data."""
@@ -87,14 +96,17 @@ class Metrics(ABC):
         """Figures of how well an autoencoder restores its input."""
 
     @abstractmethod
-    def baselines(self) -> dict[str, dict[str, float]]:
-        """The same figures as `samples` for held-out data, and for data made worse, by row name."""
+    def baselines(self, conditions: Sequence[str] = ()) -> dict[str, dict[str, float]]:
+        """The same figures as `samples` for held-out data, and for data made worse, by row name.
+
+        `conditions` names the columns under which samples are drawn.
+        """
 
 
 class Modality(ABC):
     """How data of one kind are batched, sized, saved, shown and judged.
 
-    `asks` names the conditions that `blank` reads: sizes that a user may ask for.
+    `asks` names the conditions that `blank` and `known` read, such as a size.
     """
 
     asks: Sequence[str] = ()
@@ -128,6 +140,14 @@ class Modality(ABC):
     def lower(self, z: Latent) -> Outputs:
         """Outputs from latents of `raw_spec`; undoes `lift`."""
         raise NotImplementedError
+
+    def known(self, samples: int, cond: Mapping[str, Any]) -> Batch | None:
+        """Data that samples must begin with, as a batch; None where `cond` asks for nothing."""
+        return None
+
+    def complete(self, outputs: Outputs, known: Batch) -> Outputs:
+        """Outputs that begin with the known data exactly, which an autoencoder only restores."""
+        return outputs
 
     @abstractmethod
     def originals(self, batch: Batch) -> Outputs:

@@ -21,7 +21,7 @@ class Field:
     `centred` fields have zero mean over that first axis (over the valid entries if it is padded).
     `channels` is the index within `shape` of the axis whose entries are normalised apart, if any.
     `std` is the deviation of normalised values: beside a field of 1, one of 0.1 is settled at ten
-    times lower noise, as atom types after positions.
+    times lower noise, hence later in sampling.
     """
 
     shape: tuple[int | None, ...]

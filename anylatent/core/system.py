@@ -14,6 +14,7 @@ from anylatent.core.denoiser import Preconditioned
 from anylatent.core.files import UserError
 from anylatent.core.generators import Callback, Generator, Guidance
 from anylatent.core.grids import Grid
+from anylatent.core.guidance.completion import Completion, begin_with
 from anylatent.core.latent import Latent
 from anylatent.core.modality import Conditioner, Modality, Outputs
 from anylatent.core.noise import Noise
@@ -102,8 +103,24 @@ class System(nn.Module):
         """Decoded samples, one for each seed of `noise`."""
         blank = self.modality.blank(self.autoencoder.spec, noise.batch, noise, columns)
         blank, cond = blank.to(self.device), self.condition(columns)
+        known = self.modality.known(noise.batch, columns)
+        if known is not None:
+            guidance = self.completing(known, blank, guidance)
         z = self.generator.sample(blank, cond, solver, grid, steps, guidance, noise, callback)
-        return self.decode(z)
+        outputs = self.decode(z)
+        return outputs if known is None else self.modality.complete(outputs, known)
+
+    def completing(
+        self, known: Mapping[str, Any], blank: Latent, guidance: Guidance | None
+    ) -> Guidance:
+        """Guidance towards samples that begin with known data, after any other."""
+        moved = {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in known.items()}
+        begun, given = begin_with(
+            self.normaliser.encode(self.autoencoder.encode(moved).mean), blank
+        )
+        return lambda denoiser: Completion(
+            denoiser if guidance is None else guidance(denoiser), begun, given
+        )
 
     @torch.no_grad()
     def decode(self, z: Latent) -> Outputs:

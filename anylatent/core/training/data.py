@@ -19,7 +19,7 @@ class StepSampler(Sampler[list[int]]):
     What step k holds depends on the seed alone. `batch` is the joint batch of all processes, of
     which process `rank` gets a contiguous share.
 
-    With `lengths` (size,), the number of atoms or tokens of each item, batches are made of nearly
+    With `lengths` (size,), the number of points or tokens of each item, batches are made of nearly
     equal lengths, so that almost nothing is padding: a pass shuffles the items, sorts them by
     length, cuts them into batches and shuffles those. The remainder, fewer items than a batch and
     others in each pass, is left out. Data smaller than a batch are drawn as without lengths.

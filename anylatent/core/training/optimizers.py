@@ -25,7 +25,7 @@ class AdamW:
         self.settings: dict[str, Any] = {"lr": lr, "betas": betas, "weight_decay": weight_decay}
 
     def __call__(self, parameters: Iterable[nn.Parameter]) -> list[Optimizer]:
-        return [torch.optim.AdamW(list(parameters), **self.settings)]
+        return [torch.optim.AdamW(list(parameters), fused=True, **self.settings)]
 
 
 @register("optimizer", "muon")
@@ -81,30 +81,44 @@ class Muon(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
+            alike: dict[tuple[torch.Size, torch.device], list[nn.Parameter]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._update(parameter, group["lr"], group["momentum"])
+                    kind = (parameter.flatten(1).shape, parameter.device)
+                    alike.setdefault(kind, []).append(parameter)
+            for parameters in alike.values():
+                self._update(parameters, group["lr"], group["momentum"])
         return loss
 
-    def _update(self, parameter: nn.Parameter, lr: float, momentum: float) -> None:
-        gradient, state = parameter.grad, self.state[parameter]
-        assert gradient is not None
+    def _update(self, parameters: list[nn.Parameter], lr: float, momentum: float) -> None:
+        """One step of weights of one shape, made orthogonal together: they are many and small."""
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        averages = [self._average(parameter) for parameter in parameters]
+        torch._foreach_lerp_(averages, gradients, 1 - momentum)
+        ahead = torch._foreach_lerp(gradients, averages, momentum)
+        matrices = torch.stack([direction.flatten(1) for direction in ahead])
+        scale = 0.2 * max(matrices.shape[1:]) ** 0.5
+        for parameter, direction in zip(parameters, orthogonal(matrices), strict=True):
+            parameter.add_(
+                direction.to(parameter.dtype).reshape(parameter.shape), alpha=-lr * scale
+            )
+
+    def _average(self, parameter: nn.Parameter) -> Tensor:
+        state = self.state[parameter]
         if "average" not in state:
             state["average"] = torch.zeros_like(parameter)
-        average: Tensor = state["average"].lerp_(gradient, 1 - momentum)
-        matrix = gradient.lerp(average, momentum).flatten(1)
-        scale = 0.2 * max(matrix.shape) ** 0.5
-        direction = orthogonal(matrix).to(parameter.dtype).reshape(parameter.shape)
-        parameter.add_(direction, alpha=-lr * scale)
+        average: Tensor = state["average"]
+        return average
 
 
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
-    """About U·Vᵀ of a matrix U·S·Vᵀ, by Newton-Schulz steps of degree five in bfloat16."""
+    """About U·Vᵀ of each matrix U·S·Vᵀ, shape (..., M, N), by Newton-Schulz steps of degree five in
+    bfloat16."""
     x: Tensor = matrix.bfloat16()
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
-    x = x / (x.norm() + 1e-7)
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if tall else x
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(steps):
-        square = x @ x.T
+        square = x @ x.mT
         x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
     return x.mT if tall else x

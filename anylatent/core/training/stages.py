@@ -51,6 +51,11 @@ class Stage(pl.LightningModule):
         """What is trained and averaged."""
         raise NotImplementedError
 
+    @property
+    def idle(self) -> bool:
+        """Whether some steps leave some parameters without gradient, which plain DDP refuses."""
+        return False
+
     def collate(self, items: Any) -> Any:
         return items
 
@@ -143,6 +148,10 @@ class AutoencoderStage(Stage):
 
     def network(self) -> nn.Module:
         return self.system.autoencoder
+
+    @property
+    def idle(self) -> bool:
+        return self.system.autoencoder.adversary is not None
 
     def collate(self, items: Any) -> Any:
         return dict(self.system.modality.collate(items))

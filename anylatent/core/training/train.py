@@ -142,6 +142,8 @@ class Training:
         options = {k: v for k, v in self.config["trainer"].items() if k != "compile"}
         if str(options["precision"]).startswith("16"):
             raise UserError("trainer.precision: use 32 or bf16-mixed; float16 needs loss scaling")
+        if options["strategy"] == "ddp" and stage.idle:
+            options["strategy"] = "ddp_find_unused_parameters_true"
         return pl.Trainer(
             **options,
             max_epochs=1,
@@ -161,6 +163,7 @@ class Training:
         system, config = self.system, self.config
         made_by = {
             "data": self.data.fingerprint,
+            "modality": config["modality"],
             "autoencoder": [config["autoencoder"], config.get("bottleneck")],
             "conditioner": [config["conditioner"], self.data.facts],
         }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,12 @@ from anylatent.core.nn.conditioning import ConditionEmbedder, Embedded
 from anylatent.core.nn.embedding import NoiseEmbedding
 from anylatent.core.nn.layers import GroupNorm, convolution, zero
 from anylatent.core.nn.residual import AttentionBlock, Downsample, ResBlock, Upsample
+
+Levels: TypeAlias = list[tuple[int, bool]]
+"""The channels of each level, finest first, and whether its positions attend to one another."""
+
+MakeBlock: TypeAlias = Callable[[int, int, bool], "Block"]
+"""Input channels, output channels and attention to a block."""
 
 
 class UNet(Backbone):
@@ -50,37 +57,50 @@ class UNet(Backbone):
         sides = [max(size[1:])]
         for _ in widths[1:]:
             sides.append((sides[-1] + 1) // 2)
+        levels = [(width, side in attention) for width, side in zip(widths, sides, strict=True)]
 
         def block(inputs: int, width: int, attends: bool) -> Block:
             context = self.condition.context
             return Block(inputs, width, embedding, context, heads if attends else 0, dropout)
 
         self.first = convolution(size[0] + self.condition.overlaid, widths[0])
+        skips = self._contract(levels, blocks, block)
+        width = widths[-1]
+        self.middle = nn.ModuleList([block(width, width, True), block(width, width, False)])
+        self._expand(levels, blocks + 1, block, skips)
+        self.norm = GroupNorm(widths[0])
+        self.last = zero(convolution(widths[0], size[0]))
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _contract(self, levels: Levels, blocks: int, block: MakeBlock) -> list[int]:
+        """Builds the way down; the widths of what it leaves for the way up."""
         self.down, self.lower = nn.ModuleList(), nn.ModuleList()
-        width, skips = widths[0], [widths[0]]
-        for i, wide in enumerate(widths):
+        width = levels[0][0]
+        skips = [width]
+        for i, (wide, attends) in enumerate(levels):
             if i:
                 self.lower.append(Downsample(width))
                 skips.append(width)
             level = nn.ModuleList()
             for _ in range(blocks):
-                level.append(block(width, wide, sides[i] in attention))
+                level.append(block(width, wide, attends))
                 width = wide
                 skips.append(width)
             self.down.append(level)
-        self.middle = nn.ModuleList([block(width, width, True), block(width, width, False)])
+        return skips
+
+    def _expand(self, levels: Levels, blocks: int, block: MakeBlock, skips: list[int]) -> None:
+        """Builds the way up."""
         self.up, self.raise_ = nn.ModuleList(), nn.ModuleList()
-        for i, wide in reversed(list(enumerate(widths))):
+        width = levels[-1][0]
+        for i, (wide, attends) in reversed(list(enumerate(levels))):
             level = nn.ModuleList()
-            for _ in range(blocks + 1):
-                level.append(block(width + skips.pop(), wide, sides[i] in attention))
+            for _ in range(blocks):
+                level.append(block(width + skips.pop(), wide, attends))
                 width = wide
             self.up.append(level)
             if i:
                 self.raise_.append(Upsample(width))
-        self.norm = GroupNorm(width)
-        self.last = zero(convolution(width, size[0]))
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Latent, c_noise: Tensor, cond: Condition | None = None) -> Latent:
         z = x[self.name]

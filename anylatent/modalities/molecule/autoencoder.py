@@ -50,7 +50,7 @@ class GeoLDM(Autoencoder):
         edge: int = 32,
         encoder: int = 1,
         decoder: int = 3,
-        x_std: float = 0.02,
+        x_std: float = 0.01,
         x_scale: float = 0.05,
         feature_std: float = 0.25,
     ) -> None:

@@ -31,9 +31,9 @@ class EGNNBackbone(Backbone):
         conditions: ConditionSpec | None = None,
         *,
         width: int = 128,
-        edge: int = 64,
+        edge: int = 48,
         depth: int = 6,
-        basis: int = 32,
+        basis: int = 16,
         ratio: float = 2.0,
         pairs: str = "",
     ) -> None:

@@ -14,13 +14,12 @@ from anylatent.core.files import UserError
 from anylatent.core.latent import Field, Latent, LatentSpec
 from anylatent.core.modality import Data, Item, Metrics, Modality
 from anylatent.core.noise import Noise
-from anylatent.modalities.molecule.elements import NUMBERS
+from anylatent.modalities.molecule.elements import NUMBERS, indices
 from anylatent.modalities.molecule.molecules import Molecule, Molecules
 
 if TYPE_CHECKING:
     from PIL import Image
 
-_ATOMS = ("x", "element", "charge")
 _LARGEST_PERCEIVED = 100
 """Atoms: beyond, RDKit's perception is left out of the saved files."""
 
@@ -38,11 +37,13 @@ class MoleculeModality(Modality):
     1 and h `feature_std`: at the default, 0.25 between two elements beside bonds of about 1, as in
     EDM, so that sampling settles positions first.
 
-    `rotate` turns and mirrors each training sample at random; equivariant networks need it not.
-    `asks` names the conditions that `blank` reads.
+    `rotate` turns and mirrors each sample at random while an autoencoder learns; equivariant ones
+    need it not.
+    Conditions that need no conditioner: `atoms`, a size; `fragment`, a file of a molecule whose
+    atoms each sample has, in their shape, as its first atoms.
     """
 
-    asks: tuple[str, ...] = ("atoms",)
+    asks: tuple[str, ...] = ("atoms", "fragment")
 
     def __init__(
         self,
@@ -105,26 +106,34 @@ class MoleculeModality(Modality):
         its neighbours. Raises UserError for a size outside the range of the training data.
         """
         asked = cond.get("atoms")
-        values = [None] * samples if asked is None else _listed(asked, samples)
-        uniform = noise.uniform()
-        drawn = self._drawn(uniform) if any(value is None for value in values) else values
+        values = [None] * samples if asked is None else _listed("atoms", asked, samples)
+        known = self.known(samples, cond)
+        least = [1] * samples if known is None else (known["atoms"] + 1).tolist()
         lengths = [
-            size if value is None else self._size(value)
-            for value, size in zip(values, drawn, strict=True)
+            self._drawn(u, few) if value is None else self._size(value, few)
+            for value, u, few in zip(values, noise.uniform(), least, strict=True)
         ]
         return spec.blank(samples, torch.tensor(lengths))
 
-    def _drawn(self, uniform: Tensor) -> list[int]:
-        """Sizes by the inverse of the histogram's distribution function."""
+    def _drawn(self, uniform: Tensor, least: int) -> int:
+        """A size by the inverse of the histogram's distribution function, of `least` atoms or
+        more."""
         if not self.sizes:
             raise UserError("the sizes of the training data are unknown: give cond.atoms=...")
         sizes, counts = torch.tensor(self.sizes).unbind(1)
-        ends = counts.double().cumsum(0)
+        fit = counts.double() * (sizes >= least)
+        if not bool(fit.any()):
+            raise UserError(
+                f"a fragment of {least - 1} atoms leaves nothing to complete: this model makes "
+                f"molecules of up to {int(sizes[-1])} atoms"
+            )
+        ends = fit.cumsum(0)
         place = torch.searchsorted(ends, uniform * ends[-1], right=True)
-        return [int(size) for size in sizes[place.clamp(max=len(sizes) - 1)]]
+        return int(sizes[place.clamp(max=int(fit.nonzero().max()))])
 
-    def _size(self, value: Any) -> int:
+    def _size(self, value: Any, least: int) -> int:
         low, high = (self.sizes[0][0], self.sizes[-1][0]) if self.sizes else (1, None)
+        low = max(low, least)
         allowed = f"{low} to {high}" if high is not None else "1 or more"
         try:
             size = int(value)
@@ -133,10 +142,66 @@ class MoleculeModality(Modality):
             size, whole = 0, False
         if not whole or size < low or (high is not None and size > high):
             raise UserError(
-                f"cond.atoms={value}: this model was trained on molecules of {allowed} atoms; ask "
-                "for a whole number in that range, or leave it out to draw sizes as in the data"
+                f"cond.atoms={value}: allowed are {allowed} atoms, as in the training data"
+                + (" and more than the fragment has" if least > 1 else "")
+                + "; ask for a whole number in that range, or leave it out to draw sizes as in the "
+                "data"
             )
         return size
+
+    # ---- fragments ----------------------------------------------------------------------------
+    def known(self, samples: int, cond: Mapping[str, Any]) -> Batch | None:
+        """The molecules of the files `cond["fragment"]`, one for each sample."""
+        if cond.get("fragment") is None:
+            return None
+        paths = _listed("fragment", cond["fragment"], samples)
+        if any(not isinstance(path, (str, Path)) for path in paths):
+            raise UserError("cond.fragment: the path of a .sdf, .mol, .xyz or .pdb file is wanted")
+        read = {path: self._fragment(Path(path)) for path in dict.fromkeys(paths)}
+        return self.collate([read[path] for path in paths])
+
+    def _fragment(self, path: Path) -> Item:
+        from anylatent.modalities.molecule.data.skeletons import NEAREST
+        from anylatent.modalities.molecule.files import read_molecules
+
+        try:
+            records, problems = read_molecules(path)
+        except (OSError, ValueError) as error:
+            raise UserError(f"cond.fragment={path} can't be read: {error}") from error
+        if len(records) > 1 or problems:
+            raise UserError(
+                f"cond.fragment={path} has {len(records)} molecules"
+                + "".join(f"; {problem}" for problem in problems[:3])
+                + ": a file of one molecule is wanted"
+            )
+        molecule = records[0].molecule
+        if bool((torch.pdist(molecule.x) < NEAREST).any()):
+            raise UserError(f"cond.fragment={path} has two atoms closer than {NEAREST} Å")
+        charges = [charge for charge in molecule.charge.tolist() if charge not in self.charges]
+        if charges:
+            raise UserError(
+                f"cond.fragment={path} has an atom of charge {charges[0]}; this model knows "
+                f"{', '.join(map(str, self.charges))}"
+            )
+        return {
+            "x": molecule.x - molecule.x.mean(0),
+            "element": indices(molecule.z, self.elements),
+            "charge": molecule.charge,
+            "atoms": len(molecule),
+        }
+
+    def complete(self, outputs: Molecules, known: Batch) -> Molecules:
+        """The fragment's own atoms, moved as a whole to where they were restored."""
+        fragments = self.originals(known)
+        return Molecules(
+            Molecule(
+                torch.cat([piece.x + (made.x[:n] - piece.x).mean(0), made.x[n:]]),
+                torch.cat([piece.z, made.z[n:]]),
+                torch.cat([piece.charge, made.charge[n:]]),
+            )
+            for made, piece in zip(outputs, fragments, strict=True)
+            for n in (len(piece),)
+        )
 
     # ---- data space ---------------------------------------------------------------------------
     def raw_spec(self) -> LatentSpec:
@@ -228,8 +293,8 @@ class MoleculeModality(Modality):
         return MoleculeMetrics(data)
 
 
-def _listed(asked: Any, samples: int) -> list[Any]:
+def _listed(name: str, asked: Any, samples: int) -> list[Any]:
     values = asked.tolist() if isinstance(asked, Tensor) else list(asked)
     if len(values) != samples:
-        raise UserError(f"cond.atoms has {len(values)} values for {samples} samples")
+        raise UserError(f"cond.{name} has {len(values)} values for {samples} samples")
     return values

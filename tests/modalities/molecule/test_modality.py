@@ -177,7 +177,7 @@ def test_sizes_asked_for(modality, asked):
     "wrong", (2, 13, 0, -5, 3.5, "many", True, float("nan"), float("inf"), [4])
 )
 def test_sizes_out_of_range_name_the_range(modality, wrong):
-    with pytest.raises(UserError, match=r"cond\.atoms=.*of 3 to 12 atoms"):
+    with pytest.raises(UserError, match=r"cond\.atoms=.*3 to 12 atoms"):
         modality.blank(modality.raw_spec(), 2, al.Noise.of(0, 2), {"atoms": [5, wrong]})
 
 
@@ -187,7 +187,7 @@ def test_sizes_without_a_histogram(items):
     with pytest.raises(UserError, match=r"give cond\.atoms"):
         modality.blank(spec, 1, al.Noise.of(0, 1), {})
     assert modality.blank(spec, 1, al.Noise.of(0, 1), {"atoms": [77]}).lengths("x").tolist() == [77]
-    with pytest.raises(UserError, match="1 or more atoms"):
+    with pytest.raises(UserError, match="1 or more"):
         modality.blank(spec, 1, al.Noise.of(0, 1), {"atoms": [0]})
     with pytest.raises(UserError, match="3 values for 2 samples"):
         modality.blank(spec, 2, al.Noise.of(0, 2), {"atoms": [1, 2, 3]})

@@ -74,7 +74,7 @@ class ImageMetrics(Metrics):
             "perceptual": float(distance.mean()),
         }
 
-    def baselines(self) -> dict[str, dict[str, float]]:
+    def baselines(self, conditions: Sequence[str] = ()) -> dict[str, dict[str, float]]:
         """Rows for held-out, training, and blurred held-out pictures (σ = 1/32 of the width)."""
         found, held_out = self._features, self._held_out
         count = len(found["held_out"])

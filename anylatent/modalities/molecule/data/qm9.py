@@ -92,19 +92,24 @@ class Qm9(MoleculeData):
         """The part to choose settings by."""
         return self.part("validation")
 
+    def judged_by(self) -> MoleculeSet:
+        """The other half of the training part, as in the paper; the validation part without one."""
+        return self.part("other" if self.half else "validation")
+
     def parts(self) -> Mapping[str, Packed]:
         every = Packed.of_cache(cached("qm9", self._source, _read))
         columns = {name: every.properties[name] for name in self.units}
         every = Packed(every.x, every.z, every.charge, every.sizes, every.smiles, columns)
         order = Noise([(0, 9)]).uniform(len(every))[0].argsort()
-        train, held_out = order[:_TRAIN], order[-_HELD_OUT:]
-        if self.half:
-            train = train[: _TRAIN // 2] if self.half == "first" else train[_TRAIN // 2 :]
+        halves = {"first": order[: _TRAIN // 2], "second": order[_TRAIN // 2 : _TRAIN]}
+        train = halves.pop(self.half, order[:_TRAIN])
         rows = {
             "train": train[: self.limit or len(train)],
             "validation": order[_TRAIN:-_HELD_OUT],
-            "held_out": held_out,
+            "held_out": order[-_HELD_OUT:],
         }
+        if self.half:
+            (rows["other"],) = halves.values()
         return {name: every.select(index) for name, index in rows.items()}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +17,7 @@ from anylatent.core.progress import track
 from anylatent.modalities.molecule.elements import NUMBERS
 from anylatent.modalities.molecule.metrics.chemistry import judge, keys, shares, stability
 from anylatent.modalities.molecule.metrics.geometry import Geometry
+from anylatent.modalities.molecule.metrics.judge import PropertyJudge
 from anylatent.modalities.molecule.molecules import Molecule, Molecules
 
 _NEED_HYDROGENS = (
@@ -56,8 +57,18 @@ class MoleculeMetrics(Metrics):
     def __init__(self, data: Data, limit: int = 2000, reference: int = 4000) -> None:
         self.data, self.limit, self.reference = data, limit, reference
 
+    @property
+    def notes(self) -> Sequence[str]:
+        rows = ", ".join(getattr(self.data, "published", {}))
+        return (
+            [f"{rows}: quoted from Table 1 of arXiv 2305.01140, not measured here."] if rows else []
+        )
+
     def samples(self, outputs: Outputs, columns: Mapping[str, Any]) -> dict[str, float]:
-        return self._row(_check(outputs), self._held_out)
+        molecules = _check(outputs)
+        row = self._row(molecules, self._held_out)
+        asked = {name: columns[name] for name in self._properties if name in columns}
+        return row | self.judge.errors(molecules, asked) if asked else row
 
     def reconstructions(self, originals: Outputs, outputs: Outputs) -> dict[str, float]:
         """How well molecules are restored, atom by atom.
@@ -88,13 +99,24 @@ class MoleculeMetrics(Metrics):
                 row |= {f"atom_stability{name}": atoms, f"molecule_stability{name}": whole}
         return row
 
-    def baselines(self) -> dict[str, dict[str, float]]:
+    @cached_property
+    def judge(self) -> PropertyJudge:
+        """Of the properties that samples were asked to have."""
+        return PropertyJudge(self.data, self._elements)
+
+    @property
+    def _properties(self) -> list[str]:
+        return list(self.data.facts.get("properties", {}))
+
+    def baselines(self, conditions: Sequence[str] = ()) -> dict[str, dict[str, float]]:
         """Rows for real data, for data made worse, and for published models if the data tell any.
 
         "held-out" (its distances are to the training part), "training", and "cloud": molecules
         with the training part's atom counts, element frequencies and extent for each size, and
         nothing else right. Published rows come from the data's attribute `published`: they are
-        quoted from papers (GeoLDM's Table 1, arXiv 2305.01140), not measured here.
+        quoted from papers (GeoLDM's Table 1, arXiv 2305.01140), not measured here. Where samples
+        were asked for properties, further rows say what their errors compare with; see
+        `properties`.
         """
         held_out, train = self._some(self.data.held_out()), self._some(self.data.train())
         rows = {
@@ -102,6 +124,9 @@ class MoleculeMetrics(Metrics):
             "training": self._row(train, self._held_out),
             "cloud": self._row(cloud(train), self._held_out),
         }
+        asked = [name for name in self._properties if name in conditions]
+        for name, row in self.judge.baselines(asked).items() if asked else ():
+            rows[name] = rows.get(name, {}) | row
         published: Mapping[str, Mapping[str, float]] = getattr(self.data, "published", {})
         return rows | {name: dict(row) for name, row in published.items()}
 

@@ -89,7 +89,7 @@ class WaveMetrics(al.Metrics):
         error = (originals - outputs).square().mean().clamp(min=1e-12)
         return {"snr": float(10 * torch.log10(originals.square().mean() / error))}
 
-    def baselines(self) -> dict[str, dict[str, float]]:
+    def baselines(self, conditions: Sequence[str] = ()) -> dict[str, dict[str, float]]:
         items = self.data.held_out()
         rows = [items[i] for i in range(self.data.sizes[1])]
         signals, columns = torch.stack([r["signal"] for r in rows]), [r["pitch"] for r in rows]
