@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from anylatent.core.nn.layers import modulate, zero
-from anylatent.modalities.molecule.pairs import DensePairs, ListedPairs, Pairs
+from anylatent.modalities.molecule.pairs import DensePairs, ListedPairs, Pairs, faster
 
 EPSILON = 1e-8
 
@@ -133,7 +133,8 @@ class EGNN(nn.Module):
         self, x: Tensor, h: Tensor, mask: Tensor, embedding: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         x, h = (torch.where(mask[..., None], value, 0) for value in (x, h))
-        pairs: Pairs = ListedPairs(mask) if self.pairs == "list" else DensePairs(mask, x.dtype)
+        form = self.pairs or faster(mask)
+        pairs: Pairs = ListedPairs(mask) if form == "list" else DensePairs(mask, x.dtype)
         h = self.first(h)
         start = self.basis(separations(x, pairs)[1])
         for layer in self.layers:

@@ -17,6 +17,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+LARGE, FULL = 60, 0.7
+"""Atoms from which lists are faster, and the share of valid pairs above which dense ones are."""
+
 
 class Pairs(ABC):
     """Linear maps between nodes (B, N, C) and pairs (·, P, C)."""
@@ -93,13 +96,27 @@ class ListedPairs(Pairs):
         return node.reshape(*self.shape, -1)
 
 
-@lru_cache(maxsize=256)
+def faster(mask: Tensor) -> str:
+    """Which form is faster for the node mask (B, N), by benchmarks/molecule_pairs.py on a CPU.
+
+    Dense pairs up to N = 60 where most of them are valid. On a GPU the size alone decides: to count
+    the valid ones would make the host wait.
+    """
+    count = mask.shape[1]
+    if count >= LARGE or mask.device.type != "cpu":
+        return "list" if count >= LARGE else "dense"
+    sizes = mask.sum(1).float()
+    valid = (sizes * (sizes - 1)).sum() / max(1, mask.shape[0] * count * (count - 1))
+    return "dense" if float(valid) > FULL else "list"
+
+
+@lru_cache(maxsize=64)
 def _ends(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
     first, second = torch.triu_indices(count, count, 1, device=device)
     return first, second
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _incidence(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """(N, P), twice: 1 at both ends of the pair; 1 at its first end and -1 at the second."""
     first, second = _ends(count, device)

@@ -10,7 +10,7 @@ import anylatent as al
 from anylatent.modalities.molecule.autoencoder import GeoLDM
 from anylatent.modalities.molecule.backbone import EGNNBackbone
 from anylatent.modalities.molecule.egnn import RadialBasis
-from anylatent.modalities.molecule.pairs import DensePairs, ListedPairs
+from anylatent.modalities.molecule.pairs import DensePairs, ListedPairs, faster
 
 SIZES = (7, 3, 9, 1)
 TIGHT = 1e-10
@@ -188,6 +188,20 @@ class Turned(al.Noise):
 
     def like(self, z):
         return turned(super().like(z), self.turn)
+
+
+def test_the_faster_form_is_chosen_by_size_and_padding():
+    def mask(*sizes):
+        return torch.arange(max(sizes)) < torch.tensor(sizes)[:, None]
+
+    assert faster(mask(18, 18, 17)) == "dense"
+    assert faster(mask(29, 9, 12)) == "list"
+    assert faster(mask(60, 60)) == "list"
+    assert faster(mask(1)) == "list" and faster(mask(2)) == "dense"
+    backbone = small()
+    z = al.Noise.of(3, 1).like(backbone.spec.blank(1, [300], dtype=torch.double))
+    with torch.no_grad():
+        assert al.testing.in_subspace(backbone(z, torch.zeros(1).double()))
 
 
 def test_the_radial_basis_resolves_bonds():
