@@ -77,7 +77,7 @@ def learn(molecules: Molecules, targets: Tensor, steps: int) -> dict[str, Tensor
             found = regressor(*pack(molecules, rows))
         loss = (found.float() - (targets[rows] - mean) / std).abs().mean()
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(regressor.parameters(), 1.0)
         optimizer.step()
     return {**regressor.state_dict(), "mean": mean, "std": std}
