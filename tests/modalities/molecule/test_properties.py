@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from anylatent.modalities.molecule.metrics import properties
-from anylatent.modalities.molecule.metrics.judge import PropertyJudge
+from anylatent.modalities.molecule.metrics.control import PropertyJudge
 from anylatent.modalities.molecule.molecules import Molecule, Molecules
 
 ELEMENTS = torch.tensor([1, 6, 8])

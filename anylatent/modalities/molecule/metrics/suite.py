@@ -16,8 +16,8 @@ from anylatent.core.packages import package_version
 from anylatent.core.progress import track
 from anylatent.modalities.molecule.elements import NUMBERS
 from anylatent.modalities.molecule.metrics.chemistry import judge, keys, shares, stability
+from anylatent.modalities.molecule.metrics.control import PropertyJudge
 from anylatent.modalities.molecule.metrics.geometry import Geometry
-from anylatent.modalities.molecule.metrics.judge import PropertyJudge
 from anylatent.modalities.molecule.molecules import Molecule, Molecules
 
 _NEED_HYDROGENS = (
