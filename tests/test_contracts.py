@@ -47,14 +47,6 @@ COLUMNS = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def named(examples, group, name):
     if name not in examples:
         pytest.fail(f"{group}={name} has no example in {__file__}: add one, so that it is tested")

@@ -16,14 +16,6 @@ SIZES = (7, 3, 9, 1)
 TIGHT = 1e-10
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def awake(module, seed=0):
     """Every parameter random, so that nothing hides behind a zero."""
     generator = torch.Generator().manual_seed(seed)

@@ -28,14 +28,6 @@ SMALL = {"scalars": 16, "vectors": 8, "tensors": 4, "depth": 3, "embedding": 32,
 LEVELS = torch.tensor([-2.5, 0.0, 1.0, 4.0], dtype=torch.float64)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def network(**settings):
     """With random numbers for what starts at zero, so that every path matters."""
     with torch.random.fork_rng():

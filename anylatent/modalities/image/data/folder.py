@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from anylatent.core.cache import cached
+from anylatent.core.files import stamp, visible_files
 from anylatent.core.packages import MissingPackage, package_version
 from anylatent.modalities.image.data.base import PictureData, Table, progress
 
@@ -50,7 +51,7 @@ class Folder(PictureData):
         self._folders = folders if any(len(name.parts) > 1 for name in self.names) else []
         self._captions = [_caption(self.root, name) for name in self.names]
         key = {
-            "files": [[str(n), *_stamp(p)] for n, p in zip(self.names, self.paths, strict=True)],
+            "files": [[str(n), *stamp(p)] for n, p in zip(self.names, self.paths, strict=True)],
             "captions": self._captions,
             "size": size,
             "made by": [f"pillow {package_version('pillow')}", "1"],
@@ -131,13 +132,7 @@ def _find(root: Path) -> list[Path]:
         raise FileNotFoundError(f"there is no folder {str(root)!r} to read pictures from")
     if not root.is_dir():
         raise NotADirectoryError(f"{str(root)!r} is a file: give the folder of the pictures")
-    found = sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-    )
+    found = visible_files(root, SUFFIXES)
     if not found:
         raise ValueError(
             f"no pictures in {str(root)!r} or below it: looked for {' '.join(SUFFIXES)}"
@@ -150,8 +145,3 @@ def _caption(root: Path, name: Path) -> str:
     if text.is_file():
         return " ".join(text.read_text(encoding="utf-8", errors="replace").split())
     return name.parent.name.replace("_", " ").replace("-", " ")
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from anylatent.core.cache import cached
-from anylatent.core.files import UserError
+from anylatent.core.files import UserError, stamp, visible_files
 from anylatent.core.packages import package_version
 from anylatent.core.progress import track
 from anylatent.modalities.molecule.data.base import MoleculeData, split
@@ -47,7 +47,7 @@ class MoleculeFolder(MoleculeData):
         self.root = Path(path).expanduser()
         self.paths = _find(self.root)
         self.fraction, self.seed = held_out, seed
-        stamps = [[str(file.relative_to(self.root)), *_stamp(file)] for file in self.paths]
+        stamps = [[str(file.relative_to(self.root)), *stamp(file)] for file in self.paths]
         self._source = {
             "files": stamps,
             "root": str(self.root.resolve()),
@@ -126,20 +126,9 @@ def _find(root: Path) -> list[Path]:
         raise UserError(f"there is no folder {str(root)!r} to read molecules from")
     if not root.is_dir():
         raise UserError(f"{str(root)!r} is a file: give the folder that it is in")
-    found = sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-    )
+    found = visible_files(root, SUFFIXES)
     if not found:
         raise UserError(
             f"no molecules in {str(root)!r} or below it: looked for {' '.join(SUFFIXES)}"
         )
     return found
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns

@@ -52,9 +52,9 @@ class PropertyJudge:
     def baselines(self, names: Sequence[str]) -> dict[str, dict[str, float]]:
         """Held-out molecules judged by their own properties, by those of others, and what one
         says who knows the number of atoms alone."""
-        held_out, values = self._molecules(self.data.held_out(), REAL)
-        _, learned = self._molecules(self.data.train(), None)
-        sizes = torch.tensor([item["atoms"] for item in _items(self.data.train(), None)])
+        held_out, values = self._molecules(_items(self.data.held_out(), REAL))
+        train = _items(self.data.train(), None)
+        learned, sizes = self._values(train), torch.tensor([item["atoms"] for item in train])
         rows: dict[str, dict[str, float]] = {"held-out": {}, "random": {}, "atom count": {}}
         for name in names:
             column = self.names.index(name)
@@ -77,17 +77,18 @@ class PropertyJudge:
         return cached("property_regressor", made_by, self._learn)
 
     def _learn(self) -> dict[str, Tensor]:
-        molecules, targets = self._molecules(self.data.judged_by(), None)
+        molecules, targets = self._molecules(_items(self.data.judged_by(), None))
         return properties.learn(molecules, targets, properties.STEPS)
 
-    def _molecules(self, dataset: Any, count: int | None) -> tuple[Molecules, Tensor]:
+    def _molecules(self, items: Sequence[Any]) -> tuple[Molecules, Tensor]:
         """Molecules and their properties (M, K)."""
-        items = _items(dataset, count)
         molecules = Molecules(
             Molecule(item["x"], self.elements[item["element"]], item["charge"]) for item in items
         )
-        rows = [[float(item[name]) for name in self.names] for item in items]
-        return molecules, torch.tensor(rows)
+        return molecules, self._values(items)
+
+    def _values(self, items: Sequence[Any]) -> Tensor:
+        return torch.tensor([[float(item[name]) for name in self.names] for item in items])
 
 
 def _items(dataset: Any, count: int | None) -> list[Any]:
