@@ -72,3 +72,13 @@ def test_neighbours_change_nothing():
     only = {name: mask[row] for name, mask in given.items()}
     lonely = Completion(exact, begun.select(row), only)(x.select(row), torch.tensor(0.3))
     assert torch.allclose(joint["x"][row], lonely["x"], atol=1e-12)
+
+
+def test_given_points_lie_where_the_denoiser_has_them():
+    schedule = al.get("schedule", "edm")()
+    exact = al.testing.GaussianDenoiser(schedule, 0.0, 0.7)
+    x, known = latent(SIZES), latent([3, 3, 3], seed=3)
+    begun, given = begin_with(known, x)
+    out, found = (d(x, torch.tensor(0.3))["x"] for d in (Completion(exact, begun, given), exact))
+    assert torch.allclose(out[:, :3].mean(1), found[:, :3].mean(1), atol=1e-12)
+    assert torch.allclose(out[:, 3:], found[:, 3:], atol=1e-12)
