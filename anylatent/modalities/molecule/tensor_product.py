@@ -76,6 +76,8 @@ class TensorProductNetwork(Backbone):
         cutoff: float = 0.0,
     ) -> None:
         super().__init__()
+        # here, not as a decorator: it imports torch's compiler, which costs a second
+        self.neighbourhood = torch.compiler.disable(neighbourhood)  # type: ignore[no-untyped-call]
         sizes = _sizes(scalars, vectors, tensors, depth, narrow)
         self.spec = _default_spec() if spec is None else spec
         self.conditions = ConditionSpec() if conditions is None else conditions
@@ -102,7 +104,7 @@ class TensorProductNetwork(Backbone):
                 f"({h.shape[0]},), got {tuple(c_noise.shape)}"
             )
         embedding = silu(self.noise(c_noise) + self.condition(cond, h).vector)
-        rows = neighbourhood(x.masks[self.points], x[self.points], self.cutoff)
+        rows = self.neighbourhood(x.masks[self.points], x[self.points], self.cutoff)
         r = x[self.points].flatten(0, 1)[rows.points]
         edges = self.geometry(r, rows)
         f = self.first(self.condition.overlay(h, cond, axis=2).flatten(0, 1)[rows.points])
@@ -138,7 +140,6 @@ class Edges(NamedTuple):
     envelope: Tensor | None  # (E, 1)
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def neighbourhood(mask: Tensor, x: Tensor, cutoff: float = 0.0) -> Rows:
     """Pairs i ≠ j of valid points of one sample, closer than `cutoff` if there is one.
 
