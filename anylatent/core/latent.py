@@ -12,7 +12,7 @@ combinations never leave. Hence one invariant:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -172,8 +172,12 @@ class Latent:
     def to(self, *args: Any, **kwargs: Any) -> Latent:
         """As `Tensor.to`; masks follow the device and stay bool."""
         parts = {name: x.to(*args, **kwargs) for name, x in self.parts.items()}
-        masks = {name: mask.to(parts[name].device) for name, mask in self.masks.items()}
+        masks = follow(self.masks, parts, **kwargs)
         return Latent(parts, masks, self.spec)
+
+    def pin_memory(self) -> Latent:
+        """In page-locked memory, from which a copy to the device does not make the host wait."""
+        return self._each(Tensor.pin_memory)
 
     def detach(self) -> Latent:
         return self.map(Tensor.detach)
@@ -236,6 +240,16 @@ def cat(latents: Sequence[Latent]) -> Latent:
     parts = {name: torch.cat([x.parts[name] for x in latents]) for name in first.parts}
     masks = {name: torch.cat([x.masks[name] for x in latents]) for name in first.masks}
     return Latent(parts, masks, first.spec)
+
+
+def follow(
+    masks: Mapping[str, Tensor], values: Mapping[str, Any], non_blocking: bool = False, **_: Any
+) -> dict[str, Tensor]:
+    """Masks moved to the devices of the values of their names, with the options of `Tensor.to`."""
+    return {
+        name: mask.to(values[name].device, non_blocking=non_blocking)
+        for name, mask in masks.items()
+    }
 
 
 def _wide(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Noise: one generator per sample, so that no sample's draws depend on its neighbours."""
+"""Noise: a function of the sample's key, so that no sample's draws depend on its neighbours."""
 
 import hypothesis.strategies as st
 import pytest
@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 
 import anylatent as al
+from anylatent.core.noise import STEP, mix
 from tests.core.toys import alone, distance
 
 seeds = st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=5)
@@ -57,6 +58,12 @@ def test_equal_seeds_repeat_and_successive_draws_differ(seeds):
     assert not torch.equal(first.like(blank)["z"], one["z"])
 
 
+def test_seeds_that_agree_in_64_bits_differ_by_their_run():
+    blank = al.LatentSpec({"z": al.Field((6,))}).blank(3)
+    z = al.Noise([(2**64, 5), (0, 5), (1, 5)]).like(blank)["z"]
+    assert len({tuple(row) for row in z.tolist()}) == 3
+
+
 def test_seeds_that_agree_in_32_bits_differ():
     blank = al.LatentSpec({"z": al.Field((6,))}).blank(3)
     z = al.Noise([5, 5 + 2**32, (0, 5)]).like(blank)["z"]
@@ -64,7 +71,7 @@ def test_seeds_that_agree_in_32_bits_differ():
 
 
 def test_the_samples_of_a_run_never_collide():
-    """32 bits and 2^17 samples: random seeds would collide, an odd multiplier can't."""
+    """Random keys might collide, an odd multiplier can't."""
     blank = al.LatentSpec({"z": al.Field((2,))}).blank(4096)
     z = al.Noise.of(0, 4096).like(blank)["z"]
     assert len({tuple(row) for row in z.tolist()}) == 4096
@@ -91,6 +98,43 @@ def test_draws_are_standard_normal_on_the_subspace():
     wanted = torch.eye(points).double() - 1 / points
     assert float((x.T @ x / count - wanted).abs().max()) < 5 / count**0.5
     assert float(x.mean(0).abs().max()) < 5 / count**0.5
+
+
+def test_the_numbers_are_normal_by_kolmogorov_and_in_the_tail():
+    """The largest distance of distribution functions, times √n, exceeds 1.95 once in 1,000."""
+    x = al.Noise.of(1, 64).normal(5000).double().flatten().sort().values
+    n = len(x)
+    distance = (torch.special.ndtr(x) - torch.arange(n) / n).abs().max()
+    assert float(distance) * n**0.5 < 1.95
+    beyond = float((x.abs() > 4).double().mean())
+    assert beyond == pytest.approx(6.334e-5, rel=0.6)
+
+
+@pytest.mark.parametrize("other", ["the next number", "the next sample", "the next draw"])
+def test_neighbouring_numbers_samples_and_draws_are_independent(other):
+    """Correlations of x and of x², which a poor hash of counters leaves, to 5 standard errors."""
+    noise = al.Noise.of(2, 200)
+    x = noise.normal(1000).double()
+    y = {
+        "the next number": lambda: x.roll(1, 1),
+        "the next sample": lambda: x.roll(1, 0),
+        "the next draw": lambda: noise.normal(1000).double(),
+    }[other]()
+    for f, scale in ((lambda v: v, 1.0), (lambda v: v**2 - 1, 2.0)):
+        assert abs(float((f(x) * f(y)).mean())) < 5 * scale / x.numel() ** 0.5
+
+
+def test_a_later_draw_does_not_depend_on_the_length_of_an_earlier_one():
+    one, other = al.Noise([7]), al.Noise([7])
+    one.normal(3), other.normal(50)
+    assert torch.equal(one.normal(4), other.normal(4))
+
+
+def test_the_mixing_of_keys_is_splitmix64():
+    """The first outputs of SplitMix64 from the seed 1234567, of its authors' reference code."""
+    states = torch.arange(1, 4) * STEP + 1234567
+    outputs = [value % 2**64 for value in mix(states).tolist()]
+    assert outputs == [6457827717110365317, 3203168211198807973, 9817491932198370423]
 
 
 def test_the_global_generator_is_neither_read_nor_moved():

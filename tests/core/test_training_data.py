@@ -122,6 +122,25 @@ def test_padding_is_not_stored():
     assert len(LatentCache(spec, flat)) == 4
 
 
+def test_a_batch_is_pinned_as_a_whole(monkeypatch):
+    """As a data loader does it for a GPU; pinned tensors are marked by adding one."""
+    from torch.utils.data._utils.pin_memory import pin_memory
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self + 1)
+    spec = al.testing.SPECS["text"]
+    posterior, cond = next(entries(spec))
+    pinned, pinned_cond = pin_memory((posterior, cond))
+    assert torch.equal(pinned.mean["z"], posterior.mean["z"] + 1)
+    assert torch.equal(pinned.log_std["z"], posterior.log_std["z"] + 1)
+    assert int(pinned.mean.masks["z"].max()) == 2  # masks too
+    for name, value in cond.values.items():
+        moved = pinned_cond.values[name]
+        if isinstance(value, al.Latent):
+            assert torch.equal(moved["tokens"], value["tokens"] + 1)
+        else:
+            assert torch.equal(moved, value + 1)
+
+
 def test_the_key_follows_everything_that_made_it():
     weights = {"w": torch.zeros(3)}
     keys = {

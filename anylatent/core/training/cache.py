@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from anylatent.core.autoencoder import Posterior
@@ -65,10 +64,12 @@ class LatentCache(Dataset[Entry]):
                 parts[name] = stored[index]
                 continue
             lengths = self.tensors[f"lengths.{name}"][index]
-            ends = self.ends[name][index].tolist()
-            rows = [stored[e - n : e] for e, n in zip(ends, lengths.tolist(), strict=True)]
-            parts[name] = pad_sequence(rows, batch_first=True)
-            masks[name] = torch.arange(parts[name].shape[1]) < lengths[:, None]
+            place = torch.arange(int(lengths.max()))
+            mask = masks[name] = place < lengths[:, None]
+            row = torch.where(mask, (self.ends[name][index] - lengths)[:, None] + place, 0)
+            parts[name] = stored[row].masked_fill_(
+                ~mask.view(*mask.shape, *[1] * (stored.ndim - 1)), 0
+            )
         return Latent(parts, masks, self.spec)
 
     def _condition(self, index: Tensor) -> Condition | None:
