@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from anylatent.core.autoencoder import Batch
@@ -106,10 +106,12 @@ class Metrics(ABC):
 class Modality(ABC):
     """How data of one kind are batched, sized, saved, shown and judged.
 
-    `asks` names the conditions that `blank` and `known` read, such as a size.
+    `asks` names the conditions that `blank` and `known` read, such as a size. `completion` is how
+    strongly the rest of a sample is drawn to what is known of it: 1 by Gaussian theory.
     """
 
     asks: Sequence[str] = ()
+    completion: float = 1.0
 
     def collate(self, items: Sequence[Item]) -> Batch:
         """A batch from items; the default stacks tensors and lists the rest."""
@@ -127,6 +129,15 @@ class Modality(ABC):
         """The zero latent that sampling starts from; variable sizes are drawn or asked for here."""
         return spec.blank(samples)
 
+    def room(self, spec: LatentSpec, samples: int, cond: Mapping[str, Any]) -> Latent:
+        """The zero latent of the largest sizes that samples may have, for a generator that ends
+        them itself."""
+        return spec.blank(samples)
+
+    def unit(self, x0: Latent) -> tuple[str, Tensor]:
+        """What a likelihood is divided by: its name, and how many of it a sample has, (B,)."""
+        return "dimension", x0.dim
+
     def raw_spec(self) -> LatentSpec:
         """The space of the data themselves as a latent, for diffusion without an autoencoder."""
         raise UserError(
@@ -141,12 +152,16 @@ class Modality(ABC):
         """Outputs from latents of `raw_spec`; undoes `lift`."""
         raise NotImplementedError
 
-    def known(self, samples: int, cond: Mapping[str, Any]) -> Batch | None:
-        """Data that samples must begin with, as a batch; None where `cond` asks for nothing."""
+    def known(self, blank: Latent, cond: Mapping[str, Any]) -> Batch | None:
+        """Data that samples of the sizes of `blank` must contain, as a batch; None where `cond`
+        asks for nothing.
+
+        Its key "given", bool (B, N), says where they count; without it they are the first entries.
+        """
         return None
 
     def complete(self, outputs: Outputs, known: Batch) -> Outputs:
-        """Outputs that begin with the known data exactly, which an autoencoder only restores."""
+        """Outputs that contain the known data exactly, which an autoencoder only restores."""
         return outputs
 
     @abstractmethod

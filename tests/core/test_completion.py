@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import anylatent as al
+from anylatent.core.denoiser import Denoiser
 from anylatent.core.guidance.completion import Completion, begin_with
 
 SPEC = al.testing.SPECS["molecule"]
@@ -82,3 +83,63 @@ def test_given_points_lie_where_the_denoiser_has_them():
     out, found = (d(x, torch.tensor(0.3))["x"] for d in (Completion(exact, begun, given), exact))
     assert torch.allclose(out[:, :3].mean(1), found[:, :3].mean(1), atol=1e-12)
     assert torch.allclose(out[:, 3:], found[:, 3:], atol=1e-12)
+
+
+class Pairs(Denoiser):
+    """E[x0 | x_t] for samples of two entries N(0, 1) of correlation `rho`."""
+
+    def __init__(self, schedule, rho):
+        super().__init__()
+        self.schedule = schedule
+        self.covariance = torch.tensor([[1, rho], [rho, 1]]).double()
+
+    def forward(self, x, t, cond=None):
+        alpha, sigma = self.schedule.coefficients(torch.as_tensor(t).double())
+        total = alpha**2 * self.covariance + sigma**2 * torch.eye(2).double()
+        gain = alpha * self.covariance @ torch.linalg.inv(total)
+        return x.replace(z=torch.einsum("ij,bjc->bic", gain, x["z"]))
+
+
+@pytest.mark.parametrize("rho", [0.5, 0.9])
+def test_the_rest_fits_what_is_given(rho):
+    """b | a of a correlated Gaussian: replacement falls short of its mean, guidance hits it."""
+    schedule, count, a = al.get("schedule", "edm")(), 1500, 1.5
+    spec = al.LatentSpec({"z": al.Field((None, 1))})
+    blank = spec.blank(count, [2] * count, dtype=torch.double)
+    known = blank.replace(z=torch.tensor([[a], [0.0]]).double().expand(count, 2, 1))
+    given = {"z": torch.tensor([[True, False]]).expand(count, 2)}
+    means, stds = [], []
+    for scale in (0.0, 1.0):
+        denoiser = Completion(Pairs(schedule, rho), known, given, scale)
+        times, noise = al.get("grid", "log_snr")()(schedule, 60), al.Noise.of(0, count)
+        start = float(schedule.sigma(times[0])) * noise.like(blank)
+        solver = al.get("solver", "heun")(churn=80.0, churn_min=0.02, churn_max=5.0)
+        z = al.solve(solver, denoiser, schedule, start, times, noise)["z"]
+        assert torch.allclose(z[:, 0], torch.full_like(z[:, 0], a))
+        means.append(float(z[:, 1].mean()))
+        stds.append(float(z[:, 1].std()))
+    assert means[1] == pytest.approx(rho * a, abs=0.07)
+    assert stds[1] == pytest.approx((1 - rho**2) ** 0.5, rel=0.1)
+    assert means[0] < rho * a - 0.2
+
+
+def test_a_denoiser_that_was_trained_to_complete_is_shown_what_is_given():
+    schedule = al.get("schedule", "edm")()
+    seen = []
+
+    class Trained(al.testing.GaussianDenoiser):
+        completes = True
+
+        def forward(self, x, t, cond=None):
+            seen.append((x, cond))
+            return super().forward(x, t)
+
+    text = al.testing.SPECS["text"]
+    x, known = (al.Noise.of(s, 4).like(al.testing.example(text)) for s in (0, 1))
+    given = {"z": torch.zeros(x["z"].shape[:2], dtype=torch.bool)}
+    given["z"][:, 1] = True
+    out = Completion(Trained(schedule, 0.0, 1.0), known, given)(x, torch.tensor(0.5))
+    ((shown, cond),) = seen
+    assert torch.equal(shown["z"][:, 1], known["z"][:, 1]) and "given" in cond.always
+    assert torch.equal(cond.values["given"][..., 0].bool(), given["z"])
+    assert torch.allclose(out["z"][:, 1], known["z"][:, 1])

@@ -9,41 +9,80 @@ from torch import Tensor
 
 from anylatent.core.condition import Condition
 from anylatent.core.denoiser import Denoiser
-from anylatent.core.latent import Latent
-from anylatent.core.schedules import Time
+from anylatent.core.latent import Latent, combine
+from anylatent.core.masking import reveal
+from anylatent.core.schedules import Time, as_time
 
 
 class Completion(Denoiser):
-    """x0 with the given entries in the place of the denoiser's.
+    """x0 with the given entries in the place of the denoiser's, and the others drawn to fit them.
 
     The given entries of x_t then follow their own law q(x_t | x0) to the end, at which they are
-    exact, and the denoiser completes them at every noise level. `given` has a mask (B, N) for each
-    field, True where `known` counts. On a centred field the given points keep their shape and are
-    moved as a whole to where the denoiser has them, for their place in the sample is unknown.
+    exact. `given` has a mask (B, N) for each field, True where `known` counts. On a centred field
+    the given points keep their shape and are moved as a whole to where the denoiser has them, for
+    their place in the sample is unknown.
 
-    Replacement as in SDEdit and RePaint (2201.09865), applied to x0; a stochastic solver lets the
-    rest adapt.
+    A denoiser that was trained to complete is shown the given entries as they are. Any other is
+    guided: replacing entries (as in 2201.09865) lets the rest know them only as far as the noise
+    does, so x0 moves by `scale` times Cov(x0 | x_t)·Cov_known⁻¹·(known - x0), with Cov(x0 | x_t) =
+    σ²/α·∂x0/∂x_t (Tweedie) and Cov_known near σ²/(α² + σ²) (2204.03458, 2302.04304): one product
+    with the Jacobian a step. With `scale` 0 the entries are only replaced.
     """
 
-    def __init__(self, denoiser: Denoiser, known: Latent, given: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        known: Latent,
+        given: Mapping[str, Tensor],
+        scale: float = 1.0,
+    ) -> None:
         super().__init__()
         self.denoiser, self.schedule = denoiser, denoiser.schedule
-        self.known, self.given = known, dict(given)
+        self.known, self.given, self.scale = known, dict(given), scale
 
     def forward(self, x: Latent, t: Time, cond: Condition | None = None) -> Latent:
-        found: Latent = self.denoiser(x, t, cond)
-        known = self.known.to(found.device).to(found.dtype)
-        parts = {name: self._complete(name, z, known[name]) for name, z in found.parts.items()}
-        return Latent(parts, found.masks, found.spec).project()
+        if self.denoiser.completes:
+            found = self._shown(x, t, cond or Condition())
+        elif self.scale:
+            found = self._guided(x, as_time(t), cond)
+        else:
+            found = self.denoiser(x, t, cond)
+        return (found + self._missing(found)).project()
 
-    def _complete(self, name: str, found: Tensor, known: Tensor) -> Tensor:
+    def _shown(self, x: Latent, t: Time, cond: Condition) -> Latent:
+        given = {name: mask.to(x.device) for name, mask in self.given.items()}
+        (mask,) = given.values()
+        seen = reveal(x, self.known.to(x.device), given)
+        found: Latent = self.denoiser(seen, t, cond.fixed(given=mask[..., None].to(x.dtype)))
+        return found
+
+    def _guided(self, x: Latent, t: Tensor, cond: Condition | None) -> Latent:
+        with torch.enable_grad():
+            free = x.map(lambda value: value.detach().requires_grad_())
+            found: Latent = self.denoiser(free, t, cond)
+            if not all(x.requires_grad for x in found.parts.values()):
+                return found  # it rounds, and has no slope to follow
+            fit = found.dot(self._missing(found.detach())).sum()
+            slopes = torch.autograd.grad(fit, list(free.parts.values()))
+        pull = Latent(dict(zip(x.parts, slopes, strict=True)), x.masks, x.spec)
+        alpha, sigma = self.schedule.coefficients(t)
+        strength = torch.where(alpha > 0, self.scale * (alpha**2 + sigma**2) / alpha, 0.0)
+        return combine((1.0, found.detach()), (strength, pull))
+
+    def _missing(self, found: Latent) -> Latent:
+        """What takes the given entries of x0 to where they are known to be, 0 elsewhere."""
+        known = self.known.to(found.device).to(found.dtype)
+        parts = {name: self._gap(name, z, known[name]) for name, z in found.parts.items()}
+        return Latent(parts, found.masks, found.spec)
+
+    def _gap(self, name: str, found: Tensor, known: Tensor) -> Tensor:
         given = self.given[name].to(found.device)
         given = given.reshape(given.shape + (1,) * (found.ndim - 2))
-        if self.known.spec.fields[name].centred:
-            count = given.sum(1, keepdim=True).clamp(min=1)
-            away = torch.where(given, found - known, 0).sum(1, keepdim=True) / count
-            known = known + away
-        return torch.where(given, known, found)
+        gap = torch.where(given, known - found, 0)
+        if not self.known.spec.fields[name].centred:
+            return gap
+        count = given.sum(1, keepdim=True).clamp(min=1)
+        return torch.where(given, gap - gap.sum(1, keepdim=True) / count, 0)
 
 
 def begin_with(known: Latent, blank: Latent) -> tuple[Latent, dict[str, Tensor]]:

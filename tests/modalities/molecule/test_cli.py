@@ -148,7 +148,7 @@ def test_a_fragment_in_latent_space_is_where_the_encoder_puts_it(latent, tmp_pat
     columns, seen = {"fragment": [str(piece)] * 2}, []
     parts = (al.get("solver", "ddpm")(), al.get("grid", "log_snr")(), 4, None)
     system.sample(al.Noise.of(0, 2), columns, *parts, lambda i, t, z: seen.append(z))
-    known = modality.known(2, columns)
+    known = modality.known(seen[-1], columns)
     wanted = system.normaliser.encode(system.autoencoder.encode(known).mean)
     assert torch.allclose(seen[-1]["h"][:, :3], wanted["h"], atol=1e-4)
     for got, want in zip(seen[-1]["x"][:, :3], wanted["x"], strict=True):
