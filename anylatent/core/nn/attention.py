@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from anylatent.core.nn.layers import exact, zero
+from anylatent.core.nn.rotary import rotate
 
 
 class Attention(nn.Module):
@@ -18,7 +19,10 @@ class Attention(nn.Module):
 
     `mask`, bool of shape (B, L), is True where a key may be seen. With `zeroed` the output layer
     starts at zero, so that a residual branch starts as the identity. `normed` normalises queries
-    and keys per head (2302.05442), which keeps large learning rates stable.
+    and keys per head (2302.05442), which keeps large learning rates stable. `turn`, a `rotation`,
+    gives queries and keys rotary positions; with `causal`, token i sees tokens 0 … i.
+
+    `forward` is `read` after `remember`: whoever decodes token by token keeps what it remembers.
     """
 
     def __init__(
@@ -43,14 +47,39 @@ class Attention(nn.Module):
         self.norm_key = nn.RMSNorm(size) if normed else nn.Identity()
 
     def forward(
-        self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        mask: Tensor | None = None,
+        *,
+        turn: Tensor | None = None,
+        causal: bool = False,
     ) -> Tensor:
         if self.crossed != (context is not None):
             raise ValueError("cross-attention needs a context, self-attention takes none")
-        source = x if context is None else context
+        k, v = self.remember(x if context is None else context, turn)
+        return self.read(x, k, v, mask, turn=turn, causal=causal)
+
+    def remember(self, source: Tensor, turn: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Keys and values (B, heads, L, width/heads) of a source (B, L, ...), to be read."""
         k, v = (self._split(part) for part in self.keys_values(source).chunk(2, -1))
-        q, k = self.norm_query(self._split(self.query(x))), self.norm_key(k)
-        attended = attend(q.to(v.dtype), k.to(v.dtype), v, mask)
+        k = self.norm_key(k)
+        return (k if turn is None else rotate(k, turn)).to(v.dtype), v
+
+    def read(
+        self,
+        x: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None = None,
+        *,
+        turn: Tensor | None = None,
+        causal: bool = False,
+    ) -> Tensor:
+        """What tokens x: (B, N, width) read from remembered keys and values."""
+        q = self.norm_query(self._split(self.query(x)))
+        q = q if turn is None else rotate(q, turn)
+        attended = attend(q.to(v.dtype), k, v, mask, causal=causal)
         out: Tensor = self.output(attended.transpose(1, 2).flatten(2))
         return out
 
@@ -59,16 +88,22 @@ class Attention(nn.Module):
         return exact(x).reshape(*x.shape[:2], self.heads, size).transpose(1, 2)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, causal: bool = False
+) -> Tensor:
     """Attention of q: (B, heads, N, d) to k, v: (B, heads, L, d), with a mask (B, L) of keys.
 
-    Zero where no key is visible; masked keys and values must be finite.
+    Zero where no key is visible; masked keys and values must be finite. With `causal`, N = L and
+    query i sees keys 0 … i.
     """
     if k.shape[-2] == 0:
         return torch.zeros_like(q)
     with torch.autocast(q.device.type, enabled=False):
         if mask is None:
-            return scaled_dot_product_attention(q, k, v)
-        some = mask.any(-1, keepdim=True)
-        attended = scaled_dot_product_attention(q, k, v, attn_mask=(mask | ~some)[:, None, None])
-        return torch.where(some[:, None, None], attended, 0)
+            return scaled_dot_product_attention(q, k, v, is_causal=causal)
+        seen = mask[:, None, None]
+        if causal:
+            seen = seen & seen.new_ones(q.shape[-2], k.shape[-2]).tril()
+        some = seen.any(-1, keepdim=True)
+        attended = scaled_dot_product_attention(q, k, v, attn_mask=seen | ~some)
+        return torch.where(some, attended, 0)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle, silu
 
 from anylatent.core.backbone import Backbone
 from anylatent.core.condition import Condition, ConditionSpec
 from anylatent.core.latent import Field, Latent, LatentSpec
-from anylatent.core.nn.attention import Attention
-from anylatent.core.nn.conditioning import ConditionEmbedder, Embedded
+from anylatent.core.nn.conditioning import ConditionEmbedder
 from anylatent.core.nn.embedding import NoiseEmbedding, grid_positions
 from anylatent.core.nn.layers import modulate, zero
+from anylatent.core.nn.transformer import Block
 from anylatent.modalities.image.unet import per_sample, planar_field
 
 
@@ -53,7 +52,7 @@ class DiT(Backbone):
         self.register_buffer("positions", grid_positions(*self.grid, width), persistent=False)
         context = self.condition.context
         self.blocks = nn.ModuleList(
-            TransformerBlock(width, heads, context, ratio=ratio, dropout=dropout, normed=normed)
+            Block(width, heads, context=context, ratio=ratio, dropout=dropout, normed=normed)
             for _ in range(depth)
         )
         self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
@@ -67,48 +66,7 @@ class DiT(Backbone):
         patches = pixel_unshuffle(self.condition.overlay(z, cond), self.patch)
         h = self.first(patches.flatten(2).transpose(1, 2)) + self.positions
         for block in self.blocks:
-            h = block(h, embedding, known)
+            h = block(h, embedding, context=known.context, context_mask=known.mask)
         out = self.last(modulate(self.norm(h), *self.modulation(embedding).chunk(2, -1)))
         out = pixel_shuffle(out.transpose(1, 2).unflatten(2, self.grid), self.patch)
         return x.replace(**{self.name: out.to(x.dtype)})
-
-
-class TransformerBlock(nn.Module):
-    """Attention, cross-attention and a network on tokens (B, N, width), each scaled by a gate.
-
-    The six vectors of shift, scale and gate come from the embedding (B, width) and start at zero.
-    """
-
-    def __init__(
-        self,
-        width: int,
-        heads: int,
-        context: int | None = None,
-        *,
-        ratio: float = 4.0,
-        dropout: float = 0.0,
-        normed: bool = True,
-    ) -> None:
-        super().__init__()
-        hidden = int(width * ratio)
-        self.modulation = zero(nn.Linear(width, 6 * width))
-        self.norm_attention = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.attention = Attention(width, heads, normed=normed, zeroed=False)
-        self.norm_cross = nn.LayerNorm(width) if context is not None else None
-        self.cross = None if context is None else Attention(width, heads, context, normed=normed)
-        self.norm_network = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.network = nn.Sequential(
-            nn.Linear(width, hidden),
-            nn.GELU("tanh"),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, width),
-        )
-
-    def forward(self, x: Tensor, embedding: Tensor, known: Embedded) -> Tensor:
-        shift, scale, gate, shift2, scale2, gate2 = self.modulation(embedding).chunk(6, -1)
-        h = self.attention(modulate(self.norm_attention(x), shift, scale))
-        x = torch.addcmul(x, gate[:, None], h)
-        if self.cross is not None and self.norm_cross is not None:
-            x = x + self.cross(self.norm_cross(x), known.context, known.mask)
-        h = self.network(modulate(self.norm_network(x), shift2, scale2))
-        return torch.addcmul(x, gate2[:, None], h)
