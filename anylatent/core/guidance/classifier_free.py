@@ -43,7 +43,7 @@ class ClassifierFree(Denoiser):
     def forward(self, x: Latent, t: Time, cond: Condition | None = None) -> Latent:
         t = as_time(t)
         scales = self._scales(t)
-        if cond is None or not cond.values or bool((scales == 1).all()):
+        if cond is None or not cond.wishes or bool((scales == 1).all()):
             plain: Latent = self.denoiser(x, t, cond)
             return plain
         both = torch.cat([t, t]) if t.ndim else t
