@@ -64,12 +64,19 @@ def test_command_composes(command):
     assert composed(command)["run"] == "somewhere"
 
 
+# groups that are chosen within another part: their place, and what must be chosen before
+NESTED = {
+    "optimizer": ("training.diffusion.optimizer",),
+    "masking": ("objective.masking", "objective=score_interpolation"),
+}
+
+
 @pytest.mark.parametrize(("group", "name"), PARTS, ids=lambda value: value)
 def test_part_composes_with_its_defaults(group, name):
-    place = "training.diffusion.optimizer" if group == "optimizer" else group
-    override = f"optimizer@{place}={name}" if group == "optimizer" else f"{group}={name}"
+    place, *others = NESTED.get(group, (group,))
+    override = f"{group}@{place}={name}" if group in NESTED else f"{group}={name}"
     required = [k for k, (_, default) in part(group, name).settings().items() if default == "???"]
-    node = composed("train", override, *(f"{group}.{key}=given" for key in required))
+    node = composed("train", *others, override, *(f"{group}.{key}=given" for key in required))
     for key in place.split("."):
         node = node[key]
     assert node["name"] == name

@@ -5,6 +5,7 @@ name; a new name without one fails with what to add.
 """
 
 import functools
+from pathlib import Path
 
 import pytest
 import torch
@@ -29,7 +30,15 @@ MOLECULES = {
     "mask": MASK,
     "atoms": SIZES,
 }
+TEXTS = {
+    "tokens": torch.arange(27).view(3, 9) % 7 * MASK,
+    "mask": MASK,
+    "length": SIZES,
+}
 BATCHES = {
+    "embedding": (TEXTS, {}),
+    "unit_embedding": (TEXTS, {}),
+    "sequence": (TEXTS, {"width": 48, "encoder": 1, "decoder": 1, "heads": 2, "latents": 3}),
     "conv": (PICTURES, {"channels": 32}),
     "geoldm": (MOLECULES, {"width": 32, "edge": 16}),
     "identity": (PICTURES, {"modality": al.get("modality", "image")(shape=(3, 32, 32))}),
@@ -139,8 +148,19 @@ def test_the_folder_of_pictures(folder):
     al.testing.check_data(folder)
 
 
-@pytest.mark.parametrize("name", [n for n in al.names("data") if "folder" not in n])
+def test_a_text_file(tmp_path):
+    lines = [f"line {number} of {number * 7919 % 101} words" for number in range(60)]
+    (tmp_path / "lines.txt").write_text("\n".join(lines))
+    al.testing.check_data(al.get("data", "text_file")(path=str(tmp_path / "lines.txt")))
+
+
+OWN = ("folder", "molecule_folder", "text_file")  # need a path
+
+
+@pytest.mark.parametrize("name", [n for n in al.names("data") if n not in OWN])
 def test_data_sets(name):
+    if name == "wordnet" and not Path("/usr/share/wordnet").is_dir():
+        pytest.skip("the Debian package wordnet-base is not installed")
     al.testing.check_data(al.get("data", name)(), limit=300)
 
 
@@ -150,6 +170,7 @@ def test_modalities(name, folder):
     examples = {
         "image": (spec, lambda: folder),
         "molecule": (GEOLDM, lambda: al.get("data", "qm9")()),
+        "text": (al.get("autoencoder", "unit_embedding")().spec, lambda: al.get("data", "kjv")()),
     }
     spec, data = named(examples, "modality", name)
     part = build("modality", {"name": name}, **data().facts)

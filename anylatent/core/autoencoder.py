@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from anylatent.core.codebook import Codebook
 from anylatent.core.latent import Latent, LatentSpec
 from anylatent.core.noise import Noise
 
@@ -63,6 +64,10 @@ class Posterior:
         log_std = None if self.log_std is None else self.log_std.to(*args, **kwargs)
         return Posterior(self.mean.to(*args, **kwargs), log_std)
 
+    def pin_memory(self) -> Posterior:
+        log_std = None if self.log_std is None else self.log_std.pin_memory()
+        return Posterior(self.mean.pin_memory(), log_std)
+
     def detach(self) -> Posterior:
         return Posterior(
             self.mean.detach(), None if self.log_std is None else self.log_std.detach()
@@ -73,11 +78,13 @@ class Autoencoder(nn.Module, ABC):
     """Encoder, decoder, and the loss that trains them.
 
     `adversary` is a network that learns to tell reconstructions from data, with an optimiser of
-    its own; None where the loss has no such part.
+    its own; None where the loss has no such part. `joint` says that it learns together with the
+    generator, whose loss its latents then lower too, instead of before it.
     """
 
     spec: LatentSpec
     adversary: nn.Module | None
+    joint: bool = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,6 +101,11 @@ class Autoencoder(nn.Module, ABC):
     @abstractmethod
     def loss(self, batch: Batch, noise: Noise, step: int) -> tuple[dict[str, Tensor], Any]:
         """Named terms of shape (B,) or (), weighted, to be summed; and the reconstruction."""
+
+    def codebook(self) -> Codebook | None:
+        """The table of latents of tokens, where outputs are made of such; these latents are not
+        normalised."""
+        return None
 
     def adversary_loss(self, batch: Batch, output: Any, step: int) -> dict[str, Tensor]:
         """The adversary's own terms, given the reconstruction; empty before it starts."""

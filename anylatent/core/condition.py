@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from anylatent.core.latent import Field, Latent, LatentSpec, cat
+from anylatent.core.latent import Field, Latent, LatentSpec, cat, follow
 from anylatent.core.noise import Noise
 
 Value: TypeAlias = Tensor | Latent
@@ -23,10 +23,15 @@ Value: TypeAlias = Tensor | Latent
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """Values of shape (B, ...) by name, and which samples keep them: bool, shape (B,)."""
+    """Values of shape (B, ...) by name, and which samples keep them: bool, shape (B,).
+
+    Values named in `always` are no wishes that guidance could strengthen, but facts about x_t, such
+    as which of its entries are known: they are never dropped.
+    """
 
     values: Mapping[str, Value] = field(default_factory=dict)
     keep: Mapping[str, Tensor] = field(default_factory=dict)
+    always: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         unknown = set(self.keep) - set(self.values)
@@ -44,37 +49,57 @@ class Condition:
     def drop(self, probability: float | Mapping[str, float], noise: Noise) -> Condition:
         """Drops each key of each sample independently, with one probability or one per key."""
         keep = dict(self.keep)
-        for name in self.values:
+        for name in self.wishes:
             p = probability.get(name, 0.0) if isinstance(probability, Mapping) else probability
-            drawn = noise.uniform().to(keep[name].device)
+            drawn = noise.uniform().to(keep[name].device, non_blocking=True)
             keep[name] = keep[name] & (drawn >= p)
-        return Condition(self.values, keep)
+        return Condition(self.values, keep, self.always)
 
     def null(self, *names: str) -> Condition:
         """Drops the named keys, or all of them if none is named, for every sample."""
         unknown = set(names) - set(self.values)
         if unknown:
             raise ValueError(f"no condition {sorted(unknown)}; there are {list(self.values)}")
-        gone = names or tuple(self.values)
+        gone = names or self.wishes
         keep = {n: torch.zeros_like(k) if n in gone else k for n, k in self.keep.items()}
-        return Condition(self.values, keep)
+        return Condition(self.values, keep, self.always)
+
+    @property
+    def wishes(self) -> list[str]:
+        """The names of the values that may be dropped."""
+        return [name for name in self.values if name not in self.always]
 
     def with_(self, **values: Value) -> Condition:
         """The condition with further values."""
-        return Condition({**self.values, **values}, self.keep)
+        return Condition({**self.values, **values}, self.keep, self.always)
+
+    def fixed(self, **values: Value) -> Condition:
+        """The condition with further values that are never dropped."""
+        return Condition({**self.values, **values}, self.keep, self.always | set(values))
+
+    def without(self, *names: str) -> Condition:
+        """The condition without some of its values."""
+        values = {name: value for name, value in self.values.items() if name not in names}
+        keep = {name: mask for name, mask in self.keep.items() if name not in names}
+        return Condition(values, keep, self.always - set(names))
 
     def select(self, index: Any) -> Condition:
         values = {
             name: value.select(index) if isinstance(value, Latent) else value[index]
             for name, value in self.values.items()
         }
-        return Condition(values, {name: mask[index] for name, mask in self.keep.items()})
+        keep = {name: mask[index] for name, mask in self.keep.items()}
+        return Condition(values, keep, self.always)
 
     def to(self, *args: Any, **kwargs: Any) -> Condition:
         """Moves values and masks; whole-number values keep their dtype."""
         values = {name: _move(value, *args, **kwargs) for name, value in self.values.items()}
-        keep = {name: mask.to(_device(values[name])) for name, mask in self.keep.items()}
-        return Condition(values, keep)
+        return Condition(values, follow(self.keep, values, **kwargs), self.always)
+
+    def pin_memory(self) -> Condition:
+        values = {name: value.pin_memory() for name, value in self.values.items()}
+        keep = {name: mask.pin_memory() for name, mask in self.keep.items()}
+        return Condition(values, keep, self.always)
 
     @staticmethod
     def stack(*conditions: Condition) -> Condition:
@@ -93,7 +118,7 @@ class Condition:
             else:
                 values[name] = torch.cat([part for part in parts if isinstance(part, Tensor)])
         keep = {n: torch.cat([condition.keep[n] for condition in conditions]) for n in first.keep}
-        return Condition(values, keep)
+        return Condition(values, keep, first.always)
 
 
 @dataclass(frozen=True)

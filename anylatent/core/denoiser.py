@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeAlias
 
-from torch import nn
+from torch import Tensor, nn
 
 from anylatent.core.backbone import Backbone
+from anylatent.core.codebook import Codebook
 from anylatent.core.condition import Condition
-from anylatent.core.latent import Latent, combine
+from anylatent.core.files import UserError
+from anylatent.core.latent import Latent, LatentSpec, combine
 from anylatent.core.predictions import Prediction
+from anylatent.core.registry import register
 from anylatent.core.schedules import Schedule, Time, as_time
 
 Denoise: TypeAlias = Callable[[Latent, Time], Latent]
@@ -21,24 +24,76 @@ LOG_SNR_LIMIT = 20.0
 """Beyond this |λ| the noise (or the data) is below float32's resolution."""
 
 
+class Network(Protocol):
+    """Makes the backbone of a configuration, for what a denoiser wants of it."""
+
+    def __call__(
+        self, output: LatentSpec | None = None, maps: Mapping[str, int] | None = None
+    ) -> Backbone:
+        """`output`: the spec of what it returns, if not that of its input; `maps`: channels that
+        are laid over those of the input, by name."""
+
+
 class Denoiser(nn.Module, ABC):
-    """x0 estimated from x_t; t has shape (), (B,) or (B, T)."""
+    """x0 estimated from x_t; t has shape (), (B,) or (B, T).
+
+    What wraps a denoiser, such as guidance, keeps it as `self.denoiser`.
+    """
 
     schedule: Schedule
 
     @abstractmethod
     def forward(self, x: Latent, t: Time, cond: Condition | None = None) -> Latent: ...
 
+    @property
+    def recalls(self) -> bool:
+        """Whether it reads its last estimate, as the fixed condition `estimate` (2208.04202)."""
+        inner = getattr(self, "denoiser", None)
+        return isinstance(inner, Denoiser) and inner.recalls
+
+    @property
+    def completes(self) -> bool:
+        """Whether it reads which entries of x_t are known exactly, as the fixed condition `given`:
+        a map (B, N, 1) of ones and zeros."""
+        inner = getattr(self, "denoiser", None)
+        return isinstance(inner, Denoiser) and inner.completes
+
     def bind(self, cond: Condition | None) -> Denoise:
-        """The denoiser under one condition."""
-        return lambda x, t: self(x, t, cond)
+        """The denoiser under one condition; along one solution it recalls its last estimate."""
+        return Recalling(self, cond) if self.recalls else lambda x, t: self(x, t, cond)
+
+
+class Recalling:
+    """A denoiser that is told its estimate of the call before: self-conditioning."""
+
+    def __init__(self, denoiser: Denoiser, cond: Condition | None) -> None:
+        self.denoiser, self.cond = denoiser, cond or Condition()
+        self.estimate: Latent | None = None
+
+    def __call__(self, x: Latent, t: Time) -> Latent:
+        known = self.cond
+        if self.estimate is not None and self.estimate.batch == x.batch:
+            known = known.fixed(estimate=self.estimate)
+        self.estimate = self.denoiser(x, t, known)
+        return self.estimate
+
+
+def network_input(schedule: Schedule, x: Latent, t: Tensor, std: float) -> tuple[Latent, Tensor]:
+    """c_in·x, of unit variance for data of deviation `std`, and c_noise of shape (B,) or (B, T).
+
+    c_noise = -λ/4, clipped to [-5, 5], is the same for equal noise levels of any two schedules.
+    """
+    alpha, sigma = schedule.coefficients(t)
+    c_noise = -schedule.log_snr(t).clamp(-LOG_SNR_LIMIT, LOG_SNR_LIMIT) / 4
+    c_noise = c_noise.to(x.device, x.dtype)
+    c_in = (alpha**2 * std**2 + sigma**2).rsqrt()
+    return c_in * x, c_noise.expand(x.batch) if t.ndim == 0 else c_noise
 
 
 class Preconditioned(Denoiser):
-    """A backbone made a denoiser: x0 = c_skip·x + c_out·F(c_in·x, c_noise).
+    """A backbone made a denoiser: x0 = c_skip·x + c_out·F(c_in·x, c_noise); see `network_input`.
 
-    c_in gives the input unit variance for data of deviation `data_std`; c_noise = -λ/4, clipped to
-    [-5, 5], is the same for equal noise levels of any two schedules.
+    `data_std` is the deviation of the data.
     """
 
     def __init__(
@@ -59,11 +114,49 @@ class Preconditioned(Denoiser):
 
     def predict(self, x: Latent, t: Time, cond: Condition | None = None) -> Latent:
         """The backbone's own output F, on the subspace, in the precision of x."""
-        t = as_time(t)
-        alpha, sigma = self.schedule.coefficients(t)
-        c_in = (alpha**2 * self.data_std**2 + sigma**2).rsqrt()
-        c_noise = -self.schedule.log_snr(t).clamp(-LOG_SNR_LIMIT, LOG_SNR_LIMIT) / 4
-        c_noise = c_noise.to(x.device, x.dtype)
-        c_noise = c_noise.expand(x.batch) if t.ndim == 0 else c_noise
-        output: Latent = self.backbone(c_in * x, c_noise, cond)
+        scaled, c_noise = network_input(self.schedule, x, as_time(t), self.data_std)
+        output: Latent = self.backbone(scaled, c_noise, cond)
         return output.to(x.dtype).project()
+
+
+@register("denoiser", "preconditioned")
+def preconditioned(
+    network: Network, schedule: Schedule, prediction: Prediction, data_std: float = 1.0
+) -> Preconditioned:
+    """A backbone that predicts noise, data, velocity, ...: x0 = c_skip·x + c_out·F (2206.00364)."""
+    return Preconditioned(network(), schedule, prediction, data_std)
+
+
+class Rounded(Preconditioned):
+    """The clamping trick of Diffusion-LM (2205.14217): x0 is moved to the nearest token's vector.
+
+    In training the estimate stays as it is; in sampling every step commits to tokens.
+    """
+
+    codebook: Codebook
+
+    def forward(self, x: Latent, t: Time, cond: Condition | None = None) -> Latent:
+        found = super().forward(x, t, cond)
+        if self.training:
+            return found
+        nearest = self.codebook.latent(self.codebook.tokens(found), x.masks.get(self.codebook.name))
+        return nearest.to(found.dtype)
+
+
+@register("denoiser", "rounded")
+def rounded(
+    network: Network,
+    schedule: Schedule,
+    prediction: Prediction,
+    codebook: Codebook | None = None,
+    data_std: float = 1.0,
+) -> Rounded:
+    """Preconditioned; in sampling, x0 moves to the nearest token: clamping (2205.14217)."""
+    if codebook is None:
+        raise UserError(
+            "denoiser=rounded needs latents that stand for tokens: choose an autoencoder with a "
+            "codebook, such as embedding"
+        )
+    denoiser = Rounded(network(), schedule, prediction, data_std)
+    denoiser.codebook = codebook
+    return denoiser

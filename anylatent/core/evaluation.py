@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from anylatent.core.codebook import Codebook
 from anylatent.core.files import UserError, save_text
 from anylatent.core.latent_report import effective_dimensions, rate
 from anylatent.core.modality import Data, Metrics
@@ -51,7 +52,7 @@ class Evaluation:
         """The same beside held-out data, data made worse, an untrained model; and the speed."""
         rows: Rows = {"samples": self.samples(self.run)}
         seconds = self.seconds / self.config["n"]
-        rows |= self.metrics.baselines(self.run.system.conditioner.spec.names)
+        rows |= self.metrics.baselines(self.run.conditions(self.config["guidance"]))
         quick = {"steps": min(self.config["steps"], 4), "guidance": {"name": "none"}}
         untrained = {**self.config, **quick}
         rows["untrained"] = self.samples(self.run.untrained(), untrained)
@@ -70,8 +71,9 @@ class Evaluation:
         n, config = self.config["n"], config or self.config
         dataset: Any = self.data.held_out()
         items = [dataset[i] for i in range(min(n, len(dataset)))]
-        names = run.system.conditioner.spec.names
-        names = run.system.asks if names else names  # sizes go with the conditions they belong to
+        names = run.conditions(config["guidance"])
+        if names and any(f.variable for f in run.system.autoencoder.spec.fields.values()):
+            names += run.system.modality.asks  # sizes go with what they belong to
         columns = {
             name: [items[i % len(items)][name] for i in range(n)]
             for name in dict.fromkeys([*names, *self.data.classes])
@@ -137,6 +139,8 @@ class Evaluation:
         """
         if samples < 1:
             return {}
+        if (codebook := self.run.system.autoencoder.codebook()) is not None:
+            return self.token_bound(samples, codebook)
         system, nats, bits = self.run.system, [], []
         for index, batch in enumerate(self._held_out(samples)):
             posterior = system.autoencoder.encode(batch)
@@ -148,6 +152,21 @@ class Evaluation:
             nats.append(-log_p)
             bits.append(-log_p / (x0.dim.clamp(min=1) * math.log(2)))
         figures = {"latent_nll_nats": nats, "latent_bits_per_dimension": bits}
+        return {name: float(torch.cat(values).mean()) for name, values in figures.items()}
+
+    def token_bound(self, samples: int, codebook: Codebook) -> dict[str, float]:
+        """An upper bound of the held-out data's negative log-likelihood, unguided: nats per sample
+        and bits per token (or what the modality counts)."""
+        system, nats, bits, unit = self.run.system, [], [], ""
+        for index, batch in enumerate(self._held_out(samples)):
+            x0 = system.normaliser.encode(system.autoencoder.encode(batch).mean)
+            noise = Noise.of((self.config["seed"], 95, index), x0.batch)
+            cond = system.condition(system.columns(batch))
+            bound = system.generator.bound(x0, cond, noise, codebook)
+            unit, count = system.modality.unit(x0)
+            nats.append(bound)
+            bits.append(bound / (count.clamp(min=1) * math.log(2)))
+        figures = {"bound_nats": nats, f"bound_bits_per_{unit}": bits}
         return {name: float(torch.cat(values).mean()) for name, values in figures.items()}
 
     # ---- report -------------------------------------------------------------------------------

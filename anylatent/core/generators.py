@@ -8,28 +8,53 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from anylatent.core.codebook import Codebook
 from anylatent.core.condition import Condition
 from anylatent.core.denoiser import Denoiser, Preconditioned
+from anylatent.core.elbo import elbo, rounding
+from anylatent.core.files import UserError
 from anylatent.core.grids import Grid
 from anylatent.core.latent import Latent, LatentSpec
 from anylatent.core.likelihood import log_likelihood
 from anylatent.core.noise import Noise
 from anylatent.core.objectives import Objective
 from anylatent.core.registry import register
+from anylatent.core.score_interpolation import ScoreInterpolation, positive_temperature
 from anylatent.core.solvers import Solver, solve
+from anylatent.core.times import Times
 
+Trained = Preconditioned | ScoreInterpolation
 Guidance = Callable[[Denoiser], Denoiser]
+READABLE = 6.0
+"""The log-SNR at which tokens are read: noise of deviation .05 beside vectors of unit variance."""
 Callback = Callable[[int, Tensor, Latent], None]
 
 
 class Generator(nn.Module, ABC):
-    """p(x0 | cond) on the space of `spec`."""
+    """p(x0 | cond) on the space of `spec`.
+
+    With `ends` it decides itself where a sample ends: what it returns has masks of its own, and
+    the lengths of `blank` are the most that it may use. `times` is the law of the noise levels
+    that it was trained at, if it has one.
+    """
 
     spec: LatentSpec
+    ends: bool = False
+
+    @property
+    def times(self) -> Times | None:
+        return None
 
     @abstractmethod
     def loss(self, x0: Latent, cond: Condition | None, noise: Noise) -> Tensor:
         """The training loss per sample, shape (B,)."""
+
+    def temper(self, temperature: float) -> None:
+        """Divides the logits of tokens by this number from now on; below 1, likelier samples."""
+        raise UserError(
+            f"temperature={temperature}: {type(self).__name__} of {self.spec} has no logits of "
+            "tokens; leave it out"
+        )
 
     @abstractmethod
     def sample(
@@ -51,18 +76,33 @@ class Generator(nn.Module, ABC):
     ) -> Tensor:
         """log p(x0 | cond) in nats, shape (B,), at the noise level `log_snr`; see `likelihood`."""
 
+    def bound(self, x0: Latent, cond: Condition | None, noise: Noise, codebook: Codebook) -> Tensor:
+        """An upper bound of -log p(tokens | cond) in nats, (B,), for x0 of the codebook."""
+        raise UserError(f"{type(self).__name__} of {self.spec} has no bound for tokens")
+
 
 @register("generator", "diffusion")
 class Diffusion(Generator):
     """One diffusion model: a denoiser trained by an objective."""
 
-    def __init__(self, denoiser: Preconditioned, objective: Objective) -> None:
+    def __init__(self, denoiser: Trained, objective: Objective) -> None:
         super().__init__()
         self.denoiser, self.objective = denoiser, objective
         self.spec = denoiser.backbone.spec
 
+    @property
+    def times(self) -> Times:
+        return self.objective.times
+
+    def temper(self, temperature: float) -> None:
+        if not isinstance(self.denoiser, ScoreInterpolation):
+            super().temper(temperature)
+        else:
+            self.denoiser.temperature = positive_temperature(temperature)
+
     def loss(self, x0: Latent, cond: Condition | None, noise: Noise) -> Tensor:
-        return self.objective(self.denoiser, x0, cond, noise)
+        loss: Tensor = self.objective(self.denoiser, x0, cond, noise)
+        return loss
 
     @torch.no_grad()
     def sample(
@@ -85,8 +125,21 @@ class Diffusion(Generator):
     def log_likelihood(
         self, x0: Latent, cond: Condition | None, noise: Noise, steps: int, log_snr: float
     ) -> Tensor:
-        bound, schedule = self.denoiser.bind(cond), self.denoiser.schedule
-        return log_likelihood(bound, schedule, x0, noise=noise, steps=steps, log_snr=log_snr).log_p
+        denoiser, schedule = self.denoiser, self.denoiser.schedule
+        free = lambda x, t: denoiser(x, t, cond)  # noqa: E731 - a flow recalls no estimates
+        return log_likelihood(free, schedule, x0, noise=noise, steps=steps, log_snr=log_snr).log_p
+
+    def bound(self, x0: Latent, cond: Condition | None, noise: Noise, codebook: Codebook) -> Tensor:
+        """The variational bound (see `elbo`), with tokens read from x by Bayes' rule at the end."""
+        denoiser, mask = self.denoiser, x0.masks.get(codebook.name)
+        return elbo(
+            lambda x, t: denoiser(x, t, cond),
+            denoiser.schedule,
+            x0,
+            noise,
+            high=READABLE,
+            reconstruct=rounding(codebook.vectors(), codebook.tokens(x0), mask),
+        )
 
 
 class Cascade(Generator):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from anylatent.core.registry import register
 from anylatent.core.schedules import Schedule
+from anylatent.core.times import Times, Warped
 
 
 class Grid(ABC):
@@ -71,3 +72,18 @@ class KarrasGrid(Grid):
         ends = (start ** (1 / self.rho), self.sigma_min ** (1 / self.rho))
         sigma = torch.linspace(*ends, steps, dtype=torch.float64)[1:] ** self.rho
         return schedule.time(-2 * sigma.log())
+
+
+@register("grid", "warped")
+class WarpedGrid(Grid):
+    """Equal steps of the time that training was warped by: equal shares of the loss (2211.15089).
+
+    The quantiles of `times`, the law of the model's own training times.
+    """
+
+    def __init__(self, times: Times | None = None) -> None:
+        self.times = times or Warped()
+
+    def interior(self, schedule: Schedule, steps: int) -> Tensor:
+        u = torch.linspace(1, 0, steps + 1, dtype=torch.float64)[1:-1]
+        return self.times.quantile(u, schedule).cpu()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from anylatent.core.condition import Condition
 from anylatent.core.denoiser import Preconditioned
@@ -15,12 +16,17 @@ from anylatent.core.times import LogitNormal, Times
 from anylatent.core.weightings import Simple, Weighting
 
 
-class Objective(ABC):
-    """(denoiser, x0, cond, noise) → loss per sample, shape (B,)."""
+class Objective(nn.Module, ABC):
+    """(denoiser, x0, cond, noise) → loss per sample, shape (B,).
+
+    `times` is the law of the noise levels that it trains at.
+    """
+
+    times: Times
 
     @abstractmethod
-    def __call__(
-        self, denoiser: Preconditioned, x0: Latent, cond: Condition | None, noise: Noise
+    def forward(
+        self, denoiser: Any, x0: Latent, cond: Condition | None, noise: Noise
     ) -> Tensor: ...
 
 
@@ -32,17 +38,20 @@ class Denoising(Objective):
     """
 
     def __init__(self, times: Times | None = None, weighting: Weighting | None = None) -> None:
+        super().__init__()
         self.times = times or LogitNormal()
         self.weighting = weighting or Simple()
 
-    def __call__(
+    def forward(
         self, denoiser: Preconditioned, x0: Latent, cond: Condition | None, noise: Noise
     ) -> Tensor:
         schedule = denoiser.schedule
-        t = self.times.sample(noise, schedule).to(x0.device)
+        t = self.times.sample(noise, schedule).to(x0.device, non_blocking=True)
         alpha, sigma = schedule.coefficients(t)
         a, b = denoiser.prediction.target(schedule, t)
         draw = noise.like(x0)
         output = denoiser.predict(combine((alpha, x0), (sigma, draw)), t, cond)
         error = output.mse(combine((a, x0), (b, draw)))
+        if self.training:
+            self.times.observe(t, error.detach(), schedule)
         return self.weighting(denoiser, t, self.times).to(error) * error

@@ -1,14 +1,18 @@
 """The parts that come with the core: importing this module registers them."""
 
 from anylatent.core import (
+    autoregressive,
     conditioners,
+    denoiser,
     generators,
     grids,
     guidance,
     identity,
+    masking,
     objectives,
     predictions,
     schedules,
+    score_interpolation,
     solvers,
     times,
     weightings,
@@ -17,16 +21,20 @@ from anylatent.core.nn import parts as blocks
 from anylatent.core.training import optimizers
 
 __all__ = [
+    "autoregressive",
     "blocks",
     "conditioners",
+    "denoiser",
     "generators",
     "grids",
     "guidance",
     "identity",
+    "masking",
     "objectives",
     "optimizers",
     "predictions",
     "schedules",
+    "score_interpolation",
     "solvers",
     "times",
     "weightings",

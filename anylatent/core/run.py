@@ -2,6 +2,7 @@
 
     config.yaml          the resolved configuration, and the facts of the data
     model.safetensors    averaged weights; its metadata says which stages are done
+    classifiers/         of noisy latents, one for a label, where some were trained
     checkpoints/ logs/ pictures/ samples/
 
 Loading executes nothing from a run: weights are safetensors, checkpoints are read as plain
@@ -17,17 +18,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anylatent.core.classifier import load_classifiers
 from anylatent.core.files import UserError, load_weights, save_text, save_weights
 from anylatent.core.generators import Callback
 from anylatent.core.grids import Grid
 from anylatent.core.modality import Outputs
 from anylatent.core.noise import Noise, Seed
+from anylatent.core.registry import build
 from anylatent.core.solvers import Solver
-from anylatent.core.system import Config, System, sampling_parts
+from anylatent.core.system import Config, System, sampling_parts, steers
 
 # what may change between two commands that train one run
 FREE = ["run", "stage", "trainer", "pictures", "checkpoint", "log_every"]
-FREE += ["solver", "grid", "guidance", "steps"]
+FREE += ["solver", "grid", "guidance", "steps", "classifier", "training.classifier"]
+
+
+def is_free(key: str) -> bool:
+    """Whether a key of the configuration, or of what lies within it, may change."""
+    return any(f"{key}.".startswith(f"{free}.") for free in FREE)
 
 
 class RunDirectory:
@@ -61,7 +69,7 @@ class RunDirectory:
         differences = [
             f"{key}: {before} there, {after} now"
             for key, before, after in _differences(old, new)
-            if key.split(".")[0] not in FREE
+            if not is_free(key)
         ]
         if differences:
             shown = "; ".join(differences[:5]) + (" ..." if len(differences) > 5 else "")
@@ -114,7 +122,7 @@ class RunDirectory:
 
     def save(self, tensors: Mapping[str, Tensor], stage: str) -> None:
         """Weights of a finished stage; its checkpoint is no longer needed."""
-        if _first_process():
+        if first_process():
             save_weights(self.weights_path, tensors, {"stage": stage})
             self.checkpoint(stage).unlink(missing_ok=True)
 
@@ -130,7 +138,8 @@ class RunDirectory:
         return state
 
 
-def _first_process() -> bool:
+def first_process() -> bool:
+    """Whether this is the first of several processes, which alone writes."""
     distributed = torch.distributed
     if not (distributed.is_available() and distributed.is_initialized()):
         return True
@@ -184,6 +193,10 @@ class Run:
         except KeyError as error:
             raise UserError(f"{directory.config_path} lacks the key {error}") from error
         system.load_trained(tensors)
+        schedule = build("schedule", config["schedule"])
+        found = load_classifiers(directory.path, system.autoencoder.spec, schedule)
+        for made, classifier in found.values():
+            system.steer_by(made.label, made.classes, classifier)
         chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
         return cls(directory, config, system.eval().requires_grad_(False).to(chosen))
 
@@ -192,18 +205,21 @@ class Run:
         n: int | None = None,
         seed: int = 0,
         seeds: Sequence[Seed] | None = None,
-        solver: str | Solver | None = None,
+        solver: str | Mapping[str, Any] | Solver | None = None,
         steps: int | None = None,
-        grid: str | Grid | None = None,
+        grid: str | Mapping[str, Any] | Grid | None = None,
         guidance: float | Mapping[str, Any] | None = None,
+        temperature: float | None = None,
         cond: Mapping[str, Any] | None = None,
         batch: int = 64,
         callback: Callback | None = None,
     ) -> Outputs:
         """Samples 0 … n − 1 of a seed, or one for each of `seeds`; what isn't given is the run's.
 
-        Sample i is the same whatever n and `batch` are. `guidance` is a scale, or the settings of
-        a guidance. `cond` has a value for all samples by name, or a list with one for each.
+        Sample i is the same whatever n and `batch` are. `solver` and `grid` are names, settings
+        `{name: ...}` or objects; `guidance` is a scale, or the settings of a guidance;
+        `temperature` divides the logits of tokens. `cond` has a value for all samples by name, or a
+        list with one for each.
         """
         if seeds is None:
             count = 1 if n is None else n
@@ -217,12 +233,12 @@ class Run:
         steps = self.config["steps"] if steps is None else steps
         if steps < 1:
             raise UserError(f"steps={steps}: sampling needs at least one step")
-        parts = self._parts(solver, grid, guidance)
+        if temperature is not None:
+            self.system.generator.temper(temperature)
+        followed = self._guidance(guidance)
+        parts = self._parts(solver, grid, followed)
         columns = _columns(cond or {}, len(seeds))
-        known = self.system.asks
-        if set(columns) - set(known):
-            wrong = ", ".join(sorted(set(columns) - set(known)))
-            raise UserError(f"no condition {wrong}; this run has {', '.join(known) or 'none'}")
+        self._check_asked(list(columns), followed)
         pieces = []
         for start in range(0, len(seeds), batch):
             part = slice(start, start + batch)
@@ -233,25 +249,51 @@ class Run:
 
     def _parts(
         self,
-        solver: str | Solver | None,
-        grid: str | Grid | None,
-        guidance: float | Mapping[str, Any] | None,
+        solver: str | Mapping[str, Any] | Solver | None,
+        grid: str | Mapping[str, Any] | Grid | None,
+        guidance: Mapping[str, Any] | None,
     ) -> tuple[Solver, Grid, Any]:
-        config = dict(self.config)
+        config = {**self.config, "guidance": guidance}
         for group, given in (("solver", solver), ("grid", grid)):
-            if isinstance(given, str):
-                config[group] = {"name": given}
-        if isinstance(guidance, (int, float)):
-            settings = config.get("guidance") or {"name": "classifier_free"}
-            config["guidance"] = {**settings, "scale": float(guidance)}
-        elif guidance is not None:
-            config["guidance"] = dict(guidance)
-        built = sampling_parts(config)
+            if isinstance(given, (str, Mapping)):
+                config[group] = {"name": given} if isinstance(given, str) else given
+        system = self.system
+        built = sampling_parts(config, system.generator.times, system.classifiers)
         return (
             solver if isinstance(solver, Solver) else built[0],
             grid if isinstance(grid, Grid) else built[1],
             built[2],
         )
+
+    def _guidance(self, given: float | Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        """The settings of the guidance that is asked for, or of the run's own."""
+        own: Mapping[str, Any] | None = self.config.get("guidance")
+        if isinstance(given, (int, float)):
+            return {**(own or {"name": "classifier_free"}), "scale": float(given)}
+        return own if given is None else dict(given)
+
+    def conditions(self, guidance: Mapping[str, Any] | None) -> list[str]:
+        """The columns of the data that samples can be drawn for under a guidance."""
+        labels = self.system.labels if steers(guidance) else {}
+        return list(dict.fromkeys([*self.system.conditioner.spec.names, *labels]))
+
+    def _check_asked(self, names: Sequence[str], guidance: Mapping[str, Any] | None) -> None:
+        system, path = self.system, self.directory.path
+        wrong = [name for name in names if name not in system.asks]
+        if wrong:
+            message = f"no condition {', '.join(wrong)}; this run has"
+            message = f"{message} {', '.join(system.asks) or 'none'}"
+            if wrong[0] in self.config["facts"]["classes"]:
+                message += f". {_how_to_train(path, wrong[0])}"
+            raise UserError(message)
+        for name in names:
+            if name not in [*self.conditions(guidance), *system.modality.asks]:
+                raise UserError(
+                    f"cond.{name} is a label that the run's classifier knows, not the model: add "
+                    "guidance=classifier guidance.scale=2"
+                )
+        if steers(guidance) and not system.classifiers:
+            raise UserError(f"this run has no classifier to follow. {_how_to_train(path)}")
 
     def untrained(self) -> Run:
         """The same architecture with fresh weights in its generator: a floor for every figure."""
@@ -272,6 +314,13 @@ def _columns(cond: Mapping[str, Any], count: int) -> dict[str, list[Any]]:
             raise UserError(f"cond.{name} has {len(values)} values for {count} samples")
         columns[name] = values
     return columns
+
+
+def _how_to_train(path: Path, label: str = "LABEL") -> str:
+    return (
+        f"A classifier can steer by a class column: 'anylatent train run={path} stage=classifier "
+        f"classifier.label={label}', then sample with guidance=classifier"
+    )
 
 
 def load(path: str | Path, device: str | None = None) -> Run:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from anylatent.core.autoencoder import Autoencoder
+from anylatent.core.backbone import Backbone
+from anylatent.core.classifier import NoisyClassifier
 from anylatent.core.condition import Condition
-from anylatent.core.denoiser import Preconditioned
+from anylatent.core.conditioners import ClassLabel
+from anylatent.core.denoiser import Denoiser
 from anylatent.core.files import UserError
 from anylatent.core.generators import Callback, Generator, Guidance
 from anylatent.core.grids import Grid
 from anylatent.core.guidance.completion import Completion, begin_with
-from anylatent.core.latent import Latent
+from anylatent.core.latent import Latent, LatentSpec
 from anylatent.core.modality import Conditioner, Modality, Outputs
 from anylatent.core.noise import Noise
 from anylatent.core.normaliser import Normaliser
-from anylatent.core.registry import build
+from anylatent.core.registry import build, part
+from anylatent.core.schedules import Schedule
 from anylatent.core.solvers import Solver
+from anylatent.core.times import Times
 
 Config = Mapping[str, Any]
 """A resolved configuration: plain dictionaries, lists, strings and numbers."""
@@ -61,33 +68,90 @@ class System(nn.Module):
             times=build("times", config["times"]),
             weighting=build("weighting", config["weighting"]),
         )
-        conditions = self.conditioner.spec
-        backbone = build(
-            "backbone", config["backbone"], spec=self.autoencoder.spec, conditions=conditions
-        )
-        prediction = build("prediction", config["prediction"])
-        denoiser = Preconditioned(backbone, schedule, prediction, config.get("data_std", 1.0))
+        shared |= {"objective": objective, "codebook": self.autoencoder.codebook()}
+        if "denoiser" in part("generator", config["generator"]["name"]).parameters():
+            shared["denoiser"] = self._denoiser(config, schedule, shared)
         self.generator = build(
-            "generator", config["generator"], denoiser=denoiser, objective=objective
+            "generator", config["generator"], conditions=self.conditioner.spec, **shared
         )
+        self.labels: dict[str, ClassLabel] = {}
+        self.classifiers: dict[str, NoisyClassifier] = {}
+        self.networks = nn.ModuleList()  # of the classifiers, whose labels may have any name
+
+    def _denoiser(self, config: Config, schedule: Schedule, shared: Mapping[str, Any]) -> Denoiser:
+        older = {"name": "preconditioned", "data_std": config.get("data_std", 1.0)}
+        denoiser: Denoiser = build(
+            "denoiser",
+            config.get("denoiser") or older,  # a run from before there was a choice
+            network=partial(self._network, config),
+            schedule=schedule,
+            prediction=build("prediction", config["prediction"]),
+            **shared,
+        )
+        return denoiser
+
+    def _network(
+        self,
+        config: Config,
+        output: LatentSpec | None = None,
+        maps: Mapping[str, int] | None = None,
+    ) -> Backbone:
+        """The configured backbone for the autoencoder's latents and the conditioner's conditions.
+
+        Raises UserError for a backbone that can't return another space than its input's.
+        """
+        conditions, wanted = self.conditioner.spec, {}
+        if maps:
+            conditions = replace(conditions, maps={**conditions.maps, **maps})
+        if output is not None:
+            wanted["output"] = output
+            if "output" not in part("backbone", config["backbone"]["name"]).parameters():
+                raise UserError(
+                    f"backbone={config['backbone']['name']} returns latents like its input, but "
+                    f"this denoiser needs {output}: use denoiser=preconditioned, or a backbone "
+                    "with the parameter `output`"
+                )
+        backbone: Backbone = build(
+            "backbone",
+            config["backbone"],
+            spec=self.autoencoder.spec,
+            conditions=conditions,
+            **wanted,
+        )
+        return backbone
 
     @property
     def device(self) -> torch.device:
         return next(self.generator.parameters()).device
+
+    def steer_by(self, label: str, names: Sequence[str], classifier: NoisyClassifier) -> None:
+        """Lets guidance by classifiers ask for a label whose values have these names."""
+        self.labels[label] = ClassLabel({label: names}, label)
+        self.classifiers[label] = classifier
+        self.networks.append(classifier)
 
     def columns(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """The columns of a batch that the conditioner reads."""
         return {name: batch[name] for name in self.conditioner.spec.names if name in batch}
 
     def condition(self, columns: Mapping[str, Any]) -> Condition | None:
-        """The condition of a batch from raw columns, one entry per sample; None without any."""
+        """The condition of a batch from raw columns, one entry per sample; None without any.
+
+        It includes the labels of classifiers, which their guidance takes out.
+        """
         known = self.columns(columns)
-        return self.conditioner(known).to(self.device) if known else None
+        cond = self.conditioner(known) if known else Condition()
+        for name, label in self.labels.items():
+            if name in columns:
+                own = label({name: columns[name]})
+                cond = Condition({**cond.values, **own.values}, {**cond.keep, **own.keep})
+        return cond.to(self.device) if cond else None
 
     @property
     def asks(self) -> list[str]:
         """The names that a user may give as `cond.name=...`."""
-        return list(dict.fromkeys([*self.conditioner.spec.names, *self.modality.asks]))
+        own = [*self.conditioner.spec.names, *self.modality.asks]
+        return list(dict.fromkeys([*own, *self.labels]))
 
     @torch.no_grad()
     def sample(
@@ -101,25 +165,47 @@ class System(nn.Module):
         callback: Callback | None = None,
     ) -> Outputs:
         """Decoded samples, one for each seed of `noise`."""
-        blank = self.modality.blank(self.autoencoder.spec, noise.batch, noise, columns)
-        blank, cond = blank.to(self.device), self.condition(columns)
-        known = self.modality.known(noise.batch, columns)
+        blank = self._blank(noise, columns).to(self.device)
+        cond, known = self.condition(columns), self.modality.known(blank, columns)
         if known is not None:
+            if self.generator.ends:
+                raise UserError(
+                    f"{type(self.generator).__name__} writes samples from beginning to end and "
+                    "can't complete given parts: leave them out, or train generator=diffusion"
+                )
             guidance = self.completing(known, blank, guidance)
         z = self.generator.sample(blank, cond, solver, grid, steps, guidance, noise, callback)
         outputs = self.decode(z)
         return outputs if known is None else self.modality.complete(outputs, known)
 
+    def _blank(self, noise: Noise, columns: Mapping[str, Any]) -> Latent:
+        """Of sizes that are asked for or drawn, or as large as a generator may need."""
+        spec, asked = self.autoencoder.spec, set(columns) & set(self.modality.asks)
+        if self.generator.ends and not asked:
+            return self.modality.room(spec, noise.batch, columns)
+        return self.modality.blank(spec, noise.batch, noise, columns)
+
     def completing(
         self, known: Mapping[str, Any], blank: Latent, guidance: Guidance | None
     ) -> Guidance:
-        """Guidance towards samples that begin with known data, after any other."""
+        """Guidance towards samples that contain known data, after any other."""
         moved = {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in known.items()}
-        begun, given = begin_with(
-            self.normaliser.encode(self.autoencoder.encode(moved).mean), blank
-        )
+        given = moved.pop("given", None)
+        begun = self.normaliser.encode(self.autoencoder.encode(moved).mean)
+        if given is None:
+            begun, places = begin_with(begun, blank)
+        elif begun.masks:
+            places = dict.fromkeys(begun.parts, given)
+        else:
+            raise UserError(
+                "parts of a sample can be given where each has a latent of its own, but the "
+                f"{type(self.autoencoder).__name__} mixes them into {begun.spec}"
+            )
         return lambda denoiser: Completion(
-            denoiser if guidance is None else guidance(denoiser), begun, given
+            denoiser if guidance is None else guidance(denoiser),
+            begun,
+            places,
+            self.modality.completion,
         )
 
     @torch.no_grad()
@@ -158,11 +244,25 @@ class System(nn.Module):
                 value.copy_(tensors[name])
 
 
-def sampling_parts(config: Config) -> tuple[Solver, Grid, Callable[..., Any] | None]:
-    """Solver, grid and guidance of a configuration; guidance awaits its denoiser."""
+def sampling_parts(
+    config: Config,
+    times: Times | None = None,
+    classifiers: Mapping[str, NoisyClassifier] | None = None,
+) -> tuple[Solver, Grid, Callable[..., Any] | None]:
+    """Solver, grid and guidance of a configuration; guidance awaits its denoiser.
+
+    `times` is the law of the model's training times, which a grid may follow; `classifiers` are
+    the run's own, which guidance may follow.
+    """
     solver: Solver = build("solver", config["solver"])
-    grid: Grid = build("grid", config["grid"])
+    grid: Grid = build("grid", config["grid"], **({} if times is None else {"times": times}))
     node = config.get("guidance")
     if node is None:
         return solver, grid, None
-    return solver, grid, lambda denoiser: build("guidance", node, denoiser=denoiser)
+    shared = {"classifiers": classifiers or {}}
+    return solver, grid, lambda denoiser: build("guidance", node, denoiser=denoiser, **shared)
+
+
+def steers(guidance: Config | None) -> bool:
+    """Whether a guidance follows classifiers."""
+    return guidance is not None and "classifiers" in part("guidance", guidance["name"]).parameters()

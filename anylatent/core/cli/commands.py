@@ -36,6 +36,8 @@ def launch(command: str, overrides: list[str]) -> None:
             resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             assert isinstance(resolved, dict)
             check_numbers(resolved, command)
+            if command == "train" and resolved["stage"] == "classifier":
+                resolved = _of_run(resolved, overrides)
             action({str(key): value for key, value in resolved.items()})
         except Exception as error:  # kept from hydra's own printer; a sweep goes on
             failures.append(error)
@@ -73,6 +75,19 @@ def _inherit(overrides: list[str]) -> list[str]:
     return inherited + overrides
 
 
+def _of_run(config: dict[Any, Any], overrides: list[str]) -> dict[Any, Any]:
+    """For a further stage of a finished run its own settings, where none of them is repeated."""
+    from anylatent.core.run import RunDirectory, is_free
+
+    given = [item.lstrip("+~").partition("=")[0] for item in overrides if "=" in item]
+    if not all(is_free(key.partition("@")[2] or key) for key in given):
+        return config  # which must be the run's
+    own = RunDirectory(Path(config["run"])).config()
+    fresh = ("run", "stage", "trainer", "pictures", "checkpoint", "log_every", "classifier")
+    training = {**own["training"], "classifier": config["training"]["classifier"]}
+    return {**own, **{key: config[key] for key in fresh}, "training": training}
+
+
 def _quote(override: str) -> str:
     """`cond.x=free text` may hold spaces and commas, and names a key of any name."""
     key, sign, value = override.partition("=")
@@ -95,8 +110,10 @@ def _train(config: Config) -> None:
     grid(schedule, config["steps"])
     if guidance is not None:
         guidance(GaussianDenoiser(schedule, 0.0, 1.0))
-    path = train(config)
-    print(f"trained: {path}. Next: anylatent sample run={path}")
+    path, how = train(config), ""
+    if config["stage"] == "classifier":
+        how = f" guidance=classifier guidance.scale=2 cond.{config['classifier']['label']}=..."
+    print(f"trained: {path}. Next: anylatent sample run={path}{how}")
 
 
 def _sample(config: Config) -> None:
@@ -131,17 +148,17 @@ def _classes(classes: Config, key: str) -> list[str]:
 def draw(run: Any, config: Config, n: int, cond: Config) -> Any:
     """Samples as a configuration says, with a progress bar over all steps."""
     from anylatent.core.progress import bar
-    from anylatent.core.registry import build
 
     batches = -(-n // max(1, config["batch"]))
     with bar("sampling", batches * config["steps"]) as advance:
         return run.sample(
             n,
             seed=config["seed"],
-            solver=build("solver", config["solver"]),
-            grid=build("grid", config["grid"]),
+            solver=config["solver"],
+            grid=config["grid"],
             steps=config["steps"],
             guidance=config["guidance"],
+            temperature=config["temperature"],
             cond=cond,
             batch=config["batch"],
             callback=lambda i, t, x: advance(),

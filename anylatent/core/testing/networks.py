@@ -175,7 +175,12 @@ def _check_terms(autoencoder: Autoencoder, batch: Batch, size: int, name: str) -
         _check_named(terms, size, f"{name}, step {step}")
         if not any(p.requires_grad for p in autoencoder.parameters()):
             return  # nothing to train
-        torch.stack([term.mean() for term in terms.values()]).sum().backward()  # type: ignore[no-untyped-call]
+        losses = [term.mean() for term in terms.values()]
+        if autoencoder.joint:  # the generator's loss reaches it through the latents
+            z = autoencoder.encode(batch).sample(Noise.of(1, size))
+            losses.append(z.dot(Noise.of(2, size).like(z)).mean())
+        assert losses, f"{name}: it has parameters to learn, but neither terms nor `joint`"
+        torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
         own = {k: p for k, p in autoencoder.named_parameters() if not k.startswith("adversary.")}
         _check_gradients(own, f"{name}, step {step}")
         judged = autoencoder.adversary_loss(batch, output, step)

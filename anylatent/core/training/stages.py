@@ -56,6 +56,12 @@ class Stage(pl.LightningModule):
         """Whether some steps leave some parameters without gradient, which plain DDP refuses."""
         return False
 
+    @property
+    def told_lengths(self) -> bool:
+        """Whether the network is told how long its outputs are. One that has to learn it would
+        learn from batches of equal lengths that all end where the batch does."""
+        return not self.system.generator.ends
+
     def collate(self, items: Any) -> Any:
         return items
 
@@ -66,14 +72,15 @@ class Stage(pl.LightningModule):
     def train_dataloader(self) -> DataLoader[Any]:
         rank, world = self.trainer.global_rank, self.trainer.world_size
         size, batch, steps = len(self.dataset), self.settings.batch, self.settings.steps  # type: ignore[arg-type]
-        lengths = getattr(self.dataset, "lengths", None)
-        self.sampler = StepSampler(size, batch, steps, self.step, self.seed, rank, world, lengths)
+        known = getattr(self.dataset, "lengths", None) if self.told_lengths else None
+        self.sampler = StepSampler(size, batch, steps, self.step, self.seed, rank, world, known)
         return DataLoader(
             self.dataset,
             batch_sampler=self.sampler,
             collate_fn=self.collate,
             num_workers=self.settings.workers,
             persistent_workers=self.settings.workers > 0,
+            pin_memory=self.device.type == "cuda",
         )
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -153,6 +160,10 @@ class AutoencoderStage(Stage):
     def idle(self) -> bool:
         return self.system.autoencoder.adversary is not None
 
+    @property
+    def told_lengths(self) -> bool:
+        return any(field.variable for field in self.system.autoencoder.spec.fields.values())
+
     def collate(self, items: Any) -> Any:
         return dict(self.system.modality.collate(items))
 
@@ -193,6 +204,10 @@ class DiffusionStage(Stage):
     def network(self) -> nn.Module:
         return self.system.generator
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, _: int) -> Any:
+        """Without waiting: Lightning waits for whatever is not a plain tensor."""
+        return tuple(part and part.to(device, non_blocking=True) for part in batch)
+
     def training_step(self, batch: Any, index: int) -> None:
         noise = self.begin()
         posterior, cond = batch
@@ -201,3 +216,36 @@ class DiffusionStage(Stage):
         loss = self.system.generator.loss(x0, cond, noise).mean()
         norm = self.descend(loss, self.wrapped())
         self.finish({"loss": loss, "gradient": norm})
+
+
+class JointStage(Stage):
+    """Trains the autoencoder and the generator together: the latents move while it learns.
+
+    The loss is the sum of the autoencoder's terms and the generator's loss on the posterior's
+    sample, whose gradient reaches the encoder.
+    """
+
+    name, key = "diffusion", 3
+
+    def network(self) -> nn.Module:
+        return nn.ModuleList([self.system.autoencoder, self.system.generator])
+
+    @property
+    def idle(self) -> bool:
+        return self.system.generator.ends  # it reads tokens, so that nothing moves their vectors
+
+    def collate(self, items: Any) -> Any:
+        return dict(self.system.modality.collate(items))
+
+    def training_step(self, batch: dict[str, Any], index: int) -> None:
+        noise = self.begin()
+        system = self.system
+        batch = dict(system.modality.augment(batch, noise))
+        cond = system.condition(system.columns(batch))
+        cond = cond.drop(self.settings.drop, noise) if cond is not None else None
+        terms, _ = system.autoencoder.loss(batch, noise, self.step)
+        x0 = system.normaliser.encode(system.autoencoder.encode(batch).sample(noise))
+        own = system.generator.loss(x0, cond, noise).mean()
+        loss = torch.stack([own, *(term.mean() for term in terms.values())]).sum()
+        norm = self.descend(loss, self.wrapped())
+        self.finish({"loss": loss, "generator": own, **terms, "gradient": norm})

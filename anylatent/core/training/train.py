@@ -26,11 +26,12 @@ from anylatent.core.run import RunDirectory
 from anylatent.core.system import Config, System, sampling_parts
 from anylatent.core.training.cache import Entry, LatentCache, cached_latents
 from anylatent.core.training.callbacks import Checkpoint, History, Pictures, Progress, Stop
+from anylatent.core.training.classify import ClassifierStage, accuracy, train_classifier
 from anylatent.core.training.data import by_length
 from anylatent.core.training.settings import StageSettings
-from anylatent.core.training.stages import AutoencoderStage, DiffusionStage, Stage
+from anylatent.core.training.stages import AutoencoderStage, DiffusionStage, JointStage, Stage
 
-STAGES = ("autoencoder", "diffusion", "all")
+STAGES = ("autoencoder", "diffusion", "all", "classifier")
 
 
 def train(config: Config) -> Path:
@@ -60,10 +61,19 @@ class Training:
         finished = self.directory.stage()
         if finished is not None:
             self.system.load_trained(self.directory.weights()[0])
+        if self.config["stage"] == "classifier":
+            if finished != "diffusion":
+                raise UserError(
+                    f"{self.directory.path} has no finished diffusion model yet, whose latents a "
+                    "classifier learns from: train it first, with stage=all"
+                )
+            train_classifier(self)
+            return self.directory.path
         if finished is None and self.config["autoencoder_from"] is not None:
             self.adopt_autoencoder(Path(self.config["autoencoder_from"]))
         elif finished is None:
-            if self.config["stage"] == "diffusion" and self._trainable(self.system.autoencoder):
+            first = self._trainable(self.system.autoencoder) and not self._joint
+            if self.config["stage"] == "diffusion" and first:
                 raise UserError(
                     f"{self.directory.path} has no trained autoencoder yet: use stage=all, or "
                     "stage=autoencoder first"
@@ -87,26 +97,38 @@ class Training:
 
     # ---- stages -------------------------------------------------------------------------------
     def train_autoencoder(self) -> None:
-        if self._trainable(self.system.autoencoder):
+        if self._trainable(self.system.autoencoder) and not self._joint:
             stage = AutoencoderStage(
-                self.system, self.data.train(), *self._plan("autoencoder"), self.config["seed"]
+                self.system, self.data.train(), *self.plan("autoencoder"), self.config["seed"]
             )
             with _frozen(self.system.generator):
                 self.fit(stage)
         self.directory.save(self.system.trained(), "autoencoder")
 
     def train_diffusion(self) -> None:
-        cache = self.latents()
-        stage = DiffusionStage(self.system, cache, *self._plan("diffusion"), self.config["seed"])
-        if self.config["trainer"]["compile"]:
-            for module in self.system.generator.modules():
-                if isinstance(module, Backbone):
-                    module.compile()
-        with _frozen(self.system.autoencoder):
-            self.fit(stage)
+        self.compile(self.system.generator)
+        plan = (*self.plan("diffusion"), self.config["seed"])
+        if self._joint:
+            self.fit(JointStage(self.system, self.data.train(), *plan))
+        else:
+            with _frozen(self.system.autoencoder):
+                self.fit(DiffusionStage(self.system, self.latents(), *plan))
         self.directory.save(self.system.trained(), "diffusion")
 
-    def _plan(self, name: str) -> tuple[StageSettings, Any]:
+    def compile(self, network: torch.nn.Module) -> None:
+        """Compiles the backbones of a network where the trainer's settings say so."""
+        if self.config["trainer"]["compile"]:
+            for module in network.modules():
+                if isinstance(module, Backbone):
+                    module.compile()
+
+    @property
+    def _joint(self) -> bool:
+        autoencoder = self.system.autoencoder
+        return autoencoder.joint and self._trainable(autoencoder)
+
+    def plan(self, name: str) -> tuple[StageSettings, Any]:
+        """The settings and the optimiser of a stage."""
         node = self.config["training"][name]["optimizer"]
         return self.settings[name], build("optimizer", node)
 
@@ -159,7 +181,14 @@ class Training:
 
     # ---- latents ------------------------------------------------------------------------------
     def latents(self) -> LatentCache:
-        """The training data's posteriors and conditions, computed once; fits the normaliser."""
+        """The training data's posteriors and conditions; fits the normaliser."""
+        cache, system = self.posteriors(), self.system
+        if system.autoencoder.codebook() is None:
+            system.normaliser.fit(posterior for posterior, _ in cache.batches(256))
+        return cache
+
+    def posteriors(self) -> LatentCache:
+        """The training data's posteriors and conditions, computed once."""
         system, config = self.system, self.config
         made_by = {
             "data": self.data.fingerprint,
@@ -170,9 +199,7 @@ class Training:
         weights = {k: v for k, v in system.trained().items() if k.startswith("autoencoder.")}
         with _first_process_first():
             spec, order = system.autoencoder.spec, by_length(self.data.train())
-            cache = cached_latents(spec, digest(made_by, weights), self.encode, order)
-        system.normaliser.fit(posterior for posterior, _ in cache.batches(256))
-        return cache
+            return cached_latents(spec, digest(made_by, weights), self.encode, order)
 
     @torch.no_grad()
     def encode(self) -> Iterable[Entry]:
@@ -193,7 +220,13 @@ class Training:
 
     # ---- pictures -----------------------------------------------------------------------------
     def draw(self, stage: Stage) -> dict[str, float]:
-        """Reconstructions or samples into the run, and the held-out loss."""
+        """Reconstructions or samples into the run, and the held-out loss; of a classifier its
+        held-out accuracy."""
+        if isinstance(stage, ClassifierStage):
+            found = accuracy(
+                self.system, stage.made, self.data.held_out(), self.config["seed"], 256
+            )
+            return {f"accuracy_at_{level:g}": value for level, value in found.items()}
         folder = self.directory.path / "pictures"
         folder.mkdir(exist_ok=True)
         if stage.name == "autoencoder":
@@ -223,7 +256,7 @@ class Training:
 
     def draw_samples(self, stage: Stage, folder: Path) -> dict[str, float]:
         system, config = self.system, self.config
-        solver, grid, guidance = sampling_parts(config)
+        solver, grid, guidance = sampling_parts(config, system.generator.times)
         batch = self._move(self.held_out(config["pictures"]["samples"]), stage.device)
         noise = Noise.of((config["seed"], 91), self._size(batch))
         outputs = system.sample(

@@ -1,0 +1,158 @@
+"""Continuous diffusion for categorical data: a classifier of tokens made a denoiser (CDCD).
+
+Data are vectors e_k of a table, one for each token k, so E[x0 | x_t] = Σ_k p(k | x_t)·e_k: whoever
+knows the probabilities has the denoiser, hence the score, and cross-entropy trains them. Had the
+tokens no context and equal frequencies, Bayes' rule would give
+
+    log p(k | x_t) = (α·x_t·e_k - α²·|e_k|²/2) / σ² + const,
+
+the evidence of x_t for each token. The backbone sees its mean, and corrects its logits.
+Reference: 2211.15089.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from anylatent.core.codebook import Codebook
+from anylatent.core.condition import Condition
+from anylatent.core.denoiser import Denoiser, Network, network_input
+from anylatent.core.files import UserError
+from anylatent.core.latent import Field, Latent, LatentSpec, combine
+from anylatent.core.masking import Masking, reveal
+from anylatent.core.noise import Noise
+from anylatent.core.objectives import Objective
+from anylatent.core.registry import register
+from anylatent.core.schedules import Schedule, Time, as_time
+from anylatent.core.times import Times, Warped, time_limits
+
+
+@register("denoiser", "score_interpolation")
+class ScoreInterpolation(Denoiser):
+    """x0 = Σ_k softmax(evidence + F)_k·e_k, with logits F from a backbone; see the module.
+
+    The backbone is laid over with the evidence's mean and, as far as they are known, with the last
+    estimate of x0 and with which entries are given. `temperature` divides the logits.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        schedule: Schedule,
+        codebook: Codebook | None = None,
+        temperature: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if codebook is None:
+            raise UserError(
+                "denoiser=score_interpolation needs latents that stand for tokens: choose an "
+                "autoencoder with a codebook, such as unit_embedding"
+            )
+        field = codebook.spec.fields[codebook.name]
+        width = int(field.shape[1] or 0)
+        logits = LatentSpec({codebook.name: Field((field.shape[0], codebook.size))})
+        maps = {"evidence": width, "estimate": width, "given": 1}
+        self.backbone = network(logits, maps)
+        self.schedule, self.codebook = schedule, codebook
+        self.temperature = positive_temperature(temperature)
+
+    recalls = True
+    completes = True
+
+    def forward(self, x: Latent, t: Time, cond: Condition | None = None) -> Latent:
+        t = as_time(t)
+        mean = self._mean(self.logits(x, t, cond) / self.temperature, x)
+        alpha, sigma = self.schedule.coefficients(t)
+        noisy = (sigma > 0).to(sigma.dtype)  # at σ = 0 x is α·x0, whatever the table says
+        return combine((noisy, mean), ((1 - noisy) / alpha.clamp(min=1e-12), x))
+
+    def logits(self, x: Latent, t: Time, cond: Condition | None = None) -> Tensor:
+        """Of each token at each entry, (B, L, V), in float32 at least."""
+        t, name = as_time(t), self.codebook.name
+        evidence = self.evidence(x, t)
+        known = self._overlaid(x, self._mean(evidence, x), cond or Condition())
+        scaled, c_noise = network_input(self.schedule, x, t, 1.0)
+        correction: Tensor = self.backbone(scaled, c_noise, known)[name]
+        return evidence + correction.to(evidence.dtype)
+
+    def evidence(self, x: Latent, t: Tensor) -> Tensor:
+        """The logits of each token given its own entry of x_t alone, (B, L, V)."""
+        low, high = time_limits(self.schedule)
+        alpha, sigma = self.schedule.coefficients(t.clamp(low, high))
+        z = x[self.codebook.name]
+        wide = torch.promote_types(z.dtype, torch.float32)
+        alpha, variance = (_shaped(value.to(z.device, wide), z) for value in (alpha, sigma**2))
+        with torch.autocast(z.device.type, enabled=False):
+            vectors = self.codebook.vectors().to(wide)
+            match = z.to(wide) @ vectors.T
+            return (alpha * match - 0.5 * alpha**2 * vectors.square().sum(1)) / variance
+
+    def _overlaid(self, x: Latent, evidence: Latent, cond: Condition) -> Condition:
+        z = x[self.codebook.name]
+        last, given = cond.values.get("estimate"), cond.values.get("given")
+        estimate = last[self.codebook.name] if isinstance(last, Latent) else torch.zeros_like(z)
+        known = given if isinstance(given, Tensor) else z.new_zeros(*z.shape[:2], 1)
+        likely = torch.where(known > 0, z, evidence[self.codebook.name])
+        maps = {"evidence": likely, "estimate": estimate, "given": known}
+        return cond.without("estimate", "given").fixed(**maps)
+
+    def _mean(self, logits: Tensor, x: Latent) -> Latent:
+        with torch.autocast(logits.device.type, enabled=False):
+            mean = logits.softmax(-1) @ self.codebook.vectors().to(logits.dtype)
+        return x.replace(**{self.codebook.name: mean.to(x.dtype)})
+
+
+def positive_temperature(value: float) -> float:
+    """The value, or a UserError."""
+    if not value > 0:
+        raise UserError(f"temperature={value}: a positive number is wanted, 1 for the model's own")
+    return float(value)
+
+
+def _shaped(value: Tensor, z: Tensor) -> Tensor:
+    """A coefficient () or (B,) for tensors (B, L, V)."""
+    return value.reshape(-1, 1, 1) if value.ndim else value
+
+
+@register("objective", "score_interpolation", parts={"masking": ("masking", "none")})
+class TokenCrossEntropy(Objective):
+    """-log p(token | x_t) per token that is not given, in nats.
+
+    With probability `recall` a step first makes an estimate that it is then told
+    (self-conditioning, 2208.04202). `masking` draws which entries are given, as clean as the data.
+    """
+
+    def __init__(
+        self, times: Times | None = None, masking: Masking | None = None, recall: float = 0.5
+    ) -> None:
+        super().__init__()
+        if not 0 <= recall <= 1:
+            raise ValueError(f"recall is a probability, got {recall}")
+        self.times, self.masking, self.recall = times or Warped(), masking, recall
+
+    def forward(
+        self, denoiser: Denoiser, x0: Latent, cond: Condition | None, noise: Noise
+    ) -> Tensor:
+        if not isinstance(denoiser, ScoreInterpolation):
+            raise ValueError("objective=score_interpolation needs denoiser=score_interpolation")
+        schedule, name = denoiser.schedule, denoiser.codebook.name
+        tokens = denoiser.codebook.tokens(x0)
+        t = self.times.sample(noise, schedule).to(x0.device, non_blocking=True)
+        alpha, sigma = schedule.coefficients(t)
+        x, known = combine((alpha, x0), (sigma, noise.like(x0))), cond or Condition()
+        wanted = x0.masks.get(name, torch.ones_like(tokens, dtype=torch.bool))
+        given = None if self.masking is None else self.masking(wanted, noise)
+        if given is not None:
+            x, known = reveal(x, x0, {name: given}), known.fixed(given=given[..., None].to(x.dtype))
+            wanted = wanted & ~given
+        if float(noise.shared_uniform()) < self.recall:
+            with torch.no_grad():
+                known = known.fixed(estimate=denoiser(x, t, known))
+        logits = denoiser.logits(x, t, known)
+        nats = cross_entropy(logits.transpose(1, 2), tokens, reduction="none")
+        loss = torch.where(wanted, nats, 0).sum(1) / wanted.sum(1).clamp(min=1)
+        if self.training:
+            self.times.observe(t, loss.detach(), schedule)
+        return loss

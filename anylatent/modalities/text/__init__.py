@@ -1,0 +1,18 @@
+"""The text modality: importing it registers its parts."""
+
+from anylatent.core.registry import register
+from anylatent.modalities.text.autoencoder import LearnedEmbedding, UnitEmbedding
+from anylatent.modalities.text.backbone import Transformer
+from anylatent.modalities.text.data import Kjv, Smiles, TextFile, WordNet
+from anylatent.modalities.text.modality import TextModality
+from anylatent.modalities.text.sequence import SequenceAutoencoder
+
+register("modality", "text")(TextModality)
+register("data", "kjv")(Kjv)
+register("data", "smiles")(Smiles)
+register("data", "wordnet")(WordNet)
+register("data", "text_file")(TextFile)
+register("autoencoder", "embedding")(LearnedEmbedding)
+register("autoencoder", "unit_embedding")(UnitEmbedding)
+register("autoencoder", "sequence")(SequenceAutoencoder)
+register("backbone", "transformer")(Transformer)

@@ -1,0 +1,21 @@
+"""Figures about texts: likelihood, n-grams, copies, chemistry, and what was asked for."""
+
+from anylatent.modalities.text.metrics.evaluator import Evaluator
+from anylatent.modalities.text.metrics.ngrams import (
+    distinct,
+    divergence,
+    edit_distance,
+    grams,
+    length_distance,
+)
+from anylatent.modalities.text.metrics.suite import TextMetrics
+
+__all__ = [
+    "Evaluator",
+    "TextMetrics",
+    "distinct",
+    "divergence",
+    "edit_distance",
+    "grams",
+    "length_distance",
+]

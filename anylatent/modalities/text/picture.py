@@ -1,0 +1,238 @@
+"""Pictures of texts: a page of them, two beside one another, and drawings of SMILES."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
+from functools import lru_cache
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from anylatent.core.packages import MissingPackage, package_file
+from anylatent.modalities.text.texts import Text, Texts
+from anylatent.modalities.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageDraw, ImageFont
+
+Cell: TypeAlias = tuple[str, str]
+"""One character and its colour."""
+
+_TEXT, _FAINT, _FRAME, _BAD, _GOOD = "#202328", "#8a9099", "#d9dde2", "#b3372b", "#1d6fa5"
+_COLUMNS = 100  # characters of a line
+_SIZE, _LEADING, _MARGIN = 15, 20, 14  # pixels
+_WIDTH, _HEIGHT, _CAPTION = 220, 150, 24  # pixels of a drawing's cell
+_USUAL_PIXELS, _MOST_PIXELS = 1.2e6, 20e6  # cells grow to the first, and shrink at the second
+_BREAKS = {"\n": "⏎", "\r": "⏎", "\t": "→"}
+
+
+# ---- pages ------------------------------------------------------------------------------------
+def page(
+    texts: Sequence[str], columns: int | None = None, labels: Sequence[str] = ()
+) -> Image.Image:
+    """Numbered texts in a monospaced font, wrapped; label k heads `columns` texts from k·`columns`.
+
+    Raises ValueError without a text.
+    """
+    _some(texts)
+    digits = len(str(len(texts)))
+    rows: list[list[Cell]] = []
+    for number, text in enumerate(texts):
+        group, place = divmod(number, columns or len(texts))
+        if place == 0 and group < len(labels):
+            rows += [*([[]] if rows else []), _cells(labels[group], _GOOD)]
+        rows += _paragraph(f"{number + 1:>{digits}} ", _cells(text, _TEXT))
+    return _set(rows)
+
+
+def comparison(originals: Texts, outputs: Texts, tokenizer: Tokenizer | None) -> Image.Image:
+    """Each original above its reconstruction; tokens that do not match are in colour.
+
+    Tokens match as in the shortest list of changes between the two, so that one too many does not
+    colour all that follow. Raises ValueError for other numbers of texts, or none.
+    """
+    if len(originals) != len(outputs):
+        raise ValueError(f"{len(originals)} originals, but {len(outputs)} outputs")
+    _some(originals)
+    rows: list[list[Cell]] = []
+    for original, output in zip(originals, outputs, strict=True):
+        above, below = differing(original, output)
+        rows += [[]] if rows else []
+        rows += _paragraph("data     ", _coloured(original, above, _GOOD, tokenizer))
+        rows += _paragraph("restored ", _coloured(output, below, _BAD, tokenizer))
+    return _set(rows)
+
+
+def differing(first: Text, second: Text) -> tuple[list[bool], list[bool]]:
+    """Which tokens of each have no partner in the other."""
+    a, b = first.tokens.tolist(), second.tokens.tolist()
+    lonely = [True] * len(a), [True] * len(b)
+    for i, j, size in SequenceMatcher(None, a, b, autojunk=False).get_matching_blocks():
+        lonely[0][i : i + size] = [False] * size
+        lonely[1][j : j + size] = [False] * size
+    return lonely
+
+
+def _coloured(
+    text: Text, lonely: Sequence[bool], colour: str, tokenizer: Tokenizer | None
+) -> list[Cell]:
+    found: list[Cell] = []
+    pairs = zip(text.tokens.tolist(), lonely, strict=True)
+    for alone, run in groupby(pairs, key=lambda pair: pair[1]):
+        said = Text.of([token for token, _ in run], tokenizer).text
+        if tokenizer is None and found:
+            said = f" {said}"
+        found += _cells(said, colour if alone else _TEXT)
+    return found
+
+
+def _cells(text: str, colour: str) -> list[Cell]:
+    shown = (_BREAKS.get(c, c if c.isprintable() else "\N{REPLACEMENT CHARACTER}") for c in text)
+    return [(character, colour) for character in shown]
+
+
+def _paragraph(head: str, cells: Sequence[Cell]) -> Iterator[list[Cell]]:
+    """Lines of at most 100 characters, the first after a head, the others as far to the right."""
+    start = _cells(head, _FAINT)
+    for line in wrapped(cells, _COLUMNS - len(head)):
+        yield [*start, *line]
+        start = _cells(" " * len(head), _FAINT)
+
+
+def wrapped(cells: Sequence[Cell], width: int) -> Iterator[Sequence[Cell]]:
+    """Lines of at most `width`, after a space where there is one; an empty text is one line."""
+    while len(cells) > width:
+        spaces = [place for place in range(width) if cells[place][0] == " "]
+        end = spaces[-1] + 1 if spaces else width
+        yield cells[:end]
+        cells = cells[end:]
+    yield cells
+
+
+def _set(rows: Sequence[Sequence[Cell]]) -> Image.Image:
+    """Characters on a grid."""
+    from PIL import Image, ImageDraw
+
+    font = monospaced(_SIZE)
+    step = font.getlength("m")
+    width = round(2 * _MARGIN + step * max(_COLUMNS, *map(len, rows)))
+    picture = Image.new("RGB", (width, 2 * _MARGIN + _LEADING * len(rows)), "white")
+    draw = ImageDraw.Draw(picture)
+    for number, row in enumerate(rows):
+        baseline = _MARGIN + _LEADING * number + _SIZE
+        for place, (character, colour) in enumerate(row):
+            if character != " ":
+                at = (_MARGIN + step * place, baseline)
+                draw.text(at, character, fill=colour, font=font, anchor="ls")
+    return picture
+
+
+@lru_cache(maxsize=16)
+def monospaced(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans Mono, which comes with matplotlib; Pillow's own font without it."""
+    from PIL import ImageFont
+
+    purpose = "a monospaced font"
+    try:
+        place = ("mpl-data", "fonts", "ttf", "DejaVuSansMono.ttf")
+        return ImageFont.truetype(str(package_file("matplotlib", *place, purpose=purpose)), size)
+    except (MissingPackage, OSError):
+        font = ImageFont.load_default(size=size)
+        assert isinstance(font, ImageFont.FreeTypeFont)
+        return font
+
+
+# ---- drawings ---------------------------------------------------------------------------------
+def drawings(
+    strings: Sequence[str], columns: int | None = None, labels: Sequence[str] = ()
+) -> Image.Image:
+    """A grid of molecules by RDKit, `columns` wide (about square if not given), each above its
+    SMILES; red and framed where RDKit finds no molecule. `labels` are left of the rows.
+
+    Without RDKit, a page. Raises ValueError without a string.
+    """
+    from PIL import Image, ImageDraw
+
+    from anylatent.modalities.text.chemistry import parse
+
+    _some(strings)
+    try:
+        molecules = [parse(string) for string in strings]
+    except ImportError:
+        return page(strings, columns, labels)
+    columns = columns or math.ceil(math.sqrt(len(strings)))
+    rows, factor = math.ceil(len(strings) / columns), _factor(len(strings))
+    width, height = round(_WIDTH * factor), round((_HEIGHT + _CAPTION) * factor)
+    font = monospaced(max(9, round(_SIZE * factor)))
+    margin = 20 + round(max(map(font.getlength, labels))) if labels else 0
+    sheet = Image.new("RGB", (margin + columns * width + 1, rows * height + 1), "white")
+    draw = ImageDraw.Draw(sheet)
+    for index, (string, molecule) in enumerate(zip(strings, molecules, strict=True)):
+        row, column = divmod(index, columns)
+        left, top = margin + column * width, row * height
+        draw.rectangle((left, top, left + width, top + height), outline=_FRAME)
+        if molecule is not None:
+            sheet.paste(
+                _depiction(molecule, width - 2, round(_HEIGHT * factor)), (left + 1, top + 1)
+            )
+        _caption(draw, string, molecule is not None, (left, top, width, height), factor)
+    for row, label in enumerate(labels):
+        draw.text((10, (row + 0.5) * height), label, fill=_TEXT, font=font, anchor="lm")
+    return sheet
+
+
+def _factor(count: int) -> float:
+    """Of the size of a cell: larger where there are few, smaller on huge sheets."""
+    area = count * _WIDTH * (_HEIGHT + _CAPTION)
+    grown = min(1.5, max(1.0, math.sqrt(_USUAL_PIXELS / area)))
+    return max(0.25, min(grown, math.sqrt(_MOST_PIXELS / area)))
+
+
+def _depiction(molecule: Any, width: int, height: int) -> Image.Image:
+    """A drawing on white, half as fine as it is drawn."""
+    from PIL import Image
+    from rdkit.Chem import rdDepictor
+    from rdkit.Chem.Draw import rdMolDraw2D
+
+    rdDepictor.Compute2DCoords(molecule, useRingTemplates=True)
+    rdDepictor.StraightenDepiction(molecule)
+    drawer = rdMolDraw2D.MolDraw2DCairo(2 * width, 2 * height)
+    options: Any = drawer.drawOptions()
+    options.fixedBondLength, options.padding = 0.25 * width, 0.08
+    options.bondLineWidth = max(1, round(width / 80))
+    drawer.DrawMolecule(molecule)
+    drawer.FinishDrawing()
+    picture = Image.open(io.BytesIO(drawer.GetDrawingText())).convert("RGB")
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _caption(
+    draw: ImageDraw.ImageDraw,
+    string: str,
+    valid: bool,
+    box: tuple[int, int, int, int],
+    factor: float,
+) -> None:
+    """The string, as large as fits and cut where it is too long; in red, and in the middle of a
+    red frame, where it is invalid."""
+    left, top, width, height = box
+    text = "".join(character for character, _ in _cells(string, _TEXT)) or "(empty)"
+    size = max(9, round(_SIZE * factor))
+    while size > 9 and monospaced(size).getlength(text) > width - 8:
+        size -= 1
+    font = monospaced(size)
+    room = max(2, int((width - 8) / font.getlength("m")))
+    text = text if len(text) <= room else f"{text[: room - 1]}…"
+    middle = height - _CAPTION * factor / 2 if valid else height / 2
+    if not valid:
+        inner = (left + 5, top + 5, left + width - 5, top + height - 5)
+        draw.rounded_rectangle(inner, 6, outline=_BAD)
+    colour = _TEXT if valid else _BAD
+    draw.text((left + width / 2, top + middle), text, fill=colour, font=font, anchor="mm")
+
+
+def _some(texts: Sequence[object]) -> None:
+    if not len(texts):
+        raise ValueError("a picture needs at least one text, got none")

@@ -1,0 +1,183 @@
+"""Text from end to end on real SMILES, through the command line, with tiny networks."""
+
+import json
+import signal
+
+import pytest
+import torch
+
+import anylatent as al
+from anylatent.core.cli.main import main
+from anylatent.core.training.stages import JointStage
+from anylatent.modalities.text.metrics import TextMetrics
+from anylatent.modalities.text.modality import TextModality
+
+TINY = [
+    "modality=text", "data.limit=400", "backbone.width=32", "backbone.depth=1", "backbone.heads=2",
+    "autoencoder.channels=16", "training.diffusion.steps=8", "training.diffusion.batch=32",
+    "pictures.every=8", "pictures.samples=3", "steps=4", "trainer.accelerator=cpu",
+]  # fmt: skip
+BARE = [item for item in TINY if not item.startswith("backbone.")]
+RIVAL = ["generator=autoregressive", "generator.width=32", "generator.depth=1", "generator.heads=2"]
+LATENT = [
+    "autoencoder=sequence", "denoiser=preconditioned", "objective=denoising", "prediction=edm",
+    "times=log_normal", "grid=log_snr", "autoencoder.width=32", "autoencoder.encoder=1",
+    "autoencoder.decoder=1", "autoencoder.heads=2", "autoencoder.latents=3",
+    "training.autoencoder.steps=8", "training.autoencoder.batch=32",
+]  # fmt: skip
+LM = [
+    "autoencoder=embedding", "denoiser=rounded", "objective=denoising", "prediction=data",
+    "schedule=cosine", "times=uniform", "grid=uniform",
+]  # fmt: skip
+
+
+def run(capsys, *arguments):
+    """Exit code, output and errors of a command in this process."""
+    code = 0
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as stopped:
+        code = stopped.code
+    return code, *capsys.readouterr()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """CDCD, its autoregressive rival, Diffusion-LM, and latents of a compressing autoencoder."""
+    folder = tmp_path_factory.mktemp("runs")
+    kinds = {
+        "cdcd": [*TINY, "masking@objective.masking=mixed"],
+        "rival": [*BARE, *RIVAL],
+        "lm": [*TINY, *LM],
+        "latent": [*TINY, *LATENT],
+    }
+    for name, settings in kinds.items():
+        main(["train", f"run={folder / name}", *settings])
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["cdcd", "rival", "lm", "latent"])
+def test_every_kind_trains_samples_and_is_measured(kind, runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(
+        TextModality, "metrics", lambda self, data: TextMetrics(data, limit=20, steps=3)
+    )
+    path = runs / kind
+    assert (path / "pictures" / "samples_000008.png").stat().st_size > 500
+    code, out, error = run(capsys, "sample", f"run={path}", "n=3", f"out={tmp_path}")
+    assert code == 0, error
+    rows = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
+    assert len(rows) == 3 and all(row["tokens"] for row in rows)
+    code, out, error = run(
+        capsys,
+        "benchmark",
+        "modality=text",
+        f"run={path}",
+        "n=8",
+        "likelihood=4",
+        f"out={tmp_path}",
+    )
+    assert code == 0, error
+    report = json.loads((tmp_path / "benchmark.json").read_text())
+    assert set(report["samples"]) == {"samples", "held-out", "training", "shuffled", "untrained"}
+    assert report["samples"]["held-out"]["valid"] == 1
+    unit = "latent_bits_per_dimension" if kind == "latent" else "bound_bits_per_token"
+    assert 0 < abs(report["other"][unit]) < 1e4  # networks that have learned nothing
+    if kind != "latent":
+        assert report["reconstruction"]["mean"]["texts_restored"] == 1
+
+
+@pytest.mark.parametrize("solver", al.names("solver"))
+def test_every_solver_samples_text(runs, solver, tmp_path, capsys):
+    command = ["sample", f"run={runs / 'cdcd'}", "n=2", f"solver={solver}", f"out={tmp_path}"]
+    code, _, error = run(capsys, *command)
+    assert code == 0, error
+    assert len((tmp_path / "samples.txt").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("kind", ["cdcd", "rival", "lm", "latent"])
+def test_samples_do_not_depend_on_their_batch(kind, runs):
+    model = al.load(runs / kind, device="cpu")
+    joint = model.sample(5, seed=3, batch=5)
+    parts = [*model.sample(4, seed=3, batch=2), *model.sample(seeds=[(3, 4)])]
+    assert [text.text for text in joint] == [text.text for text in parts]
+
+
+@pytest.mark.parametrize("kind", ["cdcd", "lm"])
+def test_lengths_and_templates(kind, runs):
+    """`cdcd` was trained to complete, `lm` was not and is guided."""
+    model = al.load(runs / kind, device="cpu")
+    assert {len(text.tokens) for text in model.sample(4, cond={"length": 11})} == {11}
+    for text in model.sample(4, seed=1, cond={"template": "CC___O"}):
+        assert text.text.startswith("CC") and text.text.endswith("O") and len(text.tokens) > 3
+
+
+def test_temperature_is_of_tokens_alone(runs, capsys):
+    for kind, code in (("cdcd", 0), ("rival", 0), ("lm", 1), ("latent", 1)):
+        got, _, error = run(capsys, "sample", f"run={runs / kind}", "n=1", "temperature=.5")
+        assert got == code and "Traceback" not in error
+        assert code == 0 or "has no logits of tokens" in error
+
+
+def test_what_a_model_can_not_do_is_an_error(runs, capsys):
+    cases = {
+        ("latent", "cond.length=9"): "fixed length",
+        ("latent", "cond.template=C___"): "fixed length",
+        ("rival", "cond.template=C___"): "can't complete",
+        ("cdcd", "cond.length=99"): "allowed are",
+        ("cdcd", "cond.rings=2"): "stage=classifier",
+    }
+    for (kind, wish), message in cases.items():
+        code, _, error = run(capsys, "sample", f"run={runs / kind}", "n=1", wish)
+        assert code == 1 and message in error and "Traceback" not in error, (kind, wish, error)
+
+
+def test_parts_that_do_not_fit_are_an_error(tmp_path, capsys):
+    cases = {
+        "backbone=dit": "parameter `output`",
+        "autoencoder=sequence": "choose an autoencoder with a codebook",
+    }
+    for choice, message in cases.items():
+        settings = [item for item in BARE if not item.startswith("autoencoder.")]
+        code, _, error = run(capsys, "train", f"run={tmp_path / 'x'}", *settings, choice)
+        assert code == 1 and message in error and "Traceback" not in error, error
+        assert not (tmp_path / "x").exists()
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path, monkeypatch, capsys):
+    """Joint training: table, network, warped times and averages are all taken up again."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    main(["train", f"run={whole}", *TINY])
+    step = JointStage.training_step
+
+    def interrupted(self, batch, index):
+        step(self, batch, index)
+        if self.step == 4:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JointStage, "training_step", interrupted)
+        code, _, error = run(capsys, "train", f"run={parts}", *TINY)
+    assert code == 1 and "stopped at diffusion step 4" in error
+    main(["train", f"run={parts}", *TINY])
+    one, other = (al.load(path).system.trained() for path in (whole, parts))
+    assert list(one) == list(other) and "generator.objective.times.loss" in one
+    assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
+
+
+def test_the_table_learns_together_with_the_network_unless_it_is_frozen(runs, tmp_path):
+    torch.manual_seed(0)
+    fresh = al.load(runs / "cdcd").system
+    main(["train", f"run={tmp_path / 'frozen'}", *TINY, "autoencoder.joint=false"])
+    frozen = al.load(tmp_path / "frozen").system.autoencoder.table
+    moved = (fresh.autoencoder.table - frozen).abs().max()
+    assert float(moved) > 1e-5 and not frozen.requires_grad
+
+
+def test_a_rival_is_not_taught_by_batches_of_one_length(runs):
+    system = al.load(runs / "rival").system
+    stage = JointStage.__new__(JointStage)
+    torch.nn.Module.__init__(stage)
+    stage.system = system
+    assert not stage.told_lengths and stage.idle
+    stage.system = al.load(runs / "cdcd").system
+    assert stage.told_lengths and not stage.idle
