@@ -52,7 +52,7 @@ class Block(nn.Module):
         self.norm_network = nn.LayerNorm(width, eps=1e-6, elementwise_affine=not steered)
         self.network = nn.Sequential(
             nn.Linear(width, hidden),
-            nn.GELU("tanh"),
+            nn.GELU(),  # its approximation by tanh is three to fourteen times slower on a CPU
             nn.Dropout(dropout),
             nn.Linear(hidden, width) if steered else zero(nn.Linear(hidden, width)),
         )

@@ -114,11 +114,12 @@ class Muon(Optimizer):
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
     """About U·Vᵀ of each matrix U·S·Vᵀ, shape (..., M, N), by Newton-Schulz steps of degree five in
     bfloat16."""
-    x: Tensor = matrix.bfloat16()
+    x: Tensor = matrix.bfloat16().reshape(-1, *matrix.shape[-2:])
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(steps):
-        square = x @ x.mT
-        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
-    return x.mT if tall else x
+        square = torch.bmm(x, x.mT)
+        polynomial = torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315)
+        x = torch.baddbmm(x, polynomial, x, beta=3.4445)
+    return (x.mT if tall else x).reshape(matrix.shape)
