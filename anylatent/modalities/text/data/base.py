@@ -17,6 +17,7 @@ from anylatent.core.cache import cached, digest
 from anylatent.core.files import UserError
 from anylatent.core.modality import Data, Item
 from anylatent.core.progress import bar
+from anylatent.modalities.text.attributes import KEYWORD, has
 from anylatent.modalities.text.data.documents import (
     PARTS,
     Documents,
@@ -76,11 +77,12 @@ class TextData(Data):
     alone: byte pairs up to `vocabulary` tokens, or the symbols that occur where `kind` is
     "smiles". A text of more than `longest` tokens is left out, or cut to its first ones with
     `truncate`; one with a symbol that the training part lacks is left out. One line on the
-    standard error counts them, and so does the fact `left_out`.
+    standard error counts them, and so does the fact `left_out`. With a `keyword` there is the class
+    of that name, no or yes: whether a text has this word.
 
     Facts: `vocabulary`, the number of tokens; `tokenizer`, its JSON; `lengths`, [length, count] of
-    the training part; `shortest` and `longest`, over all parts; `kind`; `left_out`; `classes`;
-    `shape`.
+    the training part; `shortest` and `longest`, over all parts; `kind`; `keyword`;
+    `left_out`; `classes`; `shape`.
     """
 
     classes: Mapping[str, Sequence[str]] = {}
@@ -88,7 +90,12 @@ class TextData(Data):
     kind: ClassVar[str] = "text"
 
     def __init__(
-        self, key: Mapping[str, object], vocabulary: int, longest: int, truncate: bool
+        self,
+        key: Mapping[str, object],
+        vocabulary: int,
+        longest: int,
+        truncate: bool,
+        keyword: str = "",
     ) -> None:
         if vocabulary < _BYTES:
             raise UserError(
@@ -97,6 +104,9 @@ class TextData(Data):
         if longest < 1:
             raise UserError(f"longest={longest}: a number of tokens is wanted, 1 or more")
         self.vocabulary, self.longest, self.truncate = vocabulary, longest, truncate
+        self.keyword = keyword
+        if keyword:
+            self.classes = {**self.classes, "keyword": KEYWORD}
         self._key = {
             "kind": type(self).__name__,
             "vocabulary": vocabulary,
@@ -108,7 +118,7 @@ class TextData(Data):
 
     @property
     def fingerprint(self) -> str:
-        return digest(self._key)
+        return digest({**self._key, "keyword": self.keyword} if self.keyword else self._key)
 
     @property
     def name(self) -> str:
@@ -166,6 +176,9 @@ class TextData(Data):
         columns = {
             key: [column[row] for row in rows] for key, column in self._documents.columns.items()
         }
+        if self.keyword:
+            texts = (self._documents.texts[row] for row in rows)
+            columns["keyword"] = [has(self.keyword, text) for text in texts]
         return TextSet(tokens, self.tokenizer, columns)
 
     @cached_property
@@ -178,6 +191,7 @@ class TextData(Data):
             "shortest": min(int(self._tensors[f"{part}.sizes"].min()) for part in PARTS),
             "longest": max(int(self._tensors[f"{part}.sizes"].max()) for part in PARTS),
             "kind": self.kind,
+            "keyword": self.keyword,
             "left_out": self.left_out,
             "classes": {name: list(values) for name, values in self.classes.items()},
             "shape": [],

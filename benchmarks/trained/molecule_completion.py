@@ -1,6 +1,6 @@
 """Completions of fragments of held-out molecules, judged as free samples are.
 
-    python benchmarks/molecule_completion.py runs/qm9 [--n 200]
+    python benchmarks/trained/molecule_completion.py runs/qm9 [--n 200]
 
 Of each molecule half of its heavy atoms, bonded to one another and without hydrogens, are given,
 and the number of atoms; the model places the rest. Beside the completions: free samples of the
