@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -16,7 +19,7 @@ from anylatent.core.nn.conditioning import ConditionEmbedder
 from anylatent.core.nn.transformer import CausalTransformer
 from anylatent.core.noise import Noise
 from anylatent.core.registry import register
-from anylatent.core.score_interpolation import positive_temperature
+from anylatent.core.score_interpolation import other_temperature, positive_temperature
 from anylatent.core.solvers import Solver
 
 
@@ -27,7 +30,8 @@ class Autoregressive(Generator):
     Works on latents with a codebook, of which it sees the tokens alone. One more id, V, begins and
     ends a sequence, so that it draws lengths itself; where latents have a fixed length, nothing
     ends early. `temperature` divides the logits of sampling. Conditions enter by cross-attention.
-    Solvers, grids and steps mean nothing to it.
+    Backbone, denoiser, objective, solver, grid and steps mean nothing to it. At depth 6 it has as
+    many parameters as a diffusion transformer of this width and depth 4.
     """
 
     ends = True
@@ -38,7 +42,7 @@ class Autoregressive(Generator):
         conditions: ConditionSpec | None = None,
         *,
         width: int = 192,
-        depth: int = 4,
+        depth: int = 6,
         heads: int = 4,
         dropout: float = 0.0,
         temperature: float = 1.0,
@@ -50,7 +54,7 @@ class Autoregressive(Generator):
                 "autoencoder with a codebook, such as unit_embedding"
             )
         self.codebook, self.spec = codebook, codebook.spec
-        self.temper(temperature)
+        self.temperature = positive_temperature(temperature)
         wishes = conditions or ConditionSpec()
         self.condition = ConditionEmbedder(wishes, width) if wishes.names else None
         self.network = CausalTransformer(
@@ -62,8 +66,10 @@ class Autoregressive(Generator):
             context=width if wishes.names else None,
         )
 
-    def temper(self, temperature: float) -> None:
-        self.temperature = positive_temperature(temperature)
+    @contextmanager
+    def tempered(self, temperature: float | None) -> Iterator[None]:
+        with nullcontext() if temperature is None else other_temperature(self, temperature):
+            yield
 
     @property
     def end(self) -> int:

@@ -72,11 +72,13 @@ class Evaluation:
         dataset: Any = self.data.held_out()
         items = [dataset[i] for i in range(min(n, len(dataset)))]
         names = run.conditions(config["guidance"])
-        if names and any(f.variable for f in run.system.autoencoder.spec.fields.values()):
+        variable = any(f.variable for f in run.system.autoencoder.spec.fields.values())
+        if names and variable and not run.system.generator.ends:
             names += run.system.modality.asks  # sizes go with what they belong to
+        also = self.data.classes if run.system.conditioner.spec.names else ()  # a caption's class
         columns = {
             name: [items[i % len(items)][name] for i in range(n)]
-            for name in dict.fromkeys([*names, *self.data.classes])
+            for name in dict.fromkeys([*names, *also])
             if name in items[0]
         }
         cond = {name: values for name, values in columns.items() if name in names}
@@ -155,19 +157,25 @@ class Evaluation:
         return {name: float(torch.cat(values).mean()) for name, values in figures.items()}
 
     def token_bound(self, samples: int, codebook: Codebook) -> dict[str, float]:
-        """An upper bound of the held-out data's negative log-likelihood, unguided: nats per sample
-        and bits per token (or what the modality counts)."""
-        system, nats, bits, unit = self.run.system, [], [], ""
+        """An upper bound of the held-out data's negative log-likelihood, unguided, sizes included:
+        nats per sample, and bits per token (or what the modality counts) with a standard error."""
+        system, nats, counts, unit = self.run.system, [], [], ""
         for index, batch in enumerate(self._held_out(samples)):
             x0 = system.normaliser.encode(system.autoencoder.encode(batch).mean)
             noise = Noise.of((self.config["seed"], 95, index), x0.batch)
             cond = system.condition(system.columns(batch))
             bound = system.generator.bound(x0, cond, noise, codebook)
+            if not system.generator.ends:  # which is told the sizes
+                bound = bound + system.modality.size_nats(x0).to(bound)
             unit, count = system.modality.unit(x0)
-            nats.append(bound)
-            bits.append(bound / (count.clamp(min=1) * math.log(2)))
-        figures = {"bound_nats": nats, f"bound_bits_per_{unit}": bits}
-        return {name: float(torch.cat(values).mean()) for name, values in figures.items()}
+            nats.append(bound.cpu())
+            counts.append(count.cpu())
+        total, count = torch.cat(nats).double(), torch.cat(counts).double()
+        rate = total.sum() / count.sum()
+        error = (total - rate * count).std() / (len(total) ** 0.5 * count.mean())
+        bits = {"": rate / math.log(2), "_error": error / math.log(2)}
+        named = {f"bound_bits_per_{unit}{which}": float(value) for which, value in bits.items()}
+        return {"bound_nats": float(total.mean()), **named}
 
     # ---- report -------------------------------------------------------------------------------
     def report(self, name: str, rows: Rows, reconstructions: Rows, other: dict[str, float]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from anylatent.core.likelihood import log_likelihood
 from anylatent.core.noise import Noise
 from anylatent.core.objectives import Objective
 from anylatent.core.registry import register
-from anylatent.core.score_interpolation import ScoreInterpolation, positive_temperature
+from anylatent.core.score_interpolation import ScoreInterpolation, other_temperature
 from anylatent.core.solvers import Solver, solve
 from anylatent.core.times import Times
 
@@ -49,12 +50,16 @@ class Generator(nn.Module, ABC):
     def loss(self, x0: Latent, cond: Condition | None, noise: Noise) -> Tensor:
         """The training loss per sample, shape (B,)."""
 
-    def temper(self, temperature: float) -> None:
-        """Divides the logits of tokens by this number from now on; below 1, likelier samples."""
-        raise UserError(
-            f"temperature={temperature}: {type(self).__name__} of {self.spec} has no logits of "
-            "tokens; leave it out"
-        )
+    @contextmanager
+    def tempered(self, temperature: float | None) -> Iterator[None]:
+        """The logits of tokens divided by this number for the length of a block; None changes
+        nothing. Below 1, samples are likelier and more alike."""
+        if temperature is not None:
+            raise UserError(
+                f"temperature={temperature}: {type(self).__name__} of {self.spec} has no logits of "
+                "tokens; leave it out"
+            )
+        yield
 
     @abstractmethod
     def sample(
@@ -94,11 +99,14 @@ class Diffusion(Generator):
     def times(self) -> Times:
         return self.objective.times
 
-    def temper(self, temperature: float) -> None:
-        if not isinstance(self.denoiser, ScoreInterpolation):
-            super().temper(temperature)
+    @contextmanager
+    def tempered(self, temperature: float | None) -> Iterator[None]:
+        if temperature is None or not isinstance(self.denoiser, ScoreInterpolation):
+            with super().tempered(temperature):
+                yield
         else:
-            self.denoiser.temperature = positive_temperature(temperature)
+            with other_temperature(self.denoiser, temperature):
+                yield
 
     def loss(self, x0: Latent, cond: Condition | None, noise: Noise) -> Tensor:
         loss: Tensor = self.objective(self.denoiser, x0, cond, noise)

@@ -138,6 +138,12 @@ class Modality(ABC):
         """What a likelihood is divided by: its name, and how many of it a sample has, (B,)."""
         return "dimension", x0.dim
 
+    def size_nats(self, x0: Latent) -> Tensor:
+        """-log p of the sizes of samples, (B,), by the law that `blank` draws them from."""
+        import torch
+
+        return torch.zeros(x0.batch)
+
     def raw_spec(self) -> LatentSpec:
         """The space of the data themselves as a latent, for diffusion without an autoencoder."""
         raise UserError(

@@ -233,8 +233,6 @@ class Run:
         steps = self.config["steps"] if steps is None else steps
         if steps < 1:
             raise UserError(f"steps={steps}: sampling needs at least one step")
-        if temperature is not None:
-            self.system.generator.temper(temperature)
         followed = self._guidance(guidance)
         parts = self._parts(solver, grid, followed)
         columns = _columns(cond or {}, len(seeds))
@@ -244,7 +242,9 @@ class Run:
             part = slice(start, start + batch)
             chosen = {name: values[part] for name, values in columns.items()}
             noise = Noise(seeds[part])
-            pieces.append(self.system.sample(noise, chosen, *parts[:2], steps, parts[2], callback))
+            with self.system.generator.tempered(temperature):
+                made = self.system.sample(noise, chosen, *parts[:2], steps, parts[2], callback)
+            pieces.append(made)
         return self.system.modality.join(pieces)
 
     def _parts(

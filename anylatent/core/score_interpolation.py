@@ -12,6 +12,10 @@ Reference: 2211.15089.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -21,7 +25,7 @@ from anylatent.core.condition import Condition
 from anylatent.core.denoiser import Denoiser, Network, network_input
 from anylatent.core.files import UserError
 from anylatent.core.latent import Field, Latent, LatentSpec, combine
-from anylatent.core.masking import Masking, reveal
+from anylatent.core.masking import Masking, Nothing, reveal
 from anylatent.core.noise import Noise
 from anylatent.core.objectives import Objective
 from anylatent.core.registry import register
@@ -34,7 +38,8 @@ class ScoreInterpolation(Denoiser):
     """x0 = Σ_k softmax(evidence + F)_k·e_k, with logits F from a backbone; see the module.
 
     The backbone is laid over with the evidence's mean and, as far as they are known, with the last
-    estimate of x0 and with which entries are given. `temperature` divides the logits.
+    estimate of x0 and with which entries are given. It is told of these in sampling only if the
+    objective tells it in training. `temperature` divides the logits.
     """
 
     def __init__(
@@ -42,6 +47,7 @@ class ScoreInterpolation(Denoiser):
         network: Network,
         schedule: Schedule,
         codebook: Codebook | None = None,
+        objective: Objective | None = None,
         temperature: float = 1.0,
     ) -> None:
         super().__init__()
@@ -57,9 +63,17 @@ class ScoreInterpolation(Denoiser):
         self.backbone = network(logits, maps)
         self.schedule, self.codebook = schedule, codebook
         self.temperature = positive_temperature(temperature)
+        told = objective if isinstance(objective, TokenCrossEntropy) else None
+        self._recalls = told is not None and told.recall > 0
+        self._completes = told is not None and told.masking is not None
 
-    recalls = True
-    completes = True
+    @property
+    def recalls(self) -> bool:
+        return self._recalls
+
+    @property
+    def completes(self) -> bool:
+        return self._completes
 
     def forward(self, x: Latent, t: Time, cond: Condition | None = None) -> Latent:
         t = as_time(t)
@@ -111,6 +125,20 @@ def positive_temperature(value: float) -> float:
     return float(value)
 
 
+class Tempered(Protocol):
+    temperature: float
+
+
+@contextmanager
+def other_temperature(part: Tempered, temperature: float) -> Iterator[None]:
+    """A part at another temperature for the length of a block."""
+    own, part.temperature = part.temperature, positive_temperature(temperature)
+    try:
+        yield
+    finally:
+        part.temperature = own
+
+
 def _shaped(value: Tensor, z: Tensor) -> Tensor:
     """A coefficient () or (B,) for tensors (B, L, V)."""
     return value.reshape(-1, 1, 1) if value.ndim else value
@@ -130,7 +158,8 @@ class TokenCrossEntropy(Objective):
         super().__init__()
         if not 0 <= recall <= 1:
             raise ValueError(f"recall is a probability, got {recall}")
-        self.times, self.masking, self.recall = times or Warped(), masking, recall
+        self.times, self.recall = times or Warped(), recall
+        self.masking = None if isinstance(masking, Nothing) else masking
 
     def forward(
         self, denoiser: Denoiser, x0: Latent, cond: Condition | None, noise: Noise
@@ -149,7 +178,10 @@ class TokenCrossEntropy(Objective):
             wanted = wanted & ~given
         if float(noise.shared_uniform()) < self.recall:
             with torch.no_grad():
-                known = known.fixed(estimate=denoiser(x, t, known))
+                estimate = denoiser(x, t, known)
+            known = known.fixed(
+                estimate=estimate if given is None else reveal(estimate, x0.detach(), {name: given})
+            )
         logits = denoiser.logits(x, t, known)
         nats = cross_entropy(logits.transpose(1, 2), tokens, reduction="none")
         loss = torch.where(wanted, nats, 0).sum(1) / wanted.sum(1).clamp(min=1)

@@ -168,11 +168,6 @@ class System(nn.Module):
         blank = self._blank(noise, columns).to(self.device)
         cond, known = self.condition(columns), self.modality.known(blank, columns)
         if known is not None:
-            if self.generator.ends:
-                raise UserError(
-                    f"{type(self.generator).__name__} writes samples from beginning to end and "
-                    "can't complete given parts: leave them out, or train generator=diffusion"
-                )
             guidance = self.completing(known, blank, guidance)
         z = self.generator.sample(blank, cond, solver, grid, steps, guidance, noise, callback)
         outputs = self.decode(z)
@@ -180,10 +175,17 @@ class System(nn.Module):
 
     def _blank(self, noise: Noise, columns: Mapping[str, Any]) -> Latent:
         """Of sizes that are asked for or drawn, or as large as a generator may need."""
-        spec, asked = self.autoencoder.spec, set(columns) & set(self.modality.asks)
-        if self.generator.ends and not asked:
-            return self.modality.room(spec, noise.batch, columns)
-        return self.modality.blank(spec, noise.batch, noise, columns)
+        spec = self.autoencoder.spec
+        if not self.generator.ends:
+            return self.modality.blank(spec, noise.batch, noise, columns)
+        asked = [name for name in self.modality.asks if columns.get(name) is not None]
+        if asked:
+            raise UserError(
+                f"cond.{asked[0]}: {type(self.generator).__name__} writes samples from beginning "
+                "to end and decides itself where that is; leave it out, or train "
+                "generator=diffusion"
+            )
+        return self.modality.room(spec, noise.batch, columns)
 
     def completing(
         self, known: Mapping[str, Any], blank: Latent, guidance: Guidance | None
@@ -257,10 +259,15 @@ def sampling_parts(
     solver: Solver = build("solver", config["solver"])
     grid: Grid = build("grid", config["grid"], **({} if times is None else {"times": times}))
     node = config.get("guidance")
-    if node is None:
+    if not guides(node):
         return solver, grid, None
     shared = {"classifiers": classifiers or {}}
     return solver, grid, lambda denoiser: build("guidance", node, denoiser=denoiser, **shared)
+
+
+def guides(guidance: Config | None) -> bool:
+    """Whether there is any guidance."""
+    return guidance is not None and guidance["name"] != "none"
 
 
 def steers(guidance: Config | None) -> bool:

@@ -141,38 +141,36 @@ class Warped(Times):
             )
         self.bins, self.memory, self.plain = bins, memory, plain
         self.scale, self.stratified = _positive(scale), stratified
-        self.register_buffer("loss", torch.zeros(bins, dtype=torch.float64))
-        self.register_buffer("seen", torch.zeros(bins, dtype=torch.float64))
+        self.register_buffer("loss", torch.zeros(bins))
+        self.register_buffer("seen", torch.zeros(bins))
 
     @torch.no_grad()
     def observe(self, t: Tensor, loss: Tensor, schedule: Schedule) -> None:
         place = (self._base(schedule.log_snr(t)) * self.bins).long().clamp(0, self.bins - 1)
-        place = place.to(self.loss.device)
-        sums = torch.zeros(2, self.bins, dtype=torch.float64, device=self.loss.device)
-        values = torch.stack([loss.to(sums), torch.ones_like(place, dtype=sums.dtype)])
-        sums.index_add_(1, place, values)
+        sums = self.loss.new_zeros(2, self.bins)
+        values = torch.stack([loss.to(sums), torch.ones_like(loss).to(sums)])
+        sums.index_add_(1, place.to(sums.device), values)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(sums)
         total, count = sums
-        self.seen += (count > 0).double()
+        self.seen += (count > 0).to(sums)
         rate = 1 / self.seen.clamp(1, self.memory)
-        mean = total / count.clamp(min=1)
-        self.loss += torch.where(count > 0, rate * (mean - self.loss), 0)
+        self.loss += torch.where(count > 0, rate * (total / count.clamp(min=1) - self.loss), 0)
 
     def _base(self, log_snr: Tensor) -> Tensor:
         return torch.sigmoid(-log_snr / self.scale)
 
     def _knots(self, schedule: Schedule) -> tuple[Tensor, Tensor]:
         """b and F at the ends and the middles of the bins, up to the schedule's most noise."""
-        device = self.loss.device
-        b = (torch.arange(self.bins, dtype=torch.float64, device=device) + 0.5) / self.bins
+        loss = self.loss.cpu().double() if self.loss.device.type == "mps" else self.loss.double()
+        b = (torch.arange(self.bins, dtype=torch.float64, device=loss.device) + 0.5) / self.bins
         b = torch.cat([b.new_zeros(1), b, b.new_ones(1)])
-        level = _monotone(self.loss, self.seen > 0)
+        level = _monotone(loss, (self.seen > 0).to(loss.device))
         level = torch.cat([level[:1], level, level[-1:]])
         rise = level[-1] - level[0]
         grown = torch.where(rise > 0, (level - level[0]) / rise.clamp(min=1e-300), b)
         f = (1 - self.plain) * grown + self.plain * b
-        most = self._base(torch.as_tensor(schedule.log_snr(1.0), dtype=torch.float64)).to(device)
+        most = self._base(torch.as_tensor(schedule.log_snr(1.0), dtype=torch.float64)).to(b)
         f = f / _interpolate(most, b, f)
         return b, f
 

@@ -48,3 +48,14 @@ def test_every_optimizer_constructs_with_its_defaults():
     for name in al.names("optimizer"):
         assert al.get("optimizer", name)()(nn.Linear(3, 3).parameters())
     assert isinstance(al.get("optimizer", "adamw")(), AdamW)
+
+
+def test_tables_of_tokens_are_left_to_adam():
+    """However large: a batch has only some of the tokens, and Muon would move all of them."""
+    from anylatent.core.nn.transformer import CausalTransformer
+
+    network = CausalTransformer(200, width=64, depth=1, heads=2)
+    first, second = al.get("optimizer", "muon")()(network.parameters())
+    hidden = {id(p) for group in first.param_groups for p in group["params"]}
+    assert hidden and not {id(network.embedding.weight), id(network.last.weight)} & hidden
+    assert id(network.blocks[0].attention.query.weight) in hidden

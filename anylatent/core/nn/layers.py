@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 M = TypeVar("M", bound=nn.Module)
+Layer = TypeVar("Layer", nn.Parameter, nn.Embedding, nn.Linear)
+_OUTER = "_anylatent_outer"
 
 CONVOLUTIONS: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
     1: nn.Conv1d,
@@ -81,3 +83,15 @@ class AdaptiveGroupNorm(nn.Module):
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """x·(1 + scale) + shift for tokens x: (B, N, C) and vectors (B, C)."""
     return torch.addcmul(shift[:, None], x, 1 + scale[:, None])
+
+
+def outer(layer: Layer) -> Layer:
+    """The layer, or parameter, marked as a table of tokens: no hidden weight to an optimiser."""
+    own = [layer] if isinstance(layer, nn.Parameter) else list(layer.parameters())
+    for parameter in own:
+        setattr(parameter, _OUTER, True)
+    return layer
+
+
+def is_outer(parameter: nn.Parameter) -> bool:
+    return getattr(parameter, _OUTER, False)

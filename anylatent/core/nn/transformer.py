@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from anylatent.core.nn.attention import Attention
-from anylatent.core.nn.layers import modulate, zero
+from anylatent.core.nn.layers import modulate, outer, zero
 from anylatent.core.nn.rotary import head_size, rotation
 
 
@@ -188,13 +188,13 @@ class CausalTransformer(nn.Module):
         if vocabulary < 2:
             raise ValueError(f"a vocabulary needs at least 2 tokens, got {vocabulary}")
         self.vocabulary, self.width, self.size = vocabulary, width, head_size(width, heads)
-        self.embedding = nn.Embedding(vocabulary, width)
+        self.embedding = outer(nn.Embedding(vocabulary, width))
         self.blocks = nn.ModuleList(
             Block(width, heads, context=context, ratio=ratio, dropout=dropout, steered=False)
             for _ in range(depth)
         )
         self.norm = nn.LayerNorm(width)
-        self.last = nn.Linear(width, vocabulary)
+        self.last = outer(nn.Linear(width, vocabulary))
         for layer in (self.embedding, self.last):
             nn.init.normal_(layer.weight, std=0.02)
         nn.init.zeros_(self.last.bias)

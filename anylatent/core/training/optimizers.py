@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from anylatent.core.nn.layers import is_outer
 from anylatent.core.registry import register
 
 
@@ -33,7 +34,8 @@ class MuonAdamW:
     """Muon for hidden weights, AdamW for biases, gains, tables and the outermost layers.
 
     `matrix_lr` is Muon's rate, `lr` AdamW's. A weight is hidden if, flattened to (outputs, rest),
-    its smaller side is at least `least`.
+    its smaller side is at least `least`, and it is not marked as `outer` (see `nn.layers`): the
+    vectors and logits of tokens, of which a batch has only some.
     """
 
     def __init__(
@@ -49,7 +51,8 @@ class MuonAdamW:
 
     def __call__(self, parameters: Iterable[nn.Parameter]) -> list[Optimizer]:
         every = list(parameters)
-        hidden = [p for p in every if p.ndim >= 2 and min(p[:1].numel(), len(p)) >= self.least]
+        large = [p for p in every if p.ndim >= 2 and min(p[:1].numel(), len(p)) >= self.least]
+        hidden = [p for p in large if not is_outer(p)]
         known = {id(p) for p in hidden}
         others = [p for p in every if id(p) not in known]
         optimizers: list[Optimizer] = [Muon(hidden, self.matrix_lr)] if hidden else []

@@ -230,10 +230,6 @@ class JointStage(Stage):
     def network(self) -> nn.Module:
         return nn.ModuleList([self.system.autoencoder, self.system.generator])
 
-    @property
-    def idle(self) -> bool:
-        return self.system.generator.ends  # it reads tokens, so that nothing moves their vectors
-
     def collate(self, items: Any) -> Any:
         return dict(self.system.modality.collate(items))
 

@@ -23,7 +23,7 @@ from anylatent.core.noise import Noise
 from anylatent.core.progress import track
 from anylatent.core.registry import build
 from anylatent.core.run import RunDirectory
-from anylatent.core.system import Config, System, sampling_parts
+from anylatent.core.system import Config, System, guides, sampling_parts
 from anylatent.core.training.cache import Entry, LatentCache, cached_latents
 from anylatent.core.training.callbacks import Checkpoint, History, Pictures, Progress, Stop
 from anylatent.core.training.classify import ClassifierStage, accuracy, train_classifier
@@ -52,10 +52,21 @@ class Training:
     def __init__(self, config: Config, directory: RunDirectory, data: Data) -> None:
         self.config, self.directory, self.data = config, directory, data
         self.system = System(config, data.facts, training=True)
+        if self.system.autoencoder.joint and self.system.generator.ends:
+            self.system.autoencoder.requires_grad_(False)  # it reads tokens, not their latents
+        self._check_guidance()
         self.settings = {
             name: StageSettings(**{k: v for k, v in node.items() if k != "optimizer"})
             for name, node in config["training"].items()
         }
+
+    def _check_guidance(self) -> None:
+        """What sampling refuses fails now, not at the first picture."""
+        wishes = self.system.conditioner.spec.names
+        if self.system.generator.ends and wishes and guides(self.config.get("guidance")):
+            raise UserError(
+                f"{type(self.system.generator).__name__} knows no guidance: add guidance=none"
+            )
 
     def run(self) -> Path:
         finished = self.directory.stage()

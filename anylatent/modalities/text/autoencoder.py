@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy, normalize
 from anylatent.core.autoencoder import Autoencoder, Batch, Posterior
 from anylatent.core.codebook import Codebook
 from anylatent.core.latent import Field, Latent, LatentSpec
+from anylatent.core.nn.layers import outer
 from anylatent.core.noise import Noise
 from anylatent.modalities.text.texts import Texts
 from anylatent.modalities.text.tokenizer import Tokenizer
@@ -43,7 +44,7 @@ class TokenTable(Autoencoder):
         self.joint = joint
         self.tokenizer = read_tokenizer(tokenizer, vocabulary)
         self.spec = LatentSpec({"z": Field((None, channels))})
-        self.table = nn.Parameter(spread(size, channels), requires_grad=joint)
+        self.table = outer(nn.Parameter(spread(size, channels), requires_grad=joint))
 
     @abstractmethod
     def vectors(self) -> Tensor:

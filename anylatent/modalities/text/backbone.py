@@ -11,7 +11,7 @@ from anylatent.core.condition import Condition, ConditionSpec
 from anylatent.core.latent import Field, Latent, LatentSpec
 from anylatent.core.nn.conditioning import ConditionEmbedder
 from anylatent.core.nn.embedding import NoiseEmbedding, SinusoidalFeatures
-from anylatent.core.nn.layers import modulate, zero
+from anylatent.core.nn.layers import modulate, outer, zero
 from anylatent.core.nn.rotary import head_size, rotation
 from anylatent.core.nn.transformer import Block
 
@@ -63,7 +63,7 @@ class Transformer(Backbone):
         )
         self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.modulation = zero(nn.Linear(width, 2 * width))
-        self.last = zero(nn.Linear(width, outputs))
+        self.last = outer(zero(nn.Linear(width, outputs)))
 
     def forward(self, x: Latent, c_noise: Tensor, cond: Condition | None = None) -> Latent:
         z, mask = x[self.name], x.masks.get(self.name)

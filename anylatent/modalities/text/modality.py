@@ -116,6 +116,18 @@ class TextModality(Modality):
         name = next(iter(x0.spec.fields))
         return "token" if _variable(x0.spec) else "latent", x0.lengths(name)
 
+    def size_nats(self, x0: Latent) -> Tensor:
+        """By the training part's histogram, with one more text of each length that there is room
+        for, as a held-out text may be longer than any of it."""
+        if not _variable(x0.spec) or self.longest is None:
+            return super().size_nats(x0)
+        counts = torch.ones(self.longest + 1, dtype=torch.float64)
+        counts[0] = 0
+        for length, count in self.lengths:
+            counts[length] += count
+        lengths = x0.lengths(next(iter(x0.spec.fields))).cpu()
+        return counts.sum().log() - counts[lengths].log()
+
     def _asked(self, samples: int, cond: Mapping[str, Any]) -> list[Any]:
         asked = cond.get("length")
         return [None] * samples if asked is None else _listed("length", asked, samples)

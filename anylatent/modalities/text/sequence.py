@@ -17,6 +17,7 @@ from torch.nn.functional import pad
 from anylatent.core.autoencoder import Autoencoder, Batch, Posterior
 from anylatent.core.latent import Field, Latent, LatentSpec
 from anylatent.core.nn.bottleneck import KL, Bottleneck
+from anylatent.core.nn.layers import outer
 from anylatent.core.nn.rotary import head_size, rotation
 from anylatent.core.nn.transformer import Block, CausalTransformer
 from anylatent.core.noise import Noise
@@ -117,7 +118,7 @@ class Encoder(nn.Module):
     def __init__(self, vocabulary: int, width: int, depth: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.size = head_size(width, heads)
-        self.embedding = nn.Embedding(vocabulary, width)
+        self.embedding = outer(nn.Embedding(vocabulary, width))
         self.blocks = nn.ModuleList(
             Block(width, heads, dropout=dropout, steered=False) for _ in range(depth)
         )

@@ -104,7 +104,7 @@ def test_samples_do_not_depend_on_their_batch(kind, runs):
 
 @pytest.mark.parametrize("kind", ["cdcd", "lm"])
 def test_lengths_and_templates(kind, runs):
-    """`cdcd` was trained to complete, `lm` was not and is guided."""
+    """`cdcd` was trained to complete; `lm` rounds, so that given tokens are only put in place."""
     model = al.load(runs / kind, device="cpu")
     assert {len(text.tokens) for text in model.sample(4, cond={"length": 11})} == {11}
     for text in model.sample(4, seed=1, cond={"template": "CC___O"}):
@@ -122,7 +122,8 @@ def test_what_a_model_can_not_do_is_an_error(runs, capsys):
     cases = {
         ("latent", "cond.length=9"): "fixed length",
         ("latent", "cond.template=C___"): "fixed length",
-        ("rival", "cond.template=C___"): "can't complete",
+        ("rival", "cond.template=C___"): "from beginning to end",
+        ("rival", "cond.length=9"): "from beginning to end",
         ("cdcd", "cond.length=99"): "allowed are",
         ("cdcd", "cond.rings=2"): "stage=classifier",
     }
@@ -174,10 +175,45 @@ def test_the_table_learns_together_with_the_network_unless_it_is_frozen(runs, tm
 
 
 def test_a_rival_is_not_taught_by_batches_of_one_length(runs):
-    system = al.load(runs / "rival").system
     stage = JointStage.__new__(JointStage)
     torch.nn.Module.__init__(stage)
-    stage.system = system
-    assert not stage.told_lengths and stage.idle
-    stage.system = al.load(runs / "cdcd").system
-    assert stage.told_lengths and not stage.idle
+    for kind, told in (("rival", False), ("cdcd", True)):
+        stage.system = al.load(runs / kind).system
+        assert stage.told_lengths == told
+
+
+def test_a_rival_with_conditions_is_refused_before_it_learns(tmp_path, capsys):
+    settings = [
+        f"run={tmp_path / 'x'}",
+        *BARE,
+        *RIVAL,
+        "conditioner=label",
+        "conditioner.key=rings",
+    ]
+    code, _, error = run(capsys, "train", *settings)
+    assert code == 1 and "guidance=none" in error and not (tmp_path / "x").exists()
+    code, _, error = run(capsys, "train", *settings, "guidance=none")
+    assert code == 0, error
+    command = ["sample", f"run={tmp_path / 'x'}", "n=2", "cond.rings=2", f"out={tmp_path}"]
+    code, _, error = run(capsys, *command)
+    assert code == 0, error
+
+
+def test_temperature_does_not_stay(runs):
+    for kind in ("cdcd", "rival"):
+        model = al.load(runs / kind, device="cpu")
+        before = [text.text for text in model.sample(6)]
+        assert [text.text for text in model.sample(6, temperature=0.05)] != before
+        assert [text.text for text in model.sample(6)] == before
+
+
+def test_a_model_is_told_in_sampling_only_what_it_was_told_in_training(tmp_path, runs):
+    told = al.load(runs / "cdcd").system.generator.denoiser
+    assert told.recalls and told.completes
+    plain = ["objective.recall=0", "training.diffusion.steps=2"]
+    main(["train", f"run={tmp_path / 'x'}", *TINY, *plain])
+    model = al.load(tmp_path / "x", device="cpu")
+    assert not model.system.generator.denoiser.recalls
+    assert not model.system.generator.denoiser.completes
+    for text in model.sample(3, cond={"template": "CC___O"}):  # guided instead
+        assert text.text.startswith("CC") and text.text.endswith("O")
