@@ -259,7 +259,7 @@ def sampling_parts(
     solver: Solver = build("solver", config["solver"])
     grid: Grid = build("grid", config["grid"], **({} if times is None else {"times": times}))
     node = config.get("guidance")
-    if not guides(node):
+    if node is None or not guides(node):
         return solver, grid, None
     shared = {"classifiers": classifiers or {}}
     return solver, grid, lambda denoiser: build("guidance", node, denoiser=denoiser, **shared)
