@@ -61,6 +61,7 @@ class Evaluation:
             "seconds_per_sample": seconds,
             "steps": float(self.config["steps"]),
             "generator_parameters": float(parameters),
+            "training_samples": self._seen(),
         }
         other = {**speed, **self.latents(), **self.likelihood(self.config["likelihood"])}
         self.report("benchmark", rows, self.reconstructions(), other)
@@ -175,16 +176,14 @@ class Evaluation:
         error = (total - rate * count).std() / (len(total) ** 0.5 * count.mean())
         bits = {"": rate / math.log(2), "_error": error / math.log(2)}
         named = {f"bound_bits_per_{unit}{which}": float(value) for which, value in bits.items()}
+        named[f"training_{unit}s"] = self._seen() * float(count.mean())  # about
         return {"bound_nats": float(total.mean()), **named}
 
     # ---- report -------------------------------------------------------------------------------
     def report(self, name: str, rows: Rows, reconstructions: Rows, other: dict[str, float]) -> None:
         """Prints tables, and writes them as JSON and Markdown."""
         config = self.config
-        how = (
-            f"{config['n']} samples, seed {config['seed']}, {config['solver']['name']}, "
-            f"{config['steps']} steps, guidance {(config['guidance'] or {}).get('scale', 'none')}"
-        )
+        how = f"{config['n']} samples, seed {config['seed']}, {self._way()}"
         tables = {how: rows, "reconstruction of held-out data": reconstructions}
         if other:
             tables["latents and speed"] = {"": other}
@@ -200,6 +199,21 @@ class Evaluation:
         save_text(self.folder / f"{name}.json", json.dumps(values, indent=2) + "\n")
         save_text(self.folder / f"{name}.md", f"# {name} of {config['run']}\n\n{text}\n")
         print(f"\nwritten to {self.folder / name}.json and .md")
+
+    def _way(self) -> str:
+        """How samples were drawn, in words."""
+        config, told = self.config, list[str]()
+        if not self.run.system.generator.ends:
+            scale = (config["guidance"] or {}).get("scale", "none")
+            told = [config["solver"]["name"], f"{config['steps']} steps", f"guidance {scale}"]
+        if config["temperature"] is not None:
+            told.append(f"temperature {config['temperature']}")
+        return ", ".join(told) or type(self.run.system.generator).__name__.lower()
+
+    def _seen(self) -> float:
+        """How many samples the generator learned from, copies counted."""
+        settings = self.run.config["training"]["diffusion"]
+        return float(settings["steps"] * settings["batch"])
 
 
 def _table(rows: Mapping[str, Mapping[str, float]]) -> str:

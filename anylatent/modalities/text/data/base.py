@@ -191,10 +191,10 @@ class TextData(Data):
             "shortest": min(int(self._tensors[f"{part}.sizes"].min()) for part in PARTS),
             "longest": max(int(self._tensors[f"{part}.sizes"].max()) for part in PARTS),
             "kind": self.kind,
-            "keyword": self.keyword,
             "left_out": self.left_out,
             "classes": {name: list(values) for name, values in self.classes.items()},
             "shape": [],
+            **({"keyword": self.keyword} if self.keyword else {}),
         }
 
     @cached_property
