@@ -294,6 +294,25 @@ def test_two_processes_see_the_losses_of_one(cache, tmp_path):
         assert torch.allclose(value.float(), both[name].float(), atol=1e-4), name
 
 
+def test_two_processes_train_a_joint_model_as_one(cache, tmp_path):
+    """Table and network together, in times warped by the losses of both processes."""
+    text = [
+        "modality=text", "data.limit=300", "backbone.width=32", "backbone.depth=1",
+        "backbone.heads=2", "training.diffusion.steps=6", "training.diffusion.batch=16",
+        "pictures.every=0", "log_every=1", "trainer.accelerator=cpu",
+    ]  # fmt: skip
+    two = ["trainer.devices=2", "trainer.strategy=ddp"]
+    finish(start(["train", *text, f"run={tmp_path / 'one'}"], cache))
+    finish(start(["train", *text, f"run={tmp_path / 'two'}", *two], cache))
+    one, both = (losses(tmp_path / n / "logs" / "diffusion.csv") for n in ("one", "two"))
+    assert len(one) == 6
+    assert [loss for _, loss in both] == pytest.approx([loss for _, loss in one], rel=1e-4)
+    one, both = (load_file(tmp_path / n / "model.safetensors") for n in ("one", "two"))
+    assert float(one["generator.objective.times.seen"].sum()) > 20
+    for name, value in one.items():
+        assert torch.allclose(value, both[name], atol=1e-3), name
+
+
 def test_two_processes_with_an_adversary_that_starts_late(cache, tmp_path):
     """Before its start the adversary has no gradient, for which plain DDP would wait."""
     late = ["adversary=patch", "autoencoder.adversary_start=2", "autoencoder.perceptual_weight=0"]
