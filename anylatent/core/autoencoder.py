@@ -22,6 +22,11 @@ Batch: TypeAlias = Mapping[str, Any]
 """What a modality's `collate` returns: tensors of shape (B, ...) and lists of length B by name."""
 
 
+def move(batch: Batch, device: torch.device) -> dict[str, Any]:
+    """The batch with its tensors on a device."""
+    return {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
+
+
 @dataclass(frozen=True, eq=False)
 class Posterior:
     """q(z | data): a Gaussian with independent entries; `log_std` is None for a point mass.

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from anylatent.core.autoencoder import move
 from anylatent.core.codebook import Codebook
 from anylatent.core.files import UserError, save_text
 from anylatent.core.latent_report import effective_dimensions, rate
@@ -94,11 +95,7 @@ class Evaluation:
         count = min(most, len(dataset))  # type: ignore[arg-type]
         for start in track(range(0, count, 64), "encoding", -(-count // 64)):
             items = [dataset[i] for i in range(start, min(start + 64, count))]
-            batch = system.modality.collate(items)
-            yield {
-                key: value.to(system.device) if isinstance(value, torch.Tensor) else value
-                for key, value in batch.items()
-            }
+            yield move(system.modality.collate(items), system.device)
 
     @torch.no_grad()
     def reconstructions(self) -> Rows:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from anylatent.core.autoencoder import Autoencoder
+from anylatent.core.autoencoder import Autoencoder, move
 from anylatent.core.backbone import Backbone
 from anylatent.core.classifier import NoisyClassifier
 from anylatent.core.condition import Condition
@@ -191,7 +191,7 @@ class System(nn.Module):
         self, known: Mapping[str, Any], blank: Latent, guidance: Guidance | None
     ) -> Guidance:
         """Guidance towards samples that contain known data, after any other."""
-        moved = {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in known.items()}
+        moved = move(known, self.device)
         given = moved.pop("given", None)
         begun = self.normaliser.encode(self.autoencoder.encode(moved).mean)
         if given is None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import nll_loss
 from torch.utils.data import Dataset
 
-from anylatent.core.autoencoder import Posterior
+from anylatent.core.autoencoder import Posterior, move
 from anylatent.core.classifier import Classification, NoisyClassifier, save_classifier
 from anylatent.core.files import UserError, load_weights, save_text
 from anylatent.core.latent import Latent, combine
@@ -183,7 +183,7 @@ def accuracy(
         items = [dataset[i] for i in places[start : start + 64]]
         labels = torch.tensor([int(item[made.label]) for item in items], device=system.device)
         noise = Noise.of((seed, 96, start), len(items))
-        batch = _moved(system.modality.collate(items), system.device)
+        batch = move(system.modality.collate(items), system.device)
         x0 = system.normaliser.encode(system.autoencoder.encode(batch).sample(noise))
         for level in right:
             t = classifier.schedule.time(as_time(level)).expand(len(items)).to(system.device)
@@ -196,10 +196,6 @@ def _spread(dataset: Any, most: int) -> list[int]:
     """Places all over a data set, which may be sorted by class."""
     count = min(most, len(dataset))
     return [i * len(dataset) // count for i in range(count)]
-
-
-def _moved(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    return {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
 
 
 def commonest(dataset: Any, label: str, most: int = 1024) -> float:

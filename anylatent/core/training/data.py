@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Sampler
 
 from anylatent.core.files import UserError
@@ -87,6 +89,22 @@ def stack_items(items: Sequence[Item]) -> dict[str, object]:
             batch[name] = torch.stack(column)
         elif isinstance(column[0], (int, float)):
             batch[name] = torch.tensor(column)
+        else:
+            batch[name] = column
+    return batch
+
+
+def pad_items(items: Sequence[Item]) -> dict[str, Any]:
+    """Columns from items of different lengths: tensors padded with 0 at the end of their first axis
+    to the longest, floats as float32, other numbers as int64, the rest lists."""
+    batch: dict[str, Any] = {}
+    for name in items[0]:
+        column = [item[name] for item in items]
+        if isinstance(column[0], Tensor):
+            batch[name] = pad_sequence(column, batch_first=True)
+        elif isinstance(column[0], (int, float)):
+            kind = torch.float32 if isinstance(column[0], float) else torch.long
+            batch[name] = torch.tensor(column, dtype=kind)
         else:
             batch[name] = column
     return batch

@@ -14,6 +14,7 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader, Subset
 
+from anylatent.core.autoencoder import move
 from anylatent.core.backbone import Backbone
 from anylatent.core.cache import digest
 from anylatent.core.files import UserError
@@ -225,7 +226,7 @@ class Training:
         batches = [batch.tolist() for batch in torch.split(indices, 64)]
         loader = DataLoader(dataset, batch_sampler=batches, collate_fn=system.modality.collate)
         for batch in track(loader, "encoding", len(loader)):
-            moved = self._move(batch, device)
+            moved = move(batch, device)
             yield system.autoencoder.encode(moved), system.condition(system.columns(moved))
         system.cpu()
 
@@ -249,12 +250,9 @@ class Training:
         items = Subset(dataset, range(min(count, len(dataset))))  # type: ignore[arg-type]
         return self.system.modality.collate([items[i] for i in range(len(items))])
 
-    def _move(self, batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-        return {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
-
     def draw_reconstructions(self, stage: Stage, folder: Path) -> dict[str, float]:
         system, count = self.system, self.config["pictures"]["samples"]
-        batch = self._move(self.held_out(count), stage.device)
+        batch = move(self.held_out(count), stage.device)
         noise = Noise.of((self.config["seed"], 90), self._size(batch))
         terms, _ = system.autoencoder.loss(batch, noise, 0)
         outputs = system.autoencoder.decode(system.autoencoder.encode(batch).mean)
@@ -268,7 +266,7 @@ class Training:
     def draw_samples(self, stage: Stage, folder: Path) -> dict[str, float]:
         system, config = self.system, self.config
         solver, grid, guidance = sampling_parts(config, system.generator.times)
-        batch = self._move(self.held_out(config["pictures"]["samples"]), stage.device)
+        batch = move(self.held_out(config["pictures"]["samples"]), stage.device)
         noise = Noise.of((config["seed"], 91), self._size(batch))
         outputs = system.sample(
             noise, system.columns(batch), solver, grid, config["steps"], guidance
@@ -279,7 +277,7 @@ class Training:
     def held_out_loss(self, stage: Stage) -> float:
         """The diffusion loss on held-out data under noise that is the same at every step."""
         system = self.system
-        batch = self._move(self.held_out(256), stage.device)
+        batch = move(self.held_out(256), stage.device)
         noise = Noise.of((self.config["seed"], 92), self._size(batch))
         x0: Latent = system.normaliser.encode(system.autoencoder.encode(batch).sample(noise))
         cond = system.condition(system.columns(batch))

@@ -61,18 +61,9 @@ class TextModality(Modality):
     # ---- batches ------------------------------------------------------------------------------
     def collate(self, items: Sequence[Item]) -> dict[str, Any]:
         """Tokens padded with 0 to the longest; floats become float32, strings lists."""
-        from torch.nn.utils.rnn import pad_sequence
+        from anylatent.core.training.data import pad_items
 
-        batch: dict[str, Any] = {}
-        for name in items[0]:
-            column = [item[name] for item in items]
-            if isinstance(column[0], Tensor):
-                batch[name] = pad_sequence(column, batch_first=True)
-            elif isinstance(column[0], (int, float)):
-                kind = torch.float32 if isinstance(column[0], float) else torch.long
-                batch[name] = torch.tensor(column, dtype=kind)
-            else:
-                batch[name] = column
+        batch = pad_items(items)
         batch["mask"] = torch.arange(batch["tokens"].shape[1]) < batch["length"][:, None]
         return batch
 

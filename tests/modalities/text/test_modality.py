@@ -341,3 +341,13 @@ def test_texts_are_saved_one_by_one_and_together(modality, tmp_path):
 def test_joined_texts_keep_their_order(modality):
     texts = Texts(Text.of(WORDS.encode(verse), WORDS) for verse in VERSES)
     assert modality.join([texts[:2], texts[2:], texts]).strings == VERSES * 2
+
+
+def test_lengths_cost_what_their_law_says():
+    """Probabilities of 1 … longest sum to one; each is its count and one more, of all."""
+    part = al.get("modality", "text")(lengths=[[2, 5], [4, 3]], longest=6)
+    spec = al.get("autoencoder", "unit_embedding")().spec
+    nats = part.size_nats(spec.blank(6, [1, 2, 3, 4, 5, 6]))
+    assert torch.allclose((-nats).exp(), torch.tensor([1, 6, 1, 4, 1, 1]).double() / 14)
+    fixed = al.LatentSpec({"z": al.Field((3, 4))})
+    assert float(part.size_nats(fixed.blank(2)).abs().max()) == 0
