@@ -88,7 +88,7 @@ class Mixed(Masking):
         given = torch.zeros_like(valid)
         for index, draw in enumerate(self.rules):
             given = torch.where((rule == index)[:, None], draw(valid, noise), given)
-        return given & (u >= self.free)[:, None]
+        return given  # below `free` no rule has its index
 
 
 def reveal(x: Latent, x0: Latent, given: Mapping[str, Tensor]) -> Latent:

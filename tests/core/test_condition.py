@@ -82,3 +82,13 @@ def test_values_of_different_sizes_and_unknown_keys_are_errors():
 def test_further_values():
     more = pair().with_(size=torch.zeros(3))
     assert more.keep["size"].all() and more.keep["kind"].tolist() == [True, False, True]
+
+
+def test_facts_are_never_dropped():
+    """Neither at random nor for guidance; wishes are."""
+    cond = al.Condition({"kind": torch.tensor([0, 1])}).fixed(given=torch.ones(2, 3, 1))
+    assert cond.wishes == ["kind"]
+    for less in (cond.null(), cond.drop(1.0, al.Noise.of(0, 2)), cond.select(slice(0, 1)).null()):
+        assert bool(less.keep["given"].all()) and not bool(less.keep["kind"].any())
+        assert less.always == {"given"}
+    assert cond.without("given").wishes == ["kind"] and not cond.without("given").always

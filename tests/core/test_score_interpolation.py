@@ -207,3 +207,15 @@ def test_the_bound_of_independent_tokens_is_their_entropy(schedule):
     with generator.tempered(0.5):
         worse = generator.bound(x0, None, al.Noise.of(1, count), BOOK) / 3
     assert float(worse.mean()) > math.log(SIZE) + 2 * error
+
+
+def test_vectors_of_unequal_length_are_weighed_by_bayes_too():
+    """As learned tables have: the evidence for a long vector is held back by its length."""
+    vectors = VECTORS * torch.linspace(0.5, 2, SIZE).double()[:, None]
+    network = lambda output=None, maps=None: Logits(output, maps or {})  # noqa: E731
+    schedule = al.get("schedule", "vp")()
+    part = ScoreInterpolation(network, schedule, Codebook(SPEC, lambda: vectors))
+    x, t = noisy(), 0.4
+    gap = x["z"][:, :, None] - schedule.alpha(t) * vectors
+    weight = -gap.square().sum(-1) / (2 * schedule.sigma(t) ** 2)
+    assert distance(part(x, t), x.replace(z=weight.softmax(-1) @ vectors)) < 1e-8
