@@ -210,8 +210,10 @@ def combine(*terms: tuple[Coefficient, Latent]) -> Latent:
             c, y = _align(coefficient, x, field), other.parts[name]
             if isinstance(c, Tensor):
                 total = total + c * y
-            else:
+            elif torch.is_grad_enabled():
                 total = torch.add(total, y, alpha=c)
+            else:  # nobody else knows the sum so far
+                total.add_(y, alpha=c)
         parts[name] = total
     return Latent(parts, first.masks, first.spec)
 

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from anylatent.core.latent import Latent
+from anylatent.core.latent import Latent, combine
 
 Seed: TypeAlias = int | tuple[int, ...]
 
@@ -35,7 +35,9 @@ def _signed(value: int) -> int:
 STEP = _signed(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: between the places of a draw
 SAMPLES = _signed(0xD1342543DE82EF95)  # odd, so that the samples of a run never collide
 DRAWS = _signed(0xA0761D6478BD642F)  # odd, so that a sample's draws never do
+NODES = _signed(0xE7037ED1A0B428DB)  # odd: between the nodes of a path
 LOW = 2**32 - 1
+RANGE, DEPTH = 32.0, 14  # of the logarithm of a path's clock, and of its tree
 
 
 def mix(z: Tensor) -> Tensor:
@@ -92,38 +94,45 @@ class Noise:
 
     def like(self, latent: Latent) -> Latent:
         """The next standard normal latent on the subspace of `latent`, in its dtype."""
+        return self._fill(latent, [self._begin(self._keys) for _ in latent.parts])
+
+    def path(self, latent: Latent) -> Path:
+        """The next Brownian path, on the subspace of `latent`."""
+        return Path(latent, self._begin(self._keys), self._fill)
+
+    def _fill(self, latent: Latent, starts: Sequence[Tensor]) -> Latent:
+        """Standard normal numbers, from one start of a draw (B,) for each field."""
         if latent.batch != self.batch:
             raise ValueError(f"noise for {self.batch} samples, but a latent of {latent.batch}")
         parts = {
-            name: self._normal(x.shape[1:], x.device).to(x.dtype)
-            for name, x in latent.parts.items()
+            name: self._normal(start, x.shape[1:], x.device).to(x.dtype)
+            for start, (name, x) in zip(starts, latent.parts.items(), strict=True)
         }
         return Latent(parts, latent.masks, latent.spec).project()
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers, shape (B, *shape), float32 on the CPU."""
-        return self._normal(shape, torch.device("cpu"))
+        return self._normal(self._begin(self._keys), shape, torch.device("cpu"))
 
     def uniform(self, *shape: int) -> Tensor:
         """Uniform numbers in [0, 1), shape (B, *shape), float64 on the CPU."""
-        return _uniform(self._bits(self._keys, math.prod(shape))).view(self.batch, *shape)
+        bits = _bits(self._begin(self._keys), math.prod(shape))
+        return _uniform(bits).view(self.batch, *shape)
 
     def shared_uniform(self) -> Tensor:
         """One uniform number that the whole joint batch has in common, shape ()."""
-        return _uniform(self._bits(self._shared, 1)).view(())
+        return _uniform(_bits(self._begin(self._shared), 1)).view(())
 
-    def _bits(self, keys: Tensor, count: int) -> Tensor:
-        """64 random bits at places 0 … count − 1 of the next draw, (B, count) int64."""
+    def _begin(self, keys: Tensor) -> Tensor:
+        """Where the next draw starts for each key."""
         self._draws += 1
-        start = mix(keys + _signed(self._draws * DRAWS))
-        places = torch.arange(1, count + 1, device=keys.device)
-        return mix(start[:, None] + places * STEP)
+        return mix(keys + _signed(self._draws * DRAWS))
 
-    def _normal(self, shape: Sequence[int], device: torch.device) -> Tensor:
+    def _normal(self, start: Tensor, shape: Sequence[int], device: torch.device) -> Tensor:
         """Box and Muller: numbers 2j and 2j + 1 of a sample come from place j."""
         count = math.prod(shape)
         where = torch.device("cpu") if device.type == "mps" else device  # no float64 there
-        bits = self._bits(self._keys.to(where, non_blocking=True), (count + 1) // 2)
+        bits = _bits(start.to(where, non_blocking=True), (count + 1) // 2)
         radius = (bits >> 32).bitwise_and_(LOW).double().add_(0.5).mul_(2.0**-32)
         radius = radius.log_().mul_(-2).sqrt_()
         angle = bits.bitwise_and_(LOW).double().mul_(2 * math.pi * 2.0**-32)
@@ -131,6 +140,102 @@ class Noise:
         drawn[..., 0] = angle.cos().mul_(radius)
         drawn[..., 1] = angle.sin_().mul_(radius)
         return drawn.flatten(1)[:, :count].reshape(self.batch, *shape).to(device)
+
+
+class Path:
+    """A Brownian path W per sample, over a clock τ > 0 that is told by its logarithm l = log τ.
+
+    U(l) = W(τ)/√τ is a stationary Ornstein-Uhlenbeck process with covariance exp(-|l - l'|/2). It
+    is known at the nodes of a dyadic tree over l in [-RANGE, RANGE] by bridges: the middle of two
+    points at a distance 2d has the mean (U_a + U_b)/(2·cosh(d/2)) and the variance tanh(d/2). A
+    node's number is a function of the sample's key and its place alone, so that the path is the
+    same in whatever order, and however often, it is asked.
+    """
+
+    def __init__(
+        self, like: Latent, start: Tensor, fill: Callable[[Latent, Sequence[Tensor]], Latent]
+    ) -> None:
+        self._like, self._start, self._fill = like, start, fill
+        self._last: tuple[Tensor, Latent] | None = None
+        self._frames: list[Path] = []
+
+    def between(self, before: float | Tensor, after: float | Tensor) -> Latent:
+        """z = (W(τ') - W(τ))/√(τ' - τ), standard normal, for l < l' of shape (), (B,) or (B, T).
+
+        Independent for successive steps. Points are moved to the nearest of 2^DEPTH; a step within
+        one of them has a z of its own.
+        """
+        if isinstance(before, Tensor) and isinstance(after, Tensor) and before.ndim == 2:
+            return self._by_frame(before, after)
+        left, right = _place(before), _place(after)
+        gap = (right - left) * (2 * RANGE / 2**DEPTH)
+        keep, fresh = torch.exp(-0.5 * gap), torch.rsqrt(-torch.expm1(-gap))
+        if self._last is None or not torch.equal(self._last[0], left):
+            self._last = left, self._value(left)
+        old, self._last = self._last[1], (right, self._value(right))
+        moved = combine((fresh, self._last[1]), (-keep * fresh, old))
+        if bool((gap > 0).all()):
+            return moved
+        inner = self._node(torch.as_tensor(after, dtype=torch.float64).view(torch.int64))
+        return _choose(gap > 0, moved, inner)
+
+    def _by_frame(self, before: Tensor, after: Tensor) -> Latent:
+        """Each frame's part of the path at that frame's own points."""
+        if not self._frames:
+            count = before.shape[1]
+            self._frames = [Path(self._like, self._start, self._fill) for _ in range(count)]
+        pairs = zip(self._frames, before.unbind(1), after.unbind(1), strict=True)
+        found = [path.between(a, b) for path, a, b in pairs]
+        parts = {
+            name: torch.stack([z[name][:, k] for k, z in enumerate(found)], 1)
+            for name in self._like.parts
+        }
+        return Latent(parts, self._like.masks, self._like.spec)
+
+    def _node(self, place: Tensor) -> Latent:
+        """The standard normal numbers of a node; place: int64 of shape () or (B,)."""
+        base = mix(self._start + NODES * place)
+        fields = range(1, len(self._like.parts) + 1)
+        return self._fill(self._like, [mix(base + _signed(k * DRAWS)) for k in fields])
+
+    def _value(self, place: Tensor) -> Latent:
+        """U at a place, by bridges from the ends down to it."""
+        low, high = torch.zeros_like(place), torch.full_like(place, 2**DEPTH)
+        left, right = self._node(low), self._node(high)  # so far apart that they know no other
+        half = RANGE
+        while True:
+            at_left, at_right = place == low, place == high
+            if bool((at_left | at_right).all()):
+                return _choose(at_left, left, right)
+            middle, pull = (low + high) // 2, 0.5 / math.cosh(half / 2)
+            spread = math.sqrt(math.tanh(half / 2))
+            found = combine((pull, left), (pull, right), (spread, self._node(middle)))
+            down, up = (place <= middle) & ~at_left, (place > middle) & ~at_right
+            low, high = torch.where(up, middle, low), torch.where(down, middle, high)
+            left, right = _choose(up, found, left), _choose(down, found, right)
+            half /= 2
+
+
+def _place(point: float | Tensor) -> Tensor:
+    inside = torch.as_tensor(point, dtype=torch.float64).clamp(-RANGE, RANGE)
+    place: Tensor = ((inside + RANGE) * (2**DEPTH / (2 * RANGE))).round().long()
+    return place
+
+
+def _choose(first: Tensor, yes: Latent, no: Latent) -> Latent:
+    """One of two latents for each sample; `first`: bool on the CPU, of shape () or (B,)."""
+    if bool(first.all()) or not bool(first.any()):
+        return yes if bool(first.any()) else no
+
+    def each(a: Tensor, b: Tensor) -> Tensor:
+        return torch.where(first.to(a.device).reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+    return yes.map(each, no)
+
+
+def _bits(start: Tensor, count: int) -> Tensor:
+    """64 random bits at places 0 … count − 1 of a draw, (B, count) int64."""
+    return mix(start[:, None] + torch.arange(1, count + 1, device=start.device) * STEP)
 
 
 def _uniform(bits: Tensor) -> Tensor:

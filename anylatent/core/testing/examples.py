@@ -9,7 +9,7 @@ from torch import Tensor
 
 from anylatent.core.exact import constant
 from anylatent.core.latent import Field, Latent, LatentSpec
-from anylatent.core.noise import Noise
+from anylatent.core.noise import Noise, Path
 
 SPECS: Mapping[str, LatentSpec] = {
     "image": LatentSpec({"z": Field((4, 8, 8), channels=0)}),
@@ -106,3 +106,15 @@ class Impulses(Noise):
         hit = torch.arange(self.batch) == self.drawn
         self.drawn += 1
         return hit.to(latent.dtype) * constant(latent, 1.0)
+
+    def path(self, latent: Latent) -> Path:
+        """Each increment of a path is a draw."""
+        return _Increments(self, latent)
+
+
+class _Increments(Path):
+    def __init__(self, noise: Noise, latent: Latent) -> None:
+        self._noise, self._latent = noise, latent
+
+    def between(self, before: float | Tensor, after: float | Tensor) -> Latent:
+        return self._noise.like(self._latent)
