@@ -1,13 +1,16 @@
 """Predictions: the 2×2 system, its known special cases, and where it has no meaning."""
 
+import math
+
 import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given, settings
 
 import anylatent as al
+from tests.core.toys import PointNet, distance
 
-SCHEDULES = ("vp", "cosine", "edm", "flow", "table")
+SCHEDULES = ("vp", "cosine", "edm", "flow", "table", "sub_vp", "sqrt", "geometric", "sigmoid")
 inner = st.floats(1e-3, 0.999)
 
 
@@ -18,7 +21,7 @@ def coefficients(prediction, schedule, t):
 @settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from(SCHEDULES),
-    st.sampled_from(["data", "noise", "v", "score", "velocity", "edm"]),
+    st.sampled_from(["data", "noise", "v", "score", "velocity", "edm", "mixed"]),
     inner,
     st.floats(-5, 5),
     st.floats(-5, 5),
@@ -66,22 +69,94 @@ def test_edm_s_target_has_unit_variance(name):
     assert torch.allclose(a**2 * 0.09 + b**2, torch.ones_like(t), atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", ("noise", "score"))
-@pytest.mark.parametrize("name", ("flow", "cosine", "shifted"))
-def test_a_combination_without_meaning_is_refused_at_construction(name, kind):
-    backbone = al.get("backbone", "unet")(channels=32)
-    with pytest.raises(ValueError, match="no meaning at t = 1.*Use prediction=v"):
-        al.Preconditioned(backbone, al.get("schedule", name)(), al.get("prediction", kind)())
+ZERO = {"flow", "cosine", "shifted", "sqrt", "sigmoid", "zero_terminal_snr"}
+REFUSED = {(name, kind) for name in ZERO for kind in ("noise", "score")}
+REFUSED |= {("sqrt", "velocity"), ("sigmoid", "velocity")}  # infinite at t = 1
+REFUSED |= {("polynomial", "velocity")}  # zero there
 
 
-@pytest.mark.parametrize("name", ("flow", "cosine", "shifted", "vp", "edm", "table"))
-@pytest.mark.parametrize("kind", ("data", "v", "velocity", "edm"))
-def test_the_others_are_finite_at_both_ends(name, kind):
+@pytest.mark.parametrize("kind", al.names("prediction"))
+@pytest.mark.parametrize("name", al.names("schedule"))
+def test_every_combination_is_exact_at_both_ends_or_refused_at_construction(name, kind):
     schedule, prediction = al.get("schedule", name)(), al.get("prediction", kind)()
-    prediction.check(schedule)
-    for t in (0.0, 1.0):
-        assert all(abs(c) < 1e6 for c in coefficients(prediction, schedule, t))
-    assert coefficients(prediction, schedule, 0.0)[1] == 0
+    network = PointNet(al.testing.SPECS["molecule"])
+    if (name, kind) in REFUSED:
+        with pytest.raises(ValueError, match="no meaning at t = 1.*Use prediction=v") as caught:
+            al.Preconditioned(network, schedule, prediction)
+        suggested = str(caught.value).split("Use prediction=")[1].split(", or")[0].split(", ")
+        for other in suggested:
+            al.Preconditioned(network, schedule, al.get("prediction", other)())
+        return
+    al.Preconditioned(network, schedule, prediction)
+    with torch.no_grad():
+        assert coefficients(prediction, schedule, 0.0)[1] == 0
+        (c_skip, c_out), (a, b) = (
+            [float(c) for c in f(schedule, 1.0)] for f in (prediction.inverse, prediction.target)
+        )
+        alpha, sigma = float(schedule.alpha(1.0)), float(schedule.sigma(1.0))
+    for x0, noise in ((0.7, -1.3), (-2.0, 0.4)):
+        found = c_skip * (alpha * x0 + sigma * noise) + c_out * (a * x0 + b * noise)
+        assert found == pytest.approx(x0, abs=1e-9 * (1 + abs(c_skip)))
+
+
+def test_suggested_schedules_take_every_prediction():
+    for name in ("vp", "edm", "table"):
+        for kind in al.names("prediction"):
+            al.get("prediction", kind)().check(al.get("schedule", name)())
+
+
+def mixed(spec, name="vp", **settings):
+    torch.manual_seed(0)
+    kind = al.get("prediction", "mixed")(**settings)
+    return al.Preconditioned(PointNet(spec).double(), al.get("schedule", name)(), kind)
+
+
+@pytest.mark.parametrize("name", ("vp", "flow", "edm"))
+@pytest.mark.parametrize("std", (1.0, 0.4))
+def test_the_mixed_score_of_a_zero_network_is_the_normal_prior_s_exactly(name, std):
+    spec = al.testing.SPECS["molecule"]
+    denoiser = mixed(spec, name, data_std=std)
+    torch.nn.init.zeros_(denoiser.backbone.last.weight)
+    torch.nn.init.zeros_(denoiser.backbone.last.bias)
+    for logits in denoiser.prediction.logits.values():
+        torch.nn.init.normal_(logits)  # whatever the shares
+    x = al.Noise.of(0, 4).like(al.testing.example(spec))
+    exact = al.testing.GaussianDenoiser(denoiser.schedule, 0.0, std)
+    for t in (0.0, 0.2, 0.7, 1.0):
+        assert distance(denoiser(x, t), exact(x, t)) < 1e-12
+
+
+def score(denoiser, x, t):
+    alpha, sigma = (float(c) for c in denoiser.schedule.coefficients(torch.tensor(t).double()))
+    return (alpha * denoiser(x, t) - x) / sigma**2
+
+
+def test_scores_are_mixed_by_the_shares():
+    """(1 - m)·Normal's + m·network's, the network's being that of the plain edm prediction."""
+    spec = al.testing.SPECS["molecule"]
+    denoiser = mixed(spec)
+    plain = al.Preconditioned(denoiser.backbone, denoiser.schedule, al.get("prediction", "edm")())
+    x = al.Noise.of(0, 4).like(al.testing.example(spec))
+    normal = al.testing.GaussianDenoiser(denoiser.schedule, 0.0, 1.0)
+    denoiser.prediction.logits["x"].data.fill_(3.0 + 0.5)
+    shares = {"x": torch.sigmoid(torch.tensor(0.5)).item(), "h": 1 / (1 + math.exp(3))}
+    got, of_net, of_normal = (score(d, x, 0.4) for d in (denoiser, plain, normal))
+    for field, m in shares.items():
+        wanted = (1 - m) * of_normal[field] + m * of_net[field]
+        assert torch.allclose(got[field], wanted, atol=1e-6)
+
+
+def test_mixed_shares_are_one_per_channel_and_learn():
+    spec = al.LatentSpec({"z": al.Field((4, 8, 8), channels=0), "x": al.Field((None, 3), True)})
+    kind = al.get("prediction", "mixed")()
+    kind.attach(spec)
+    assert {n: tuple(p.shape) for n, p in kind.logits.items()} == {"z": (4, 1, 1), "x": ()}
+    denoiser = mixed(al.testing.SPECS["molecule"])
+    x = al.Noise.of(0, 4).like(al.testing.example(denoiser.backbone.spec))
+    denoiser(x, 0.5).norm().sum().backward()
+    for name in ("x", "h"):
+        gradient = dict(denoiser.named_parameters())[f"prediction.logits.{name}"].grad
+        assert bool(gradient != 0)
 
 
 def test_a_width_must_be_positive():

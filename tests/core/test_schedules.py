@@ -109,6 +109,122 @@ def test_edm_noise_levels_are_karras_s_grid():
     assert float(found[-1]) == 0
 
 
+def integral_of_beta(t):
+    """∫β of the VP-SDE by hand: β₀t + (β₁ - β₀)t²/2."""
+    return 0.1 * t + 19.9 * t**2 / 2
+
+
+@pytest.mark.parametrize("t", (0.01, 0.3, 1.0))
+def test_the_sub_vp_sde_has_the_square_of_vp_s_variance(t):
+    schedule = al.get("schedule", "sub_vp")()
+    assert float(schedule.alpha(t)) == pytest.approx(math.exp(-integral_of_beta(t) / 2), rel=1e-12)
+    assert float(schedule.sigma(t)) == pytest.approx(1 - math.exp(-integral_of_beta(t)), rel=1e-12)
+    # its λ in closed form: σ/α = 1/α - α = 2·sinh(∫β/2)
+    ratio = 2 * math.sinh(integral_of_beta(t) / 2)
+    assert float(schedule.log_snr(t)) == pytest.approx(-2 * math.log(ratio), rel=1e-12)
+
+
+def test_polynomial_is_edm_s_schedule_of_molecules_but_for_its_first_noise():
+    """Published: ᾱ = (1 - 2s)·(1 - t²)² + s; here sigma(0) = 0, so both differ by s at most."""
+    schedule, t = al.get("schedule", "polynomial")(), torch.linspace(0, 1, 101).double()
+    published = (1 - 2e-5) * (1 - t**2) ** 2 + 1e-5
+    assert float((schedule.alpha(t) ** 2 - published).abs().max()) <= 1.01e-5
+    assert float(schedule.alpha(1.0) ** 2) == pytest.approx(1e-5, rel=1e-12)
+    assert float(schedule.alpha(0.0)) == 1
+
+
+def product(signal, steps):
+    """ᾱ of a discrete process with β_k = 1 - ᾱ(t_k+1)/ᾱ(t_k), clipped at .999."""
+    found = [1.0]
+    for k in range(steps):
+        found.append(found[-1] * (1 - min(1 - signal((k + 1) / steps) / signal(k / steps), 0.999)))
+    return found
+
+
+def test_sqrt_is_diffusion_lm_s_table():
+    """ᾱ(t) = 1 - √(t + s); u = (t + s)/(1 + s) instead of t + s moves it by s/2 at most."""
+    found = product(lambda t: 1 - math.sqrt(t + 1e-4), 2000)
+    schedule = al.get("schedule", "sqrt")()
+    for k in (1, 20, 500, 1500, 1990):
+        assert float(schedule.alpha(k / 2000) ** 2) == pytest.approx(found[k], abs=1e-4), k
+    assert found[20] < 0.92  # much noise at once: a hundredth of the time
+    assert float(schedule.alpha(1.0)) == 0
+
+
+def test_geometric_is_lsgm_s_process_from_data_without_noise():
+    """Var(z_t) = m²·v₀ + (1 - m²) = v₀·(v₁/v₀)^t for latents of variance v₀, m = alpha."""
+    schedule, low, high = al.get("schedule", "geometric")(), 3e-5, 0.999
+    t = torch.linspace(0, 1, 51, dtype=torch.float64)
+    alpha, sigma = schedule.coefficients(t)
+    assert torch.allclose(alpha**2 * low + sigma**2, low * (high / low) ** t, rtol=1e-12)
+    beta = -2 * schedule.rates(t)[0] / alpha  # their β = (dv/dt)/(1 - v)
+    variance = low * (high / low) ** t
+    assert torch.allclose(beta, variance * math.log(high / low) / (1 - variance), rtol=1e-9)
+
+
+@pytest.mark.parametrize(("start", "end", "tau"), ((-3, 3, 1.0), (0, 3, 0.3), (-3, 3, 0.1)))
+def test_the_sigmoid_schedule_is_the_published_formula(start, end, tau):
+    schedule = al.get("schedule", "sigmoid")(float(start), float(end), tau)
+    curve = lambda t: 1 / (1 + math.exp(-(t * (end - start) + start) / tau))  # noqa: E731
+    for t in (0.0, 0.2, 0.5, 0.8, 1.0):
+        wanted = (curve(1) - curve(t)) / (curve(1) - curve(0))
+        assert float(schedule.alpha(t) ** 2) == pytest.approx(wanted, abs=1e-12)
+    assert float(schedule.alpha(1.0)) == 0 and float(schedule.sigma(0.0)) == 0
+
+
+@pytest.mark.parametrize("name", ("vp", "table", "geometric"))
+def test_any_schedule_is_rescaled_to_zero_terminal_snr(name):
+    base = al.get("schedule", name)()
+    schedule = al.get("schedule", "zero_terminal_snr")(base)
+    t = torch.linspace(0, 1, 101, dtype=torch.float64)
+    last = base.alpha(1.0)
+    wanted = (base.alpha(t) - last) / (1 - last)  # algorithm 1, begun at alpha(0) = 1
+    assert torch.allclose(schedule.alpha(t), wanted, atol=1e-14)
+    assert torch.allclose(schedule.sigma(t), (1 - wanted**2).sqrt(), atol=1e-12)
+    assert float(schedule.alpha(1.0)) == 0 and float(schedule.log_snr(1.0)) == -math.inf
+    assert float(last) > 0
+
+
+def test_rescaling_keeps_the_kind_and_leaves_alone_what_ends_at_zero():
+    t = torch.linspace(0, 1, 31, dtype=torch.float64)
+    rescale = al.get("schedule", "zero_terminal_snr")
+    curve = rescale(al.get("schedule", "sub_vp")())
+    assert torch.allclose(curve.sigma(t), 1 - curve.alpha(t) ** 2, atol=1e-13)
+    for name in ("flow", "cosine", "sqrt"):
+        base = al.get("schedule", name)()
+        for got, wanted in zip(rescale(base).coefficients(t), base.coefficients(t), strict=True):
+            assert torch.allclose(got, wanted, atol=1e-13), name
+
+
+@pytest.mark.parametrize(("name", "text"), (("edm", "alpha = 1"), ("learned", "learns where")))
+def test_a_schedule_that_can_t_end_at_zero_snr_is_refused(name, text):
+    with pytest.raises(ValueError, match=text):
+        al.get("schedule", "zero_terminal_snr")(al.get("schedule", name)())
+
+
+@pytest.mark.parametrize("outer", ("shifted", "zero_terminal_snr"))
+@pytest.mark.parametrize("name", al.names("schedule"))
+def test_schedules_of_schedules_keep_the_contract(outer, name):
+    if (outer, name) in (("zero_terminal_snr", "edm"), ("zero_terminal_snr", "learned")):
+        return  # refused, see above
+    al.testing.check_schedule(al.get("schedule", outer)(al.get("schedule", name)()))
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in al.names("schedule") if n not in ("cosine", "table", "learned")]
+)
+@torch.no_grad()
+def test_the_log_snr_keeps_its_digits_near_both_ends(name):
+    """time(λ) and back, at λ where 1 - alpha² or alpha² is near the rounding of float64."""
+    schedule = al.get("schedule", name)()
+    low = float(schedule.log_snr(1.0))
+    levels = torch.tensor([40.0, 30.0, 20.0, -20.0, -30.0], dtype=torch.float64)
+    levels = levels[levels > low]
+    found = schedule.log_snr(schedule.time(levels))
+    # t near 1 has 1e-16 of its own: of alpha ∝ 1 - t at λ = -20, 1e-12
+    assert torch.allclose(found, levels, atol=1e-8), found
+
+
 def test_flow_is_straight_and_velocity_its_rate():
     schedule = al.get("schedule", "flow")()
     t = torch.tensor([0.0, 0.25, 1.0]).double()
@@ -141,6 +257,11 @@ def test_contracts_over_settings():
         make("edm", sigma_max=500.0, rho=3.0),
         make("table", **DDPM),
         make("table", **DDPM, zero_terminal_snr=True),
+        make("polynomial", power=3.0, floor=1e-3),
+        make("geometric", variance_max=1.0),
+        make("sigmoid", start=0.0, tau=0.3),
+        make("learned", low=-5.0, width=4),
+        make("sub_vp", beta_min=1.0),
         make("table", steps=10, beta_start=0.01, beta_end=0.7),
     ):
         al.testing.check_schedule(schedule)
@@ -150,6 +271,8 @@ def test_numbers_and_tensors_give_the_same_time():
     """A Python float must not pass through float32 (it did: alpha(.3) was off by 1e-8)."""
     for name in al.names("schedule"):
         schedule = al.get("schedule", name)()
+        if schedule.learned is not None:
+            schedule.requires_grad_(False)
         assert float(schedule.alpha(0.3)) == float(
             schedule.alpha(torch.tensor(0.3, dtype=torch.float64))
         )
@@ -166,6 +289,12 @@ def test_settings_without_meaning_are_errors():
         ("table", {"beta_start": 0.5, "beta_end": 0.1}),
         ("table", {"steps": 1, "zero_terminal_snr": True}),
         ("shifted", {"shift": 0.0}),
+        ("polynomial", {"floor": 0.0}),
+        ("polynomial", {"power": 0.5}),
+        ("sqrt", {"offset": 0.0}),
+        ("geometric", {"variance_min": 0.5, "variance_max": 0.1}),
+        ("sigmoid", {"tau": 0.0}),
+        ("learned", {"low": 20.0}),
     ):
         with pytest.raises(ValueError):
             al.get("schedule", name)(**settings)

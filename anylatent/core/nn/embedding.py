@@ -12,8 +12,20 @@ import math
 import torch
 from torch import Tensor, nn
 
+from anylatent.core.registry import register
 
-class SinusoidalFeatures(nn.Module):
+FEATURES = {"features": ("features", "sinusoidal")}
+"""For `register(..., parts=FEATURES)`: a backbone whose features of the noise level are a part."""
+
+
+class Features(nn.Module):
+    """A fixed map of numbers (...) to `size` features each, (..., size)."""
+
+    size: int
+
+
+@register("features", "sinusoidal")
+class SinusoidalFeatures(Features):
     """cos and sin at geometrically spaced frequencies, (...) to (..., size). 1706.03762.
 
     `longest` and `shortest` are the periods, in the unit of the argument.
@@ -23,7 +35,7 @@ class SinusoidalFeatures(nn.Module):
 
     def __init__(self, size: int = 128, longest: float = 40.0, shortest: float = 0.2) -> None:
         super().__init__()
-        _check_even(size)
+        self.size = _check_even(size)
         periods = torch.logspace(math.log10(longest), math.log10(shortest), size // 2)
         self.register_buffer("frequencies", 2 * math.pi / periods, persistent=False)
 
@@ -31,7 +43,8 @@ class SinusoidalFeatures(nn.Module):
         return _waves(x, self.frequencies)
 
 
-class FourierFeatures(nn.Module):
+@register("features", "fourier")
+class FourierFeatures(Features):
     """cos and sin at fixed random frequencies 2π·bandwidth·N(0, 1), (...) to (..., size).
 
     2006.10739. The frequencies are part of the state, as they belong to the weights that read them.
@@ -41,7 +54,7 @@ class FourierFeatures(nn.Module):
 
     def __init__(self, size: int = 128, bandwidth: float = 0.5) -> None:
         super().__init__()
-        _check_even(size)
+        self.size = _check_even(size)
         self.register_buffer("frequencies", 2 * math.pi * bandwidth * torch.randn(size // 2))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -51,13 +64,13 @@ class FourierFeatures(nn.Module):
 class NoiseEmbedding(nn.Module):
     """Features of c_noise and a two-layer network, (...) to (..., width).
 
-    `features` maps (...) to (..., `size`); sinusoidal by default.
+    Sinusoidal features by default.
     """
 
-    def __init__(self, width: int, features: nn.Module | None = None, size: int = 128) -> None:
+    def __init__(self, width: int, features: Features | None = None) -> None:
         super().__init__()
-        self.features = SinusoidalFeatures(size) if features is None else features
-        self.first = nn.Linear(size, width)
+        self.features = SinusoidalFeatures() if features is None else features
+        self.first = nn.Linear(self.features.size, width)
         self.second = nn.Linear(width, width)
 
     def forward(self, c_noise: Tensor) -> Tensor:
@@ -86,6 +99,7 @@ def _waves(x: Tensor, frequencies: Tensor) -> Tensor:
     return torch.cat((angle.cos(), angle.sin()), -1)
 
 
-def _check_even(size: int) -> None:
+def _check_even(size: int) -> int:
     if size < 2 or size % 2:
         raise ValueError(f"features come in pairs: their number must be even, got {size}")
+    return size

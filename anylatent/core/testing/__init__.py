@@ -10,7 +10,7 @@ from anylatent.core.testing.examples import SPECS, Impulses, example, in_subspac
 from anylatent.core.testing.networks import check_autoencoder, check_backbone
 from anylatent.core.testing.process import check_grid, check_prediction, check_schedule
 from anylatent.core.testing.sampling import check_denoiser, check_guidance, check_solver
-from anylatent.core.testing.training import check_times, check_weighting
+from anylatent.core.testing.training import check_features, check_times, check_weighting
 
 __all__ = [
     "SPECS",
@@ -22,6 +22,7 @@ __all__ = [
     "check_conditioner",
     "check_data",
     "check_denoiser",
+    "check_features",
     "check_grid",
     "check_guidance",
     "check_modality",

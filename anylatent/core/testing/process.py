@@ -11,13 +11,25 @@ from anylatent.core.grids import Grid
 from anylatent.core.predictions import Prediction
 from anylatent.core.schedules import (
     Cosine,
+    Polynomial,
     RectifiedFlow,
     Schedule,
+    SquareRoot,
+    SubVariancePreserving,
     VarianceExploding,
     VariancePreserving,
 )
 
-SCHEDULES = (VariancePreserving, Cosine, VarianceExploding, RectifiedFlow)
+SCHEDULES = (
+    VariancePreserving,
+    Cosine,
+    VarianceExploding,
+    RectifiedFlow,
+    SubVariancePreserving,
+    Polynomial,
+    SquareRoot,
+)
+"""Of each kind at the ends: with or without signal, at a finite, infinite or vanishing rate."""
 
 
 def close(got: Tensor, wanted: Tensor, what: str, tolerance: float = 1e-9) -> None:
@@ -33,6 +45,7 @@ def inner_times(count: int = 401) -> Tensor:
     return places.clamp(1e-3, 1 - 1e-3)
 
 
+@torch.no_grad()
 def check_schedule(schedule: Schedule) -> None:
     """Ends, monotony, `time` as the inverse, rates against autograd, shapes and precision."""
     name = type(schedule).__name__
@@ -69,6 +82,7 @@ def _check_ends(schedule: Schedule, name: str) -> None:
     assert inside and bool((times.diff() <= 0).all()), f"{name}: time() leaves [0, 1] or rises"
 
 
+@torch.enable_grad()
 def _rates_by_autograd(schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
     rates = []
     for index in (0, 1):
@@ -84,7 +98,7 @@ def _rates_by_autograd(schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
 def check_prediction(prediction: Prediction) -> None:
     """x0 = c_skip·x_t + c_out·F for every pair (x0, noise), exactly x_t/alpha at t = 0.
 
-    Where the inverse at t = 1 is not finite, `check` must raise, and only there.
+    Where the inverse or the target at t = 1 is not finite, `check` must raise, and only there.
     """
     name = type(prediction).__name__
     values = torch.tensor([-2.0, 0.0, 0.7], dtype=torch.float64)
@@ -100,14 +114,15 @@ def check_prediction(prediction: Prediction) -> None:
                 close(c_skip * x, x0, f"{where}: x0 at t = 0", 1e-12)
                 assert float(c_out) == 0, f"{where}: c_out is not 0 at t = 0"
                 continue
-            if not bool(torch.isfinite(c_skip) & torch.isfinite(c_out)):
+            a, b = prediction.target(schedule, t)
+            if not all(bool(torch.isfinite(value)) for value in (c_skip, c_out, a, b)):
                 assert t == 1, f"{where}: undefined at t = {t}"
                 continue
-            a, b = prediction.target(schedule, t)
             got = c_skip * x + c_out * (a * x0 + b * noise)
             scale = 1 + float((c_skip * x).abs().max())
             close(got, x0, f"{where}: x0 from F at t = {t}", 1e-13 * scale + 1e-12)
-        finite = all(bool(torch.isfinite(c)) for c in prediction.inverse(schedule, 1.0))
+        ends = (*prediction.inverse(schedule, 1.0), *prediction.target(schedule, 1.0))
+        finite = all(bool(torch.isfinite(value)) for value in ends)
         _check_refusal(prediction, schedule, finite, where)
         pair = prediction.inverse(schedule, torch.full((3, 2), 0.3))
         assert all(c.shape == (3, 2) for c in pair), f"{where}: shapes do not follow those of t"
@@ -119,7 +134,7 @@ def _check_refusal(prediction: Prediction, schedule: Schedule, finite: bool, whe
     except ValueError as error:
         assert not finite, f"{where}: refused although it is finite at t = 1: {error}"
     else:
-        assert finite, f"{where}: accepted although x0 is undefined at t = 1"
+        assert finite, f"{where}: accepted although x0 is undefined at t = 1 or F infinite"
 
 
 def check_grid(grid: Grid) -> None:

@@ -1,4 +1,4 @@
-"""Contracts of time samplers and weightings."""
+"""Contracts of time samplers, weightings and features of the noise level."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from anylatent.core.backbone import Backbone
 from anylatent.core.condition import Condition, ConditionSpec
 from anylatent.core.denoiser import Preconditioned
 from anylatent.core.latent import Latent
+from anylatent.core.nn.embedding import Features
 from anylatent.core.noise import Noise
 from anylatent.core.predictions import (
     DataPrediction,
@@ -22,7 +23,7 @@ from anylatent.core.schedules import RectifiedFlow, Schedule, VariancePreserving
 from anylatent.core.testing.examples import SPECS
 from anylatent.core.testing.process import SCHEDULES, close
 from anylatent.core.times import LogitNormal, LogNormal, Times, Uniform, time_limits
-from anylatent.core.weightings import Weighting
+from anylatent.core.weightings import Bound, Weighting
 
 
 def check_times(times: Times) -> None:
@@ -40,6 +41,21 @@ def check_times(times: Times) -> None:
         product = (times.density(t, schedule) * slope)[inner]
         close(product, torch.ones_like(product), f"{where}: density × d quantile/du = 1", 1e-6)
         _check_samples(times, schedule, where)
+
+
+def check_features(features: Features) -> None:
+    """One vector of `size` for each number, finite and steady, in float32 at least; noise levels a
+    hundredth of the range apart differ."""
+    name = type(features).__name__
+    levels = torch.linspace(-5, 5, 101)
+    found = features(levels)
+    assert found.shape == (101, features.size), f"{name}: {tuple(found.shape)} for 101 levels"
+    assert features(levels.view(101, 1)).shape == (101, 1, features.size), f"{name}: more axes"
+    assert bool(found.isfinite().all()), f"{name}: not finite"
+    assert torch.equal(features(levels), found), f"{name}: differs from call to call"
+    assert features(levels.bfloat16()).dtype == torch.float32, f"{name}: less than float32"
+    apart = float(torch.pdist(found).min())
+    assert apart > 0.1, f"{name}: two levels have features only {apart:.2g} apart"
 
 
 def _check_samples(times: Times, schedule: Schedule, where: str) -> None:
@@ -70,6 +86,7 @@ class Silent(Backbone):
         return x.zeros()
 
 
+@torch.no_grad()
 def check_weighting(weighting: Weighting) -> None:
     """Finite and not negative at every noise level, ends included; the shape is that of t.
 
@@ -97,6 +114,9 @@ def check_weighting(weighting: Weighting) -> None:
         assert bool(torch.isfinite(weight).all()), f"{where}: weights {weight.tolist()}"
         assert bool((weight >= 0).all()), f"{where}: negative weights {weight.tolist()}"
     _check_same_loss(weighting, name)
+    if isinstance(weighting, Bound):
+        share = weighting.share(torch.linspace(-20, 20, 4001, dtype=torch.float64))
+        assert bool((share.diff() <= 0).all()), f"{name}: no bound, as its share rises with λ"
 
 
 def _check_same_loss(weighting: Weighting, name: str) -> None:

@@ -9,7 +9,7 @@ from anylatent.core.backbone import Backbone
 from anylatent.core.condition import Condition, ConditionSpec
 from anylatent.core.latent import Field, Latent, LatentSpec
 from anylatent.core.nn.conditioning import ConditionEmbedder
-from anylatent.core.nn.embedding import NoiseEmbedding, grid_positions
+from anylatent.core.nn.embedding import Features, NoiseEmbedding, grid_positions
 from anylatent.core.nn.layers import modulate, zero
 from anylatent.core.nn.transformer import Block
 from anylatent.modalities.image.unet import per_sample, planar_field
@@ -21,7 +21,7 @@ class DiT(Backbone):
     Patches of `patch`² latent pixels become tokens of `width` numbers with sine-cosine positions;
     `depth` blocks of attention, cross-attention if the condition has tokens, and a network `ratio`
     times as wide. Every block is the identity and the output zero at initialisation. `normed`
-    normalises queries and keys.
+    normalises queries and keys; `features` are those of the noise level.
     """
 
     positions: Tensor
@@ -38,6 +38,7 @@ class DiT(Backbone):
         ratio: float = 4.0,
         dropout: float = 0.0,
         normed: bool = True,
+        features: Features | None = None,
     ) -> None:
         super().__init__()
         self.spec = LatentSpec({"z": Field((4, 8, 8))}) if spec is None else spec
@@ -46,7 +47,7 @@ class DiT(Backbone):
         if high % patch or wide % patch:
             raise ValueError(f"latents of {high}×{wide} don't split into patches of side {patch}")
         self.patch, self.grid = patch, (high // patch, wide // patch)
-        self.noise = NoiseEmbedding(width)
+        self.noise = NoiseEmbedding(width, features)
         self.condition = ConditionEmbedder(self.conditions, width)
         self.first = nn.Linear((channels + self.condition.overlaid) * patch**2, width)
         self.register_buffer("positions", grid_positions(*self.grid, width), persistent=False)

@@ -13,7 +13,7 @@ from anylatent.core.backbone import Backbone
 from anylatent.core.condition import Condition, ConditionSpec
 from anylatent.core.latent import Field, Latent, LatentSpec
 from anylatent.core.nn.conditioning import ConditionEmbedder, Embedded
-from anylatent.core.nn.embedding import NoiseEmbedding
+from anylatent.core.nn.embedding import Features, NoiseEmbedding
 from anylatent.core.nn.layers import GroupNorm, convolution, zero
 from anylatent.core.nn.residual import AttentionBlock, Downsample, ResBlock, Upsample
 
@@ -31,13 +31,15 @@ class UNet(Backbone):
     on the way up. `attention` lists the resolutions (the longer side in latent pixels) where
     positions attend to one another and to the condition's tokens; the middle always does. Maps are
     concatenated to the input. Any size works: a level of side n has one of ceil(n / 2) below it.
-    The output is zero at initialisation.
+    The output is zero at initialisation, of the spec `output` (by default that of the input).
+    `features` are those of the noise level.
     """
 
     def __init__(
         self,
         spec: LatentSpec | None = None,
         conditions: ConditionSpec | None = None,
+        output: LatentSpec | None = None,
         *,
         channels: int = 96,
         multipliers: Sequence[int] = (1, 2),
@@ -46,12 +48,14 @@ class UNet(Backbone):
         heads: int = 4,
         embedding: int = 256,
         dropout: float = 0.0,
+        features: Features | None = None,
     ) -> None:
         super().__init__()
         self.spec = LatentSpec({"z": Field((4, 8, 8))}) if spec is None else spec
         self.conditions = ConditionSpec() if conditions is None else conditions
         self.name, size = planar_field(self.spec)
-        self.noise = NoiseEmbedding(embedding)
+        self.output = self.spec if output is None else output
+        self.noise = NoiseEmbedding(embedding, features)
         self.condition = ConditionEmbedder(self.conditions, embedding)
         widths = [channels * m for m in multipliers]
         sides = [max(size[1:])]
@@ -69,7 +73,7 @@ class UNet(Backbone):
         self.middle = nn.ModuleList([block(width, width, True), block(width, width, False)])
         self._expand(levels, blocks + 1, block, skips)
         self.norm = GroupNorm(widths[0])
-        self.last = zero(convolution(widths[0], size[0]))
+        self.last = zero(convolution(widths[0], planar_field(self.output)[1][0]))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _contract(self, levels: Levels, blocks: int, block: MakeBlock) -> list[int]:
@@ -109,7 +113,7 @@ class UNet(Backbone):
         z = self.condition.overlay(z, cond).contiguous(memory_format=torch.channels_last)
         h = self._pass(self.first(z), embedding, known)
         out: Tensor = self.last(silu(self.norm(h)))
-        return x.replace(**{self.name: out.to(x.dtype)})
+        return Latent({self.name: out.to(x.dtype)}, x.masks, self.output).project()
 
     def _pass(self, h: Tensor, embedding: Tensor, known: Embedded) -> Tensor:
         skips = [h]

@@ -9,7 +9,7 @@ from anylatent.core.backbone import Backbone
 from anylatent.core.condition import Condition, ConditionSpec
 from anylatent.core.latent import Field, Latent, LatentSpec
 from anylatent.core.nn.conditioning import ConditionEmbedder
-from anylatent.core.nn.embedding import NoiseEmbedding
+from anylatent.core.nn.embedding import Features, NoiseEmbedding
 from anylatent.core.nn.layers import zero
 from anylatent.modalities.molecule.egnn import EGNN
 
@@ -22,7 +22,7 @@ class EGNNBackbone(Backbone):
 
     The output for x is the movement of the positions and a multiple of them, for h a linear map
     of the features; zero at initialisation. `width` numbers per atom, `edge` per pair, `depth`
-    layers.
+    layers. `features` are those of the noise level.
     """
 
     def __init__(
@@ -36,18 +36,19 @@ class EGNNBackbone(Backbone):
         basis: int = 16,
         ratio: float = 2.0,
         pairs: str = "",
+        features: Features | None = None,
     ) -> None:
         super().__init__()
         self.spec = spec or SPEC
         self.conditions = conditions or ConditionSpec()
-        features = self.spec.fields["h"].rest[0]
-        self.noise = NoiseEmbedding(width)
+        channels = self.spec.fields["h"].rest[0]
+        self.noise = NoiseEmbedding(width, features)
         self.condition = ConditionEmbedder(self.conditions, width)
         self.network = EGNN(
-            features, width, edge, depth, embedding=width, basis=basis, ratio=ratio, pairs=pairs
+            channels, width, edge, depth, embedding=width, basis=basis, ratio=ratio, pairs=pairs
         )
         self.scale = zero(nn.Linear(width, 1))
-        self.last = zero(nn.Linear(width, features))
+        self.last = zero(nn.Linear(width, channels))
 
     def forward(self, x: Latent, c_noise: Tensor, cond: Condition | None = None) -> Latent:
         place, mask = x["x"], x.masks["x"]

@@ -22,7 +22,7 @@ from anylatent.core.backbone import Backbone
 from anylatent.core.condition import Condition, ConditionSpec
 from anylatent.core.latent import Field, Latent, LatentSpec
 from anylatent.core.nn.conditioning import ConditionEmbedder
-from anylatent.core.nn.embedding import NoiseEmbedding
+from anylatent.core.nn.embedding import Features, NoiseEmbedding
 from anylatent.core.nn.layers import zero
 from anylatent.modalities.molecule.irreps import (
     AdaptiveNorm,
@@ -50,7 +50,7 @@ class TensorProductNetwork(Backbone):
     tokens the mean; maps are laid over the features) enter as scales and shifts of each layer's
     norm and in the weights of messages, which a network `radial` wide makes of `basis` features of
     the distance. With `cutoff` > 0, in units of the backbone's input, messages fade smoothly to
-    zero there; with 0 all pairs meet.
+    zero there; with 0 all pairs meet. `features` are those of the noise level.
 
     Equivariant under permutations, translations, rotations and reflections. The last means that
     mirror images get mirror outputs: there are no pseudoscalars, so `h` doesn't tell enantiomers
@@ -74,6 +74,7 @@ class TensorProductNetwork(Backbone):
         basis: int = 32,
         narrow: int = 2,
         cutoff: float = 0.0,
+        features: Features | None = None,
     ) -> None:
         super().__init__()
         # here, not as a decorator: it imports torch's compiler, which costs a second
@@ -83,7 +84,7 @@ class TensorProductNetwork(Backbone):
         self.conditions = ConditionSpec() if conditions is None else conditions
         self.points, self.features, channels = point_fields(self.spec)
         self.cutoff = cutoff
-        self.noise = NoiseEmbedding(embedding)
+        self.noise = NoiseEmbedding(embedding, features)
         self.condition = ConditionEmbedder(self.conditions, embedding)
         self.first = nn.Linear(channels + self.condition.overlaid, scalars)
         self.start = nn.Linear(embedding, scalars)

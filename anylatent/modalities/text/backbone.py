@@ -10,7 +10,7 @@ from anylatent.core.backbone import Backbone
 from anylatent.core.condition import Condition, ConditionSpec
 from anylatent.core.latent import Field, Latent, LatentSpec
 from anylatent.core.nn.conditioning import ConditionEmbedder
-from anylatent.core.nn.embedding import NoiseEmbedding, SinusoidalFeatures
+from anylatent.core.nn.embedding import Features, NoiseEmbedding, SinusoidalFeatures
 from anylatent.core.nn.layers import modulate, outer, zero
 from anylatent.core.nn.rotary import head_size, rotation
 from anylatent.core.nn.transformer import Block
@@ -29,7 +29,8 @@ class Transformer(Backbone):
     as wide, whose norms follow noise level and condition (2212.09748). Rotary positions tell how
     far apart two entries are; features of the distances to both ends, which come with the input,
     tell where in its sequence an entry is, and how long that is. `output` is the spec of what it
-    returns, such as logits `(None, V)`; that of its input by default. Zero at initialisation.
+    returns, such as logits `(None, V)`; that of its input by default. `features` are those of the
+    noise level. Zero at initialisation.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Transformer(Backbone):
         ratio: float = 4.0,
         dropout: float = 0.0,
         normed: bool = True,
+        features: Features | None = None,
     ) -> None:
         super().__init__()
         self.spec = SPEC if spec is None else spec
@@ -51,7 +53,7 @@ class Transformer(Backbone):
         self.output = self.spec if output is None else output
         self.name, inputs, outputs = _sizes(self.spec, self.output)
         self.size = head_size(width, heads)
-        self.noise = NoiseEmbedding(width)
+        self.noise = NoiseEmbedding(width, features)
         self.condition = ConditionEmbedder(self.conditions, width)
         self.first = nn.Linear(inputs + self.condition.overlaid, width)
         self.places = SinusoidalFeatures(PLACES, longest=1000.0, shortest=4.0)

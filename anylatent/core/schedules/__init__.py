@@ -1,0 +1,46 @@
+"""Noise schedules: x_t = alpha(t)·x0 + sigma(t)·noise, t in [0, 1], t = 0 data, t = 1 noise.
+
+The log-SNR λ = 2·log(alpha / sigma) falls strictly. Coefficients are float64 (float32 where the
+device has no float64). Ends are exact: sigma(0) = 0 gives λ = ∞ and, where the terminal SNR is
+zero, alpha(1) = 0 gives λ = -∞.
+"""
+
+from anylatent.core.schedules.base import Schedule, Time, VarianceCurve, as_time
+from anylatent.core.schedules.classic import (
+    Cosine,
+    RectifiedFlow,
+    SubVariancePreserving,
+    VarianceExploding,
+    VariancePreserving,
+)
+from anylatent.core.schedules.curves import (
+    GeometricVariance,
+    Polynomial,
+    SigmoidCurve,
+    SquareRoot,
+)
+from anylatent.core.schedules.derived import Derived, Shifted, ZeroTerminalSNR
+from anylatent.core.schedules.learned import Learned
+from anylatent.core.schedules.table import Table, table
+
+__all__ = [
+    "Cosine",
+    "Derived",
+    "GeometricVariance",
+    "Learned",
+    "Polynomial",
+    "RectifiedFlow",
+    "Schedule",
+    "Shifted",
+    "SigmoidCurve",
+    "SquareRoot",
+    "SubVariancePreserving",
+    "Table",
+    "Time",
+    "VarianceCurve",
+    "VarianceExploding",
+    "VariancePreserving",
+    "ZeroTerminalSNR",
+    "as_time",
+    "table",
+]
