@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from copy import copy
 from typing import Protocol, TypeAlias
 
 from torch import Tensor, nn
@@ -22,6 +23,12 @@ Denoise: TypeAlias = Callable[[Latent, Time], Latent]
 
 LOG_SNR_LIMIT = 20.0
 """Beyond this |λ| the noise (or the data) is below float32's resolution."""
+
+
+NO_VARIANCE = (
+    "this model has learned no variance: use variance=small or large, or train one with "
+    "denoiser=learned_variance objective=hybrid"
+)
 
 
 class Network(Protocol):
@@ -58,9 +65,77 @@ class Denoiser(nn.Module, ABC):
         inner = getattr(self, "denoiser", None)
         return isinstance(inner, Denoiser) and inner.completes
 
+    def fresh(self) -> Denoiser:
+        """For a new solution: with no memory of another. Itself, where nothing in it remembers."""
+        inner = getattr(self, "denoiser", None)
+        return self._around(inner.fresh()) if isinstance(inner, Denoiser) else self
+
+    def select(self, index: Tensor) -> Denoiser | None:
+        """For some samples of its batch, which may come again: its own values follow them.
+
+        None for one that remembers a solution. What keeps values per sample overrides this.
+        """
+        if self.fresh() is not self:
+            return None
+        inner = getattr(self, "denoiser", None)
+        chosen = inner.select(index) if isinstance(inner, Denoiser) else None
+        return self if chosen is None else self._around(chosen)
+
+    def _around(self, inner: Denoiser) -> Denoiser:
+        """The same wrapper around another denoiser."""
+        if inner is self.denoiser:
+            return self
+        twin = copy(self)
+        twin._modules = {**self._modules, "denoiser": inner}  # a copy shares them
+        return twin
+
+    def with_variance(
+        self, x: Latent, t: Time, cond: Condition | None = None
+    ) -> tuple[Latent, Latent]:
+        """x0, and the v of `learned_variance`; what wraps a denoiser leaves v as it is.
+
+        Raises ValueError for one that has learned none.
+        """
+        inner = getattr(self, "denoiser", None)
+        if not isinstance(inner, Denoiser):
+            raise ValueError(NO_VARIANCE)
+        return self(x, t, cond), inner.with_variance(x, t, cond)[1]
+
     def bind(self, cond: Condition | None) -> Denoise:
         """The denoiser under one condition; along one solution it recalls its last estimate."""
-        return Recalling(self, cond) if self.recalls else lambda x, t: self(x, t, cond)
+        own = self.fresh()
+        if self.recalls:
+            return Recalling(own, cond)
+        return Bound(own, cond) if own is self else lambda x, t: own(x, t, cond)
+
+
+class Bound:
+    """A denoiser under one condition, from which some samples may be selected."""
+
+    def __init__(self, denoiser: Denoiser, cond: Condition | None) -> None:
+        self.denoiser, self.cond = denoiser, cond
+
+    def __call__(self, x: Latent, t: Time) -> Latent:
+        found: Latent = self.denoiser(x, t, self.cond)
+        return found
+
+    def with_variance(self, x: Latent, t: Time) -> tuple[Latent, Latent]:
+        return self.denoiser.with_variance(x, t, self.cond)
+
+    def select(self, index: Tensor) -> Bound | None:
+        chosen = self.denoiser.select(index)
+        cond = None if self.cond is None else self.cond.select(index)
+        return None if chosen is None else Bound(chosen, cond)
+
+
+def restrict(denoise: Denoise, index: Tensor) -> Denoise | None:
+    """The denoiser of some samples of a batch, which may come again; `index`: long, on the CPU.
+
+    None where there is no such thing: for a plain function, and for one that remembers.
+    """
+    select = getattr(denoise, "select", None)
+    found: Denoise | None = None if select is None else select(index)
+    return found
 
 
 class Recalling:
@@ -93,7 +168,7 @@ def network_input(schedule: Schedule, x: Latent, t: Tensor, std: float) -> tuple
 class Preconditioned(Denoiser):
     """A backbone made a denoiser: x0 = c_skip·x + c_out·F(c_in·x, c_noise); see `network_input`.
 
-    `data_std` is the deviation of the data.
+    `data_std` is the deviation of the data. Schedules and predictions that learn are part of it.
     """
 
     def __init__(
@@ -105,6 +180,7 @@ class Preconditioned(Denoiser):
     ) -> None:
         super().__init__()
         prediction.check(schedule)
+        prediction.attach(backbone.spec)
         self.backbone, self.schedule, self.prediction = backbone, schedule, prediction
         self.data_std = data_std
 
@@ -113,10 +189,10 @@ class Preconditioned(Denoiser):
         return combine((c_skip, x), (c_out, self.predict(x, t, cond)))
 
     def predict(self, x: Latent, t: Time, cond: Condition | None = None) -> Latent:
-        """The backbone's own output F, on the subspace, in the precision of x."""
+        """The prediction F, on the subspace, in the precision of x."""
         scaled, c_noise = network_input(self.schedule, x, as_time(t), self.data_std)
         output: Latent = self.backbone(scaled, c_noise, cond)
-        return output.to(x.dtype).project()
+        return self.prediction.finish(output.to(x.dtype).project())
 
 
 @register("denoiser", "preconditioned")

@@ -30,6 +30,13 @@ class GaussianDenoiser(Denoiser):
         super().__init__()
         self.schedule, self.mean, self.std = schedule, mean, std
 
+    def select(self, index: Tensor) -> GaussianDenoiser:
+        own = [
+            value.select(index) if isinstance(value, Latent) and value.batch > 1 else value
+            for value in (self.mean, self.std)
+        ]
+        return GaussianDenoiser(self.schedule, *own)
+
     def _mean(self, like: Latent) -> Latent:
         return self.mean if isinstance(self.mean, Latent) else constant(like, self.mean)
 

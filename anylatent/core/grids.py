@@ -16,6 +16,7 @@ from anylatent.core.times import Times, Warped
 class Grid(ABC):
     """(schedule, steps) → strictly decreasing times of shape (steps + 1,), float64."""
 
+    @torch.no_grad()
     def __call__(self, schedule: Schedule, steps: int) -> Tensor:
         if steps < 1:
             raise ValueError(f"steps={steps}: sampling needs at least 1 step")
@@ -52,6 +53,57 @@ class LogSNRGrid(Grid):
     def interior(self, schedule: Schedule, steps: int) -> Tensor:
         start = max(float(schedule.log_snr(1.0)), self.low)
         return schedule.time(torch.linspace(start, self.high, steps + 1, dtype=torch.float64)[1:-1])
+
+
+@register("grid", "soft")
+class SoftGrid(Grid):
+    """Equal steps of the log-SNR λ in the middle, ever longer ones towards both ends.
+
+    Uniform in g = w₁·softplus((high - low - m)/w₁), m = w₀·softplus((λ - low)/w₀): about λ between
+    `low` and `high`, a multiple of exp(λ/w₀) below and of exp(-λ/w₁) above, so that it reaches pure
+    noise and data themselves, and the last levels before them move outwards with the number of
+    steps. `low` and `high` are those of ten steps; each time the steps are doubled, up to 40, they
+    move by `low_drift` and `high_drift`, as more steps can afford more of both ends.
+
+    The defaults were fitted to `adams` on random Gaussians and mixtures, `low` and its width on
+    trained models too, whose many dimensions decide early (benchmarks/results/solvers.md).
+    """
+
+    def __init__(
+        self,
+        low: float = -5.2,
+        high: float = 5.46,
+        low_width: float = 1.6,
+        high_width: float = 1.83,
+        low_drift: float = -0.79,
+        high_drift: float = 1.67,
+    ) -> None:
+        if not (low < high and low_width > 0 and high_width > 0):
+            raise ValueError(
+                f"need low < high and positive widths, got {low}, {high}, {low_width}, {high_width}"
+            )
+        self.low, self.high = low, high
+        self.low_width, self.high_width = low_width, high_width
+        self.low_drift, self.high_drift = low_drift, high_drift
+
+    def interior(self, schedule: Schedule, steps: int) -> Tensor:
+        doublings = math.log2(min(steps, 40) / 10)
+        low, high = self.low + self.low_drift * doublings, self.high + self.high_drift * doublings
+        low, width = min(low, high - 1), self.high_width  # few steps: some room in between
+        span = high - low
+        first = self.low_width * _softplus((schedule.log_snr(1.0) - low) / self.low_width)
+        g = width * _softplus((span - first) / width)
+        g = g * (1 - torch.arange(1, steps, dtype=torch.float64) / steps)
+        middle = span - width * _inverse_softplus(g / width)
+        return schedule.time(low + self.low_width * _inverse_softplus(middle / self.low_width))
+
+
+def _softplus(x: Tensor) -> Tensor:
+    return torch.logaddexp(x, torch.zeros_like(x))
+
+
+def _inverse_softplus(y: Tensor) -> Tensor:
+    return y + torch.log(-torch.expm1(-y))
 
 
 @register("grid", "karras")

@@ -182,6 +182,57 @@ def test_ddpm_has_the_variance_of_the_exact_recursion(name, steps):
     assert abs(float(found.mean()) - 0.7) <= 3 * wanted / math.sqrt(count) + 1e-12
 
 
+WIDTHS = (0.05, 0.2, 0.5, 1.0, 3.0)
+
+
+def ddim_std(schedule, times, width, eta):
+    """The recursion of x_s = α_s x0 + √(σ_s² - up²)·noise + up·z, x0 and noise linear in x_t."""
+    variance = float(schedule.alpha(1.0)) ** 2 * width**2 + float(schedule.sigma(1.0)) ** 2
+    for t, s in itertools.pairwise(times.tolist()):
+        a_t, b_t, a_s, b_s = (float(f(u)) for u in (t, s) for f in (schedule.alpha, schedule.sigma))
+        up = eta * b_s * math.sqrt(max(0.0, 1 - (b_s * a_t / (a_s * b_t)) ** 2))
+        gain = a_t * width**2 / (a_t**2 * width**2 + b_t**2)
+        factor = a_s * gain + math.sqrt(b_s**2 - up**2) * (1 - a_t * gain) / b_t
+        variance = factor**2 * variance + up**2
+    return math.sqrt(variance)
+
+
+def churned_std(schedule, times, width, churn):
+    """Karras et al.'s algorithm 2 for alpha = 1: noise is raised, then Heun's two slopes."""
+    sigmas = [float(schedule.sigma(t)) for t in times]
+    variance, raising = width**2 + sigmas[0] ** 2, min(churn / (len(sigmas) - 1), math.sqrt(2) - 1)
+    for now, then in itertools.pairwise(sigmas):
+        high = now * (1 + raising) if now * (1 + raising) < sigmas[0] else now
+        variance += high**2 - now**2
+        first = high / (width**2 + high**2)  # the slope (x - x0)/σ over x
+        euler = 1 + (then - high) * first
+        if then == 0:
+            variance *= euler**2
+            continue
+        second = then / (width**2 + then**2) * euler
+        variance *= (1 + 0.5 * (then - high) * (first + second)) ** 2
+    return math.sqrt(variance)
+
+
+@pytest.mark.parametrize("steps", (10, 20, 100))
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_deviation_of_samples_is_exactly_that_of_the_recursion(width, steps):
+    schedule = al.get("schedule", "vp")()
+    times = al.get("grid", "log_snr")()(schedule, steps)
+    for name, settings, eta in (
+        ("ddim", {"eta": 0.4}, 0.4),
+        ("ddpm", {}, 1.0),
+        ("euler_ancestral", {}, 1.0),
+    ):
+        solver = al.get("solver", name)(**settings)
+        found = responses(solver, schedule, steps, 0.0, width, steps + 1)[-1][2]
+        assert found == pytest.approx(ddim_std(schedule, times, width, eta), rel=1e-9), name
+    schedule = al.get("schedule", "edm")()
+    times = al.get("grid", "log_snr")()(schedule, steps)
+    found = responses(al.get("solver", "heun")(churn=20), schedule, steps, 0.0, width, 2 * steps)
+    assert found[-1][2] == pytest.approx(churned_std(schedule, times, width, 20), rel=1e-9)
+
+
 @pytest.mark.parametrize("eta", (0.3, 1.0))
 def test_ddim_reaches_the_data_law_as_the_grid_is_refined(eta):
     schedule = al.get("schedule", "vp")()

@@ -1,8 +1,33 @@
 """Solvers: from noise to data along a grid of times."""
 
-from anylatent.core.solvers.base import Solver, Step, solve
-from anylatent.core.solvers.ddim import DDIM, ddpm, euler
-from anylatent.core.solvers.dpmpp import DPMpp2M
+from anylatent.core.solvers.adaptive import Adaptive, AdaptiveSDE, DormandPrince
+from anylatent.core.solvers.base import Solver, Step, invert, solve
+from anylatent.core.solvers.ddim import DDIM, ddpm, euler, euler_ancestral
+from anylatent.core.solvers.exponential import PLMS, Exponential
 from anylatent.core.solvers.heun import Heun
+from anylatent.core.solvers.paradigms import ParaDiGMS
+from anylatent.core.solvers.pndm import PNDM
+from anylatent.core.solvers.predictor_corrector import PredictorCorrector
+from anylatent.core.solvers.single_step import SingleStep, Tableau
 
-__all__ = ["DDIM", "DPMpp2M", "Heun", "Solver", "Step", "ddpm", "euler", "solve"]
+__all__ = [
+    "DDIM",
+    "PLMS",
+    "PNDM",
+    "Adaptive",
+    "AdaptiveSDE",
+    "DormandPrince",
+    "Exponential",
+    "Heun",
+    "ParaDiGMS",
+    "PredictorCorrector",
+    "SingleStep",
+    "Solver",
+    "Step",
+    "Tableau",
+    "ddpm",
+    "euler",
+    "euler_ancestral",
+    "invert",
+    "solve",
+]

@@ -1,8 +1,11 @@
 """The solver interface and the only loop.
 
-Deterministic steps are taken in x/alpha against ρ = sigma/alpha, where every schedule is the same
-equation, dy/dρ = (y - x0)/ρ. Each step is a linear combination of latents whose coefficients
-depend on the grid alone: `plan` tabulates them once, in float64, for all steps.
+Every schedule is the same pair of equations,
+
+    d(x/alpha)/dρ = noise(x, t),  ρ = sigma/alpha;    d(x/sigma)/dκ = x0(x, t),  κ = alpha/sigma,
+
+so each step is a linear combination of latents whose coefficients depend on the grid alone:
+`plan` tabulates them once, in float64, for all steps.
 """
 
 from __future__ import annotations
@@ -10,15 +13,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from anylatent.core.denoiser import Denoise
-from anylatent.core.latent import Coefficient, Latent
+from anylatent.core.latent import Coefficient, Latent, combine
 from anylatent.core.noise import Noise
 from anylatent.core.schedules import Schedule
+
+Callback: TypeAlias = Callable[[int, Tensor, Latent], None]
+"""i, times[i], x after step i = 1, 2, ..."""
 
 
 @dataclass(frozen=True)
@@ -27,32 +33,58 @@ class Step:
 
     t: Tensor
     s: Tensor
-    coefficients: Sequence[Any]
+    coefficients: Any
 
 
 class Solver(ABC):
-    """A rule for one step; `order` and `evaluations` per step are attributes of the class.
+    """A rule for one step, of convergence order `order`, with at most `evaluations` calls in each.
 
     A solver keeps no state of its own: what one step leaves for the next is its `memory`.
     """
 
-    order: ClassVar[int]
-    evaluations: ClassVar[int]
+    order: int
+    evaluations: int
+    tolerance: float = 0.0
+    """Of the error that a solver allows itself whatever the grid, per degree of freedom."""
 
     @property
     def stochastic(self) -> bool:
         """Whether steps draw noise."""
         return False
 
+    def cost(self, steps: int) -> int:
+        """The calls of the denoiser over a whole solution."""
+        return self.evaluations * steps
+
     @abstractmethod
     def plan(self, schedule: Schedule, times: Tensor) -> list[Step]:
-        """The steps along `times`, shape (N + 1,) or (N + 1, B) or (N + 1, B, T)."""
+        """The steps along `times`, shape (N + 1,) or (N + 1, B) or (N + 1, B, T).
+
+        A deterministic solver's steps may also go up, from s to t > s; see `invert`.
+        """
 
     @abstractmethod
     def step(
         self, denoise: Denoise, x: Latent, step: Step, memory: Any, noise: Noise | None
     ) -> tuple[Latent, Any]:
         """x at time `step.s`, and the memory for the next step (None at the first)."""
+
+    def run(
+        self,
+        denoise: Denoise,
+        schedule: Schedule,
+        x: Latent,
+        times: Tensor,
+        noise: Noise | None,
+        callback: Callback | None,
+    ) -> Latent:
+        """All steps, one after the other; a solver that takes several at once has its own."""
+        memory = None
+        for index, step in enumerate(self.plan(schedule, times), start=1):
+            x, memory = self.step(denoise, x, step, memory, noise)
+            if callback is not None:
+                callback(index, step.s, x)
+        return x
 
 
 def solve(
@@ -62,19 +94,44 @@ def solve(
     x: Latent,
     times: Tensor,
     noise: Noise | None = None,
-    callback: Callable[[int, Tensor, Latent], None] | None = None,
+    callback: Callback | None = None,
 ) -> Latent:
     """Takes x at times[0] to times[-1]; `callback(i, times[i], x)` after each step i = 1, 2, ..."""
     if times.ndim < 1 or len(times) < 2 or not bool((times.diff(dim=0) < 0).all()):
         raise ValueError(f"times must decrease strictly and be at least two, got {times.tolist()}")
     if solver.stochastic and noise is None:
         raise ValueError(f"{type(solver).__name__} draws noise at each step: give solve a Noise")
-    memory = None
-    for index, step in enumerate(solver.plan(schedule, times.double().cpu()), start=1):
-        x, memory = solver.step(denoise, x, step, memory, noise)
-        if callback is not None:
-            callback(index, step.s, x)
-    return x
+    return solver.run(denoise, schedule, x, times.double().cpu(), noise, callback)
+
+
+def invert(
+    solver: Solver,
+    denoise: Denoise,
+    schedule: Schedule,
+    x0: Latent,
+    times: Tensor,
+    callback: Callback | None = None,
+) -> Latent:
+    """Takes data to the noise from which `solve` leads back to them: the flow upwards in time.
+
+    `times` as for `solve`. At sigma = 0 a denoiser knows nothing of noise, so a grid that ends
+    there is left at its last step with x/alpha as it is: an error of the second order in that
+    level. Raises ValueError for a solver that draws noise, and for fewer than two times above 0.
+    """
+    if solver.stochastic:
+        raise ValueError(
+            f"{type(solver).__name__} draws noise: only a deterministic solver can be inverted"
+        )
+    upwards = times.double().cpu().flip(0)
+    clean = schedule.sigma(upwards[0]) == 0
+    if bool(clean.any()):
+        alpha = schedule.alpha(upwards[:2])
+        x0, upwards = combine((alpha[1] / alpha[0], x0)), upwards[1:]
+    if len(upwards) < 2 or not bool((upwards.diff(dim=0) > 0).all()):
+        raise ValueError(
+            f"inversion needs strictly decreasing times, two of them above 0, got {times.tolist()}"
+        )
+    return solver.run(denoise, schedule, x0, upwards, None, callback)
 
 
 def tabulate(times: Tensor, *columns: Tensor) -> list[Step]:

@@ -1,0 +1,35 @@
+"""What a solution costs, counted."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from anylatent.core.denoiser import Denoise, restrict
+from anylatent.core.latent import Latent
+from anylatent.core.schedules import Time
+
+
+class Counted:
+    """A denoiser of B samples that counts its work.
+
+    `calls`: one after the other, whatever their size. `evaluations`: of each sample, (B,) int64.
+    """
+
+    def __init__(self, denoise: Denoise, batch: int) -> None:
+        self.denoise, self.batch, self.calls = denoise, batch, 0
+        self.evaluations = torch.zeros(batch, dtype=torch.int64)
+
+    def __call__(self, x: Latent, t: Time) -> Latent:
+        return self._call(self.denoise, torch.arange(self.batch), x, t)
+
+    def select(self, index: Tensor) -> Denoise | None:
+        chosen = restrict(self.denoise, index)
+        return None if chosen is None else partial(self._call, chosen, index)
+
+    def _call(self, denoise: Denoise, index: Tensor, x: Latent, t: Time) -> Latent:
+        self.calls += 1
+        self.evaluations += torch.bincount(index, minlength=self.batch)
+        return denoise(x, t)

@@ -1,0 +1,207 @@
+"""Multistep solvers: one evaluation a step, and the last ones remembered.
+
+The flow is an integral in three ways, with z a multiple of x, over a clock of the noise level:
+
+    z = x/sigma,             dz/dκ = x0,      κ = alpha/sigma
+    z = x/alpha,             dz/dρ = noise,   ρ = sigma/alpha
+    z = x/√(alpha² + sigma²), dz/dφ = v,       φ = atan(sigma/alpha),  v = (x0 on x_t at φ = π/2)
+
+Each method replaces x0, the noise, or v = cos φ·noise - sin φ·x0, by the polynomial through its
+last values in some coordinate u of the noise level, and integrates that exactly. x0 is constant
+where noise hides everything, the noise where it is all that there is to see, and v is zero all the
+way for data N(0, 1), as normalised latents nearly are where their details are hidden.
+
+With noise of strength η (the SDE at η = 1) the first is
+
+    x_s = c·x_t + sigma_s·(1 + η²)·κ_s^{-η²}·∫ x0·κ^{η²} dκ + sigma_s·√(1 - (ρ_s/ρ_t)^{2η²})·z,
+    c = (sigma_s/sigma_t)·(ρ_s/ρ_t)^{η²},
+
+whose noise is the increment of a Brownian path over the clock κ^{2η²}.
+
+A corrector (2302.04867) repeats the last step with the value at its end, which the next step
+evaluates anyway: it adds a combination of known values to x, and so costs nothing.
+
+What a step can't use is left out by lowering its order: points that are infinite in u (pure noise,
+where u is the log-SNR), and, at the first steps, values that are not there yet.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anylatent.core.denoiser import Denoise
+from anylatent.core.latent import Latent, combine
+from anylatent.core.noise import Noise, Path
+from anylatent.core.schedules import Schedule
+from anylatent.core.solvers.base import Solver, Step, tabulate
+
+POINTS = 48  # of Gauss's rule; enough for steps over a factor of thousands
+
+
+class Frame(NamedTuple):
+    """What is integrated along a grid, as columns of N rows.
+
+    value = on_x·x_t + on_x0·x0;  x_s = c_x·x_t + c_0·x0 + gain·(mean of the value [- its newest]).
+    """
+
+    on_x: Tensor
+    on_x0: Tensor
+    c_x: Tensor
+    c_0: Tensor
+    gain: Tensor
+    less_newest: bool = False
+
+
+class History(NamedTuple):
+    """The last values, newest first, and the Brownian path."""
+
+    values: tuple[Latent, ...]
+    path: Path | None
+
+
+class Multistep(Solver):
+    """x_s as a linear combination of x_t, the last values of x0 (or noise, or v), and fresh noise.
+
+    Subclasses give the frame, and the weights of the values in the mean over a step.
+    """
+
+    evaluations = 1
+    eta: float = 0.0
+
+    @property
+    def stochastic(self) -> bool:
+        return self.eta > 0
+
+    @abstractmethod
+    def frame(self, alpha: Tensor, sigma: Tensor) -> Frame:
+        """The columns for the coefficients of N + 1 times."""
+
+    @abstractmethod
+    def averages(self, schedule: Schedule, times: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights (K, N, ...) of the mean over each step, newest first, which sum to 1; and
+        corrections (K, N, ...) to the mean over the step *before*, which sum to 0."""
+
+    def plan(self, schedule: Schedule, times: Tensor) -> list[Step]:
+        means, corrections = self.averages(schedule, times)
+        alpha, sigma = schedule.coefficients(times)
+        frame = self.frame(alpha, sigma)
+        if frame.less_newest:
+            newest = torch.zeros_like(means)
+            newest[0] = 1
+            means = means - newest
+        gain = torch.where((means == 0).all(0), 0.0, frame.gain)  # it may be infinite there
+        before = torch.cat([torch.zeros_like(gain[:1]), gain[:-1]])
+        weights = gain * means + frame.c_x * before * corrections
+        c_x, c_0 = frame.c_x + weights[0] * frame.on_x, frame.c_0 + weights[0] * frame.on_x0
+        log_snr = schedule.log_snr(times)
+        ratio = _ratio(log_snr) ** (2 * self.eta**2)
+        up = sigma[1:] * (1 - ratio).clamp(min=0).sqrt() if self.stochastic else 0 * gain
+        clock = self.eta**2 * log_snr if self.stochastic else torch.zeros_like(log_snr)
+        reading = frame.on_x, frame.on_x0
+        return tabulate(times, *reading, c_x, c_0, up, clock[:-1], clock[1:], *weights[1:])
+
+    def step(
+        self, denoise: Denoise, x: Latent, step: Step, memory: History | None, noise: Noise | None
+    ) -> tuple[Latent, History]:
+        past, path = memory or History((), None)
+        x0 = denoise(x, step.t)
+        on_x, on_x0, c_x, c_0, up, before, after, *weights = step.coefficients
+        terms = [(c_x, x), (c_0, x0), *zip(weights, past, strict=False)]
+        if self.stochastic and noise is not None:
+            path = path or noise.path(x)
+            terms.append((up, path.between(before, after)))
+        if weights:
+            past = (_sum((on_x, x), (on_x0, x0)), *past)[: len(weights)]
+        return _sum(*terms), History(past, path)
+
+
+def _sum(*terms: tuple[float | Tensor, Latent]) -> Latent:
+    """Σ c·x without the terms whose coefficient is the number 0."""
+    kept = [term for term in terms if isinstance(term[0], Tensor) or term[0] != 0]
+    if len(kept) == 1 and not isinstance(kept[0][0], Tensor) and kept[0][0] == 1:
+        return kept[0][1]
+    return combine(*(kept or terms[:1]))
+
+
+def _ratio(log_snr: Tensor) -> Tensor:
+    """ρ_s/ρ_t of each step; 0 for the first one from pure noise."""
+    return torch.where(log_snr[:-1] == -torch.inf, 0.0, torch.exp(-0.5 * log_snr.diff(dim=0)))
+
+
+# ---- frames -----------------------------------------------------------------------------------
+def of_data(alpha: Tensor, sigma: Tensor, eta: float = 0.0) -> Frame:
+    ratio = _ratio(2 * (alpha.log() - sigma.log()))
+    c_x = sigma[1:] / sigma[:-1] * ratio**eta**2
+    zero, one = torch.zeros_like(c_x), torch.ones_like(c_x)
+    return Frame(zero, one, c_x, zero, alpha[1:] - alpha[:-1] * c_x)
+
+
+def of_noise(alpha: Tensor, sigma: Tensor) -> Frame:
+    """DDIM's step, finite at alpha = 0, and how the mean noise differs from the newest."""
+    c_x = sigma[1:] / sigma[:-1]
+    gain = sigma[1:] - sigma[:-1] * (alpha[1:] / alpha[:-1])
+    reading = (1 / sigma[:-1], -alpha[:-1] / sigma[:-1])
+    return Frame(*reading, c_x, alpha[1:] - alpha[:-1] * c_x, gain, less_newest=True)
+
+
+def of_velocity(alpha: Tensor, sigma: Tensor) -> Frame:
+    size, angle = (alpha**2 + sigma**2).sqrt(), torch.atan2(sigma, alpha)
+    reading = ((alpha / (sigma * size))[:-1], -(size / sigma)[:-1])
+    c_x = size[1:] / size[:-1]
+    return Frame(*reading, c_x, torch.zeros_like(c_x), size[1:] * angle.diff(dim=0))
+
+
+# ---- means over a step ------------------------------------------------------------------------
+Rule: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Log-SNRs at both ends of steps → log-SNRs (J, ...) between them and weights (J,), sum 1."""
+
+
+@lru_cache(maxsize=1)
+def _gauss() -> tuple[Tensor, Tensor]:
+    """Points and weights of Gauss's rule on [0, 1]."""
+    points, weights = np.polynomial.legendre.leggauss(POINTS)
+    return torch.from_numpy(0.5 * (points + 1)), torch.from_numpy(0.5 * weights)
+
+
+def over_power(start: Tensor, end: Tensor, power: float) -> tuple[Tensor, Tensor]:
+    """The mean with respect to κ^power.
+
+    Over an unbounded interval it is the value at its end where κ^power is infinite.
+    """
+    q, weights = _gauss()
+    q = q.reshape(-1, *[1] * start.ndim)
+    high, low = torch.maximum(power * start, power * end), torch.minimum(power * start, power * end)
+    least = torch.exp(0.5 * (low - high))
+    return (high + 2 * torch.log(least + (1 - least) * q)) / power, weights
+
+
+def over_angle(start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean with respect to φ."""
+    q, weights = _gauss()
+    first, last = torch.atan(torch.exp(-0.5 * start)), torch.atan(torch.exp(-0.5 * end))
+    angle = first + (last - first) * q.reshape(-1, *[1] * start.ndim)
+    return 2 * (angle.cos().log() - angle.sin().log()), weights
+
+
+def lagrange(points: Tensor, nodes: list[Tensor], weights: Tensor) -> Tensor:
+    """Σ_j w_j·L_k(u_j): the weights (K, ...) of the mean of the polynomial through the nodes."""
+    found = []
+    for k, own in enumerate(nodes):
+        basis = torch.ones_like(points)
+        for node in (*nodes[:k], *nodes[k + 1 :]):
+            basis = basis * (points - node) / (own - node)
+        found.append(torch.einsum("j,j...->...", weights, basis))
+    return torch.stack(found)
+
+
+def usable(better: Tensor, worse: Tensor) -> Tensor:
+    """The better weights (K, ...) where all of them are finite; `worse` has K or more rows."""
+    better = torch.cat([better, torch.zeros_like(worse[len(better) :])])
+    return torch.where(better.isfinite().all(0), better, worse)

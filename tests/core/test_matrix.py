@@ -1,0 +1,86 @@
+"""Every schedule × prediction × solver × number of steps: finite and in its subspace, or an error.
+
+The default run takes a third of all, in turns, each on one of the five kinds of latents; the slow
+one takes all of them on all.
+"""
+
+import itertools
+
+import pytest
+import torch
+
+import anylatent as al
+from anylatent.core.solvers import Adaptive
+from tests.core.toys import start
+
+ZERO = ("cosine", "flow", "shifted", "sigmoid", "sqrt", "zero_terminal_snr")
+STEPS = (*range(1, 11), 50)
+SPECS = list(al.testing.SPECS.values())
+MEANINGLESS = {
+    "noise": ZERO,
+    "score": ZERO,
+    "velocity": ("polynomial", "sigmoid", "sqrt"),  # 0 or infinite at t = 1
+}
+
+
+class Rough(al.Backbone):
+    """A network that is wrong but bounded, and leaves the subspace: the denoiser projects."""
+
+    def __init__(self, spec):
+        super().__init__()
+        self.spec, self.conditions = spec, al.ConditionSpec()
+
+    def forward(self, x, c_noise, cond=None):
+        level = 0.3 * c_noise.double().tanh()
+        return x.map(lambda z: torch.sin(2 * z) + 0.1 + level.reshape(-1, *[1] * (z.ndim - 1)))
+
+
+def denoiser_of(schedule, prediction, spec):
+    return al.Preconditioned(Rough(spec), schedule, al.get("prediction", prediction)())
+
+
+def check(solver, schedule, prediction, steps, spec):
+    denoise = denoiser_of(schedule, prediction, spec)
+    x, noise = start(schedule, al.testing.example(spec, 2))
+    times = al.get("grid", "log_snr")()(schedule, steps)
+    end = al.solve(solver, denoise, schedule, x, times, noise)
+    assert al.testing.in_subspace(end, 1e-10), (prediction, steps, spec)
+
+
+def meaningful(schedule):
+    return [p for p in al.names("prediction") if schedule not in MEANINGLESS.get(p, ())]
+
+
+@pytest.mark.parametrize("schedule", al.names("schedule"))
+@pytest.mark.parametrize("solver", al.names("solver"))
+@torch.no_grad()
+def test_every_combination_is_finite_and_in_its_subspace(solver, schedule):
+    part, process = al.get("solver", solver)(), al.get("schedule", schedule)()
+    every = list(itertools.product(meaningful(schedule), STEPS))
+    for turn, (prediction, steps) in enumerate(every[len(solver) % 3 :: 3]):
+        if not (isinstance(part, Adaptive) and turn % 4):  # it takes its own steps in between
+            check(part, process, prediction, steps, SPECS[turn % len(SPECS)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("schedule", al.names("schedule"))
+@pytest.mark.parametrize("solver", al.names("solver"))
+@torch.no_grad()
+def test_every_combination_on_every_kind_of_latent(solver, schedule):
+    part, process = al.get("solver", solver)(), al.get("schedule", schedule)()
+    for prediction in meaningful(schedule):
+        for steps in STEPS:
+            for spec in SPECS:
+                check(part, process, prediction, steps, spec)
+
+
+@pytest.mark.parametrize("schedule", al.names("schedule"))
+@pytest.mark.parametrize("prediction", al.names("prediction"))
+def test_what_has_no_meaning_is_an_error_that_says_what_works(prediction, schedule):
+    process = al.get("schedule", schedule)()
+    assert process.terminal_snr_is_zero == (schedule in ZERO)
+    if prediction in meaningful(schedule):
+        denoiser_of(process, prediction, SPECS[0])
+        return
+    with pytest.raises(ValueError, match="has no meaning at t = 1.*[Uu]se prediction="):
+        denoiser_of(process, prediction, SPECS[0])
