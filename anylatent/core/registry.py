@@ -74,8 +74,9 @@ class Part:
 
 
 def _plain(default: Any, annotation: Any) -> bool:
-    if isinstance(default, tuple):
-        return all(isinstance(entry, _PLAIN) for entry in default)
+    if isinstance(default, (tuple, dict)):
+        entries = default.values() if isinstance(default, dict) else default
+        return all(isinstance(entry, _PLAIN) for entry in entries)
     if default is not None:
         return isinstance(default, _PLAIN)
     options = (
@@ -201,3 +202,24 @@ def build(group: str, node: Mapping[str, Any], **runtime: Any) -> Any:
             given[key] = tuple(value)
     extra = {key: value for key, value in runtime.items() if key in parameters and key not in given}
     return record.factory(**given, **extra)
+
+
+def completed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration whose parts, `{name: ..., settings}` by group, have the settings that they
+    lack: one that was saved before a part had them means their defaults."""
+    return {
+        group: _completed(group, node) if group in groups() and isinstance(node, Mapping) else node
+        for group, node in config.items()
+    }
+
+
+def _completed(group: str, node: Mapping[str, Any]) -> dict[str, Any]:
+    if node.get("name") not in _parts[group]:
+        return dict(node)
+    record = _parts[group][node["name"]]
+    own = {key: default for key, (_, default) in record.settings().items()}
+    own = {key: list(v) if isinstance(v, tuple) else v for key, v in own.items()}
+    own |= {key: {"name": name} for key, (_, name) in record.parts.items()} | dict(node)
+    for key, (kind, _) in record.parts.items():
+        own[key] = _completed(kind, own[key])
+    return own

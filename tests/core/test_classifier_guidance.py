@@ -182,6 +182,31 @@ def test_the_denoiser_never_sees_the_labels_and_keeps_the_rest():
     assert torch.equal(seen.keep["mean"], LABELS > 1)
 
 
+def test_labels_that_the_denoiser_knows_stay():
+    """A conditional model is sharpened by a classifier of the same label (2105.05233)."""
+    schedule = al.get("schedule", "vp")()
+    _, classify, _, x = problem(schedule, "text")
+    cond = al.Condition({"kind": LABELS, "other": torch.ones(4)})
+    for known, seen in ((("kind", "other"), {"kind", "other"}), (("other",), {"other"})):
+        spy = Spy(schedule)
+        ClassifierGuidance(spy, {"kind": classify}, 1.0, known=known)(x, 0.5, cond)
+        assert set(spy.seen[0].values) == seen
+
+
+def test_the_interval_and_the_rescaling_of_all_guidance():
+    schedule = al.get("schedule", "edm")()  # alpha = 1
+    denoiser, classify, _, x = problem(schedule, "molecule")
+    make = functools.partial(ClassifierGuidance, denoiser, {"kind": classify}, 3.0)
+    cond, sigmas = al.Condition({"kind": LABELS}), torch.tensor([0.2, 1.0, 3.0, 9.0]).double()
+    t = (sigmas / 80) ** (1 / 7)
+    everywhere, plain = make()(x, t, cond), denoiser(x, t)
+    found = make(sigma_min=0.5, sigma_max=5.0)(x, t, cond)
+    for i, inside in enumerate((False, True, True, False)):
+        assert distance(alone(found, i), alone(everywhere if inside else plain, i)) < 1e-12
+        assert distance(alone(everywhere, i), alone(plain, i)) > 1e-6
+    assert torch.allclose(make(rescale=1.0)(x, t, cond).norm(), plain.norm())
+
+
 def test_a_dropped_label_steers_nothing_for_that_sample():
     schedule = al.get("schedule", "vp")()
     denoiser, classify, _, x = problem(schedule, "molecule")

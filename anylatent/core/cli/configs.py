@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
@@ -79,6 +79,10 @@ def schema(record: Part) -> Any:
             entry: Any = type(default[0]) if default else Any
             factory: Any = dataclasses.field(default_factory=list(default).copy)
             fields.append((key, list[entry], factory))
+        elif isinstance(default, dict):  # names of the user's own: {name: value}
+            kinds: Any = get_args(annotation) or (str, Any)
+            factory = dataclasses.field(default_factory=default.copy)
+            fields.append((key, dict[kinds[0], kinds[1]], factory))
         else:
             kind = Any if isinstance(annotation, str) else annotation
             fields.append((key, kind, default))

@@ -1,6 +1,9 @@
 """Guidance: denoisers that wrap denoisers, so that they stack and every solver takes them."""
 
+from anylatent.core.guidance.autoguidance import Autoguidance
+from anylatent.core.guidance.base import Guided
 from anylatent.core.guidance.classifier import ClassifierGuidance
 from anylatent.core.guidance.classifier_free import ClassifierFree
+from anylatent.core.guidance.projected import Projected
 
-__all__ = ["ClassifierFree", "ClassifierGuidance"]
+__all__ = ["Autoguidance", "ClassifierFree", "ClassifierGuidance", "Guided", "Projected"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -12,13 +13,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from anylatent.core.classifier import Classify
 from anylatent.core.condition import Condition
 from anylatent.core.denoiser import Denoiser
+from anylatent.core.guidance.base import STACK, Guided
 from anylatent.core.latent import Latent, combine
 from anylatent.core.registry import register
-from anylatent.core.schedules import Time, as_time
 
 
-@register("guidance", "classifier")
-class ClassifierGuidance(Denoiser):
+@register("guidance", "classifier", parts=STACK)
+class ClassifierGuidance(Guided):
     """x0 = x0(x_t) + scale·σ²/α·∇ log p(label | x_t), by classifiers of noisy latents.
 
     By Tweedie's formula x0 = (x_t + σ²·∇ log p_t)/α and Bayes' rule, scale 1 gives the denoiser of
@@ -26,8 +27,9 @@ class ClassifierGuidance(Denoiser):
     if independent given x_t. Where α = 0 nothing is added.
 
     `classifiers`: log p(class | x_t) by the name of a label's column. The labels, (B,) long, are
-    the values of these names in the condition, and are taken out before the denoiser sees it;
-    where one is dropped it steers nothing.
+    the values of these names in the condition; where one is dropped it steers nothing. They are
+    taken out before the denoiser sees it, but for those that it was trained with, `known`: then
+    a conditional model is sharpened, as in the paper. Interval and rescaling: see `Guided`.
     """
 
     def __init__(
@@ -35,21 +37,31 @@ class ClassifierGuidance(Denoiser):
         denoiser: Denoiser,
         classifiers: Mapping[str, Classify] | None = None,
         scale: float = 2.0,
+        sigma_min: float = 0.0,
+        sigma_max: float = math.inf,
+        rescale: float = 0.0,
+        known: Sequence[str] | None = None,
     ) -> None:
-        super().__init__()
-        self.denoiser, self.schedule, self.scale = denoiser, denoiser.schedule, scale
-        self.classifiers = dict(classifiers or {})
+        super().__init__(denoiser, sigma_min, sigma_max, rescale)
+        self.scale, self.classifiers = scale, dict(classifiers or {})
+        self.known = tuple(known or ())
 
-    def forward(self, x: Latent, t: Time, cond: Condition | None = None) -> Latent:
-        labels = [] if cond is None else [name for name in self.classifiers if name in cond.values]
-        if cond is None or not labels:
-            plain: Latent = self.denoiser(x, t, cond)
-            return plain
-        t = as_time(t)
+    def guides(self, cond: Condition | None) -> bool:
+        return bool(self._labels(cond))
+
+    def plain(self, x: Latent, t: Tensor, cond: Condition | None) -> Latent:
+        unknown = [name for name in self._labels(cond) if name not in self.known]
+        return super().plain(x, t, cond.without(*unknown) if cond and unknown else cond)
+
+    def change(self, x: Latent, t: Tensor, cond: Condition | None) -> tuple[Latent, Latent]:
+        assert cond is not None
         alpha, sigma = self.schedule.coefficients(t)
         strength = torch.where(alpha > 0, self.scale * sigma**2 / alpha, 0.0)
-        found = self.denoiser(x, t, cond.without(*labels))
-        return combine((1.0, found), (strength, self._slope(x, t, cond, labels)))
+        slope = self._slope(x, t, cond, self._labels(cond))
+        return self.plain(x, t, cond), combine((strength, slope))
+
+    def _labels(self, cond: Condition | None) -> list[str]:
+        return [] if cond is None else [name for name in self.classifiers if name in cond.values]
 
     def _slope(self, x: Latent, t: Tensor, cond: Condition, labels: list[str]) -> Latent:
         """∇ Σ log p(label | x_t) on the subspace; differentiable itself where x is."""

@@ -1,26 +1,31 @@
-"""Classifier-free guidance (2207.12598), in an interval (2404.07724), rescaled (2305.08891)."""
+"""Classifier-free guidance (2207.12598), with a scale for each condition (2211.09800)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from anylatent.core.condition import Condition
 from anylatent.core.denoiser import Denoiser
-from anylatent.core.latent import Latent, cat, combine
+from anylatent.core.guidance.base import STACK, Guided, branches
+from anylatent.core.latent import Latent, combine
 from anylatent.core.registry import register
-from anylatent.core.schedules import Time, as_time
 
 
-@register("guidance", "classifier_free")
-class ClassifierFree(Denoiser):
-    """x0 = x0(∅) + scale·(x0(cond) - x0(∅)).
+@register("guidance", "classifier_free", parts=STACK)
+class ClassifierFree(Guided):
+    """x0 = x0(∅) + Σ_k s_k·(x0(c₁ ... c_k) - x0(c₁ ... c_{k-1})), else x0(c₁ ... c_K).
 
-    Applied where sigma/alpha lies in [sigma_min, sigma_max]; elsewhere x0(cond). `rescale` in
-    [0, 1] moves the norm of the guided x0, per sample, to that of x0(cond). `scale` 1 is none, 0
-    unconditional. Without a condition it is the denoiser itself.
+    `scales` names conditions c₁, c₂, ... in order, each with its s_k; those that it does not name
+    come last, together, with `scale`. Without `scales` this is x0(∅) + scale·(x0(cond) - x0(∅)).
+    For conditions that are independent given x0 the guided law is p(x)·Π_k p(c_k | x)^s_k at each
+    noise level. A scale of 1 is no guidance, 0 ignores the condition.
+
+    All estimates come from one call of the denoiser with a multiple of the batch; one whose
+    weight is 0, as where two scales are equal, is not made. Without a condition it is the denoiser
+    itself. Interval and rescaling: see `Guided`.
     """
 
     def __init__(
@@ -30,33 +35,31 @@ class ClassifierFree(Denoiser):
         sigma_min: float = 0.0,
         sigma_max: float = math.inf,
         rescale: float = 0.0,
+        scales: Mapping[str, float] = {},  # noqa: B006 - read only; {} is a plain default
     ) -> None:
-        super().__init__()
-        if not 0 <= rescale <= 1:
-            raise ValueError(f"rescale must lie in [0, 1], got {rescale}")
-        if not 0 <= sigma_min <= sigma_max:
-            raise ValueError(f"need 0 <= sigma_min <= sigma_max, got {sigma_min}, {sigma_max}")
-        self.denoiser, self.schedule = denoiser, denoiser.schedule
-        self.scale, self.rescale = scale, rescale
-        self.sigma_min, self.sigma_max = sigma_min, sigma_max
+        super().__init__(denoiser, sigma_min, sigma_max, rescale)
+        self.scale, self.scales = scale, {name: float(value) for name, value in scales.items()}
 
-    def forward(self, x: Latent, t: Time, cond: Condition | None = None) -> Latent:
-        t = as_time(t)
-        scales = self._scales(t)
-        if cond is None or not cond.wishes or bool((scales == 1).all()):
-            plain: Latent = self.denoiser(x, t, cond)
-            return plain
-        both = torch.cat([t, t]) if t.ndim else t
-        output: Latent = self.denoiser(cat([x, x]), both, Condition.stack(cond.null(), cond))
-        free, bound = output.select(slice(x.batch)), output.select(slice(x.batch, None))
-        guided = combine((1 - scales, free), (scales, bound))
-        if self.rescale == 0:
-            return guided
-        ratio = bound.norm() / guided.norm().clamp(min=torch.finfo(torch.float32).tiny)
-        return combine((1 - self.rescale + self.rescale * ratio, guided))
+    def guides(self, cond: Condition | None) -> bool:
+        return cond is not None and any(scale != 1 for scale, _ in self._groups(cond))
 
-    def _scales(self, t: Tensor) -> Tensor:
-        """The scale at each time, 1 outside the interval, in the shape of t."""
-        sigma = torch.exp(-0.5 * self.schedule.log_snr(t))
-        inside = (sigma >= self.sigma_min) & (sigma <= self.sigma_max)
-        return torch.where(inside, self.scale, 1.0)
+    def change(self, x: Latent, t: Tensor, cond: Condition | None) -> tuple[Latent, Latent]:
+        assert cond is not None
+        groups = self._groups(cond)
+        edges = [1.0, *(scale for scale, _ in groups), 1.0]
+        known = [self._known(cond, k) for k in range(len(groups))] + [cond]
+        terms = [(edges[k] - edges[k + 1], told) for k, told in enumerate(known)]
+        terms = [term for term in terms[:-1] if term[0]] + terms[-1:]
+        found = branches(self.denoiser, x, t, [told for _, told in terms])
+        weights = (weight for weight, _ in terms)
+        return found[-1], combine(*zip(weights, found, strict=True))
+
+    def _groups(self, cond: Condition) -> list[tuple[float, list[str]]]:
+        """Scale and names of the conditions that are added at a time."""
+        alone = [(scale, [name]) for name, scale in self.scales.items() if name in cond.wishes]
+        rest = [name for name in cond.wishes if name not in self.scales]
+        return alone + ([(self.scale, rest)] if rest else [])
+
+    def _known(self, cond: Condition, count: int) -> Condition:
+        """The condition with all but the first groups dropped."""
+        return cond.null(*(name for _, names in self._groups(cond)[count:] for name in names))

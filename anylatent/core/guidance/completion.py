@@ -49,6 +49,13 @@ class Completion(Denoiser):
             found = self.denoiser(x, t, cond)
         return (found + self._missing(found)).project()
 
+    def select(self, index: Tensor) -> Denoiser | None:
+        inner = self.denoiser.select(index)
+        given = {name: mask[index.to(mask.device)] for name, mask in self.given.items()}
+        if inner is None:
+            return None
+        return Completion(inner, self.known.select(index), given, self.scale)
+
     def _shown(self, x: Latent, t: Time, cond: Condition) -> Latent:
         given = {name: mask.to(x.device) for name, mask in self.given.items()}
         (mask,) = given.values()
