@@ -6,6 +6,7 @@ of that space. Everything after it sees latents only.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -48,18 +49,20 @@ class Posterior:
         """KL divergence from the standard normal on the same subspace, in nats, shape (B,)."""
         if self.log_std is None:
             raise ValueError("a point mass has no KL divergence from a Gaussian")
-        total = 0.5 * self.mean.dot(self.mean)
         excess = self.log_std.map(lambda log_std: 0.5 * torch.expm1(2 * log_std) - log_std)
-        for name, x in excess.parts.items():
-            mask = excess.masks.get(name)
-            if mask is not None:
-                x = torch.where(mask.reshape(mask.shape + (1,) * (x.ndim - 2)), x, 0)
-            term = x.float().flatten(1).sum(1)
-            if excess.spec.fields[name].centred:
-                count = excess.lengths(name)
-                term = term * (count - 1) / count
-            total = total + term
-        return total
+        return 0.5 * self.mean.dot(self.mean) + _per_freedom(excess)
+
+    def entropy(self, extra: float = 0.0) -> Tensor:
+        """Of the posterior with Gaussian noise of deviation `extra` added, in nats, shape (B,)."""
+        constant = 0.5 * math.log(2 * math.pi * math.e)
+        if self.log_std is None:
+            if extra <= 0:
+                raise ValueError("a point mass has no entropy without noise: give extra > 0")
+            return self.mean.dim.double() * (constant + math.log(extra))
+        wide = self.log_std.to(torch.float64)
+        return _per_freedom(
+            wide.map(lambda log_std: constant + 0.5 * torch.log((2 * log_std).exp() + extra**2))
+        )
 
     def select(self, index: Any) -> Posterior:
         log_std = None if self.log_std is None else self.log_std.select(index)
@@ -77,6 +80,24 @@ class Posterior:
         return Posterior(
             self.mean.detach(), None if self.log_std is None else self.log_std.detach()
         )
+
+
+def _per_freedom(values: Latent) -> Tensor:
+    """The sum of what each entry has over the degrees of freedom of a sample, shape (B,).
+
+    The entries of a centred field's channel are equal over its points, one of which is not free.
+    """
+    total = torch.zeros(values.batch, device=values.device)
+    for name, x in values.parts.items():
+        mask = values.masks.get(name)
+        if mask is not None:
+            x = torch.where(mask.reshape(mask.shape + (1,) * (x.ndim - 2)), x, 0)
+        term = (x if x.dtype == torch.float64 else x.float()).flatten(1).sum(1)
+        if values.spec.fields[name].centred:
+            count = values.lengths(name)
+            term = term * (count - 1) / count
+        total = total + term
+    return total
 
 
 class Autoencoder(nn.Module, ABC):
@@ -106,6 +127,14 @@ class Autoencoder(nn.Module, ABC):
     @abstractmethod
     def loss(self, batch: Batch, noise: Noise, step: int) -> tuple[dict[str, Tensor], Any]:
         """Named terms of shape (B,) or (), weighted, to be summed; and the reconstruction."""
+
+    def log_prob(self, batch: Batch, z: Latent) -> Tensor | None:
+        """log p(data | z) in nats, shape (B,); None where the decoder is no law of the data.
+
+        Of discrete data a log-probability, of others a log-density in the data's own units. z is
+        any latent near the posterior; with it, data have a likelihood: see `data_likelihood`.
+        """
+        return None
 
     def codebook(self) -> Codebook | None:
         """The table of latents of tokens, where outputs are made of such; these latents are not

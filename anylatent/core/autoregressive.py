@@ -12,9 +12,10 @@ from torch.nn.functional import cross_entropy
 from anylatent.core.codebook import Codebook
 from anylatent.core.condition import Condition, ConditionSpec
 from anylatent.core.files import UserError
-from anylatent.core.generators import Callback, Generator, Guidance
+from anylatent.core.generators import TOKENS, Callback, Generator, Guidance
 from anylatent.core.grids import Grid
 from anylatent.core.latent import Latent
+from anylatent.core.measures import Measure
 from anylatent.core.nn.conditioning import ConditionEmbedder
 from anylatent.core.nn.transformer import CausalTransformer
 from anylatent.core.noise import Noise
@@ -81,14 +82,30 @@ class Autoregressive(Generator):
         nats, count = self._nats(x0, cond)
         return nats / count
 
-    def bound(self, x0: Latent, cond: Condition | None, noise: Noise, codebook: Codebook) -> Tensor:
-        """-log p of the tokens and of where they end, in nats, shape (B,); exact."""
-        return self._nats(x0, cond)[0]
-
-    def log_likelihood(
-        self, x0: Latent, cond: Condition | None, noise: Noise, steps: int, log_snr: float
+    def bound(
+        self,
+        x0: Latent,
+        cond: Condition | None,
+        noise: Noise,
+        codebook: Codebook,
+        measure: Measure = TOKENS,
+        guidance: Guidance | None = None,
     ) -> Tensor:
-        return -self._nats(x0, cond)[0]
+        """-log p of the tokens and of where they end, in nats, shape (B,); exact."""
+        return self.nats(x0, cond, noise, measure, guidance)[0]
+
+    def nats(
+        self,
+        x0: Latent,
+        cond: Condition | None,
+        noise: Noise,
+        measure: Measure,
+        guidance: Guidance | None = None,
+    ) -> tuple[Tensor, Latent]:
+        """Exact by any measure: of tokens, with no noise."""
+        if guidance is not None and cond is not None and cond.wishes:
+            raise UserError("generator=autoregressive knows no guidance: add likelihood.guided=no")
+        return self._nats(x0, cond)[0], x0
 
     def _nats(self, x0: Latent, cond: Condition | None) -> tuple[Tensor, Tensor]:
         tokens = self.codebook.tokens(x0)

@@ -13,11 +13,11 @@ many steps, and with the first term worked out,
 
 the same for every schedule. Norms are those of the subspace: `latent.dim` degrees of freedom.
 
-Where data have a density there is no last term. The first two bound the divergence of q(y | x0)
-from the model's own law of y = x_high/alpha = x0 + ρ·noise, ρ = exp(-high/2); with the entropy of
-that noise, ½·dim·log(2πe·ρ²), they bound -E log p(y), of which `log_likelihood` tells log p(y). The
-bound is met where x̂0 = E[x0 | x_t] (2302.03792): its excess is ½·∫ exp λ·E‖x̂0 - E[x0 | x_t]‖² dλ,
-on average over the data.
+The first two bound the divergence of q(y | x0) from the model's own law of y = x_high/alpha =
+x0 + ρ·noise, ρ = exp(-high/2); with the entropy of that noise, ½·dim·log(2πe·ρ²), they bound
+-E log p(y): that is what `elbo` gives, and `log_likelihood` tells log p(y). The last term is the
+data's own: see `rounding` and `data_likelihood`. The bound is met where x̂0 = E[x0 | x_t]
+(2302.03792): its excess is ½·∫ exp λ·E‖x̂0 - E[x0 | x_t]‖² dλ, on average over the data.
 
 The integral is estimated without bias from λ of the density ∝ SNR/(1 + SNR), the integrand of
 data N(0, 1): weights are C·(1 + SNR), C = softplus(high) - softplus(low), one λ in each of as many
@@ -53,14 +53,12 @@ def elbo(
     samples: int = 32,
     low: float | None = None,
     high: float = 14.0,
-    reconstruct: Reconstruct | None = None,
 ) -> Tensor:
     """An upper bound of -log p in nats, shape (B,), float64: the negative of the ELBO.
 
-    With `reconstruct` it bounds -log p(data) of discrete data, from one draw of y; without, the
-    mean of -log p(y) over y = x0 + ρ·noise, ρ = exp(-high/2) (see the module). `samples` calls of
-    the denoiser per sample. The integral runs over λ from `low`, by default the schedule's own
-    end or -20, whichever is higher, to `high`.
+    It bounds the mean of -log p(y) over y = x0 + ρ·noise, ρ = exp(-high/2) (see the module).
+    `samples` calls of the denoiser per sample. The integral runs over λ from `low`, by default the
+    schedule's own end or -20, whichever is higher, to `high`.
 
     `denoise` must know x_t and t alone: one that recalls its estimate at another level, as
     `Denoiser.bind` lets it, has seen what it is judged on.
@@ -79,10 +77,7 @@ def elbo(
         alpha, sigma = schedule.coefficients(t)
         gap = x0 - denoise(combine((alpha, x0), (sigma, noise.like(x0))), t)
         total = total + weight.to(total) * gap.dot(gap)
-    rho = math.exp(-high / 2)
-    if reconstruct is not None:
-        return total + reconstruct(x0 + rho * noise.like(x0), rho)
-    return total + 0.5 * as_time(x0.dim) * math.log(2 * math.pi * math.e * rho**2)
+    return total + 0.5 * as_time(x0.dim) * math.log(2 * math.pi * math.e * math.exp(-high))
 
 
 def _check(schedule: Schedule, low: float, high: float) -> None:

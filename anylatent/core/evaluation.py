@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import json
-import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from anylatent.core.autoencoder import move
-from anylatent.core.codebook import Codebook
+from anylatent.core.data_likelihood import DataLikelihood
 from anylatent.core.files import UserError, save_text
 from anylatent.core.latent_report import effective_dimensions, rate
-from anylatent.core.modality import Data, Metrics
+from anylatent.core.measures import Measure
+from anylatent.core.modality import Data, Item, Metrics
 from anylatent.core.noise import Noise
 from anylatent.core.progress import track
 from anylatent.core.registry import build
 from anylatent.core.run import Run
-from anylatent.core.system import Config
-
-LOG_SNR = 8.0
-"""Of the latents whose likelihood is measured: noise of deviation 0.018 beside data of 1."""
-
-FLOW_STEPS = 16
-"""Of order 5, along the probability flow."""
+from anylatent.core.system import Config, guidances
 
 Rows = dict[str, dict[str, float]]
 Draw = Callable[[Run, Config, int, Config], Any]
@@ -64,7 +58,7 @@ class Evaluation:
             "generator_parameters": float(parameters),
             "training_samples": self._seen(),
         }
-        other = {**speed, **self.latents(), **self.likelihood(self.config["likelihood"])}
+        other = {**speed, **self.latents(), **self.likelihood()}
         self.report("benchmark", rows, self.reconstructions(), other)
 
     # ---- figures ------------------------------------------------------------------------------
@@ -73,17 +67,9 @@ class Evaluation:
         n, config = self.config["n"], config or self.config
         dataset: Any = self.data.held_out()
         items = [dataset[i] for i in range(min(n, len(dataset)))]
-        names = run.conditions(config["guidance"])
-        variable = any(f.variable for f in run.system.autoencoder.spec.fields.values())
-        if names and variable and not run.system.generator.ends:
-            names += run.system.modality.asks  # sizes go with what they belong to
+        cond = columns_of(items, asked(run, config["guidance"]), n)
         also = self.data.classes if run.system.conditioner.spec.names else ()  # a caption's class
-        columns = {
-            name: [items[i % len(items)][name] for i in range(n)]
-            for name in dict.fromkeys([*names, *also])
-            if name in items[0]
-        }
-        cond = {name: values for name, values in columns.items() if name in names}
+        columns = {**cond, **columns_of(items, also, n)}
         start = time.monotonic()
         outputs = self.draw(run, config, n, cond)
         self.seconds = time.monotonic() - start
@@ -131,50 +117,25 @@ class Evaluation:
                 rates.append(system.normaliser.posterior(posterior))
         return {**rate(rates), **effective_dimensions(samples)}
 
-    def likelihood(self, samples: int) -> dict[str, float]:
-        """The exact likelihood of held-out latents, by the probability flow of the model.
-
-        Of normalised latents with Gaussian noise at the log-SNR `LOG_SNR`, unguided, under their
-        own conditions, in nats per sample and bits per dimension.
-        """
-        if samples < 1:
+    def likelihood(self) -> dict[str, float]:
+        """That of held-out latents and, where there is one, the bound on that of the data."""
+        measure: Measure = build("likelihood", self.config["likelihood"])
+        if measure.samples < 1:
             return {}
-        if (codebook := self.run.system.autoencoder.codebook()) is not None:
-            return self.token_bound(samples, codebook)
-        system, nats, bits = self.run.system, [], []
-        for index, batch in enumerate(self._held_out(samples)):
-            posterior = system.autoencoder.encode(batch)
-            noise = Noise.of((self.config["seed"], 95, index), posterior.mean.batch)
-            x0 = system.normaliser.encode(posterior.sample(noise))
-            x0 = x0 + math.exp(-LOG_SNR / 2) * noise.like(x0)
-            cond = system.condition(system.columns(batch))
-            log_p = system.generator.log_likelihood(x0, cond, noise, FLOW_STEPS, LOG_SNR)
-            nats.append(-log_p)
-            bits.append(-log_p / (x0.dim.clamp(min=1) * math.log(2)))
-        figures = {"latent_nll_nats": nats, "latent_bits_per_dimension": bits}
-        return {name: float(torch.cat(values).mean()) for name, values in figures.items()}
+        run = self.run
+        followed = self.config["guidance"] if measure.guided else None
+        guidance = None if followed is None else run.guided(followed)
+        part = DataLikelihood(run.system, measure, run.conditions(followed), guidance)
+        found = part.figures(self._held_out(measure.samples), self.config["seed"])
+        return {**found, **self._units_seen(found)}
 
-    def token_bound(self, samples: int, codebook: Codebook) -> dict[str, float]:
-        """An upper bound of the held-out data's negative log-likelihood, unguided, sizes included:
-        nats per sample, and bits per token (or what the modality counts) with a standard error."""
-        system, nats, counts, unit = self.run.system, [], [], ""
-        for index, batch in enumerate(self._held_out(samples)):
-            x0 = system.normaliser.encode(system.autoencoder.encode(batch).mean)
-            noise = Noise.of((self.config["seed"], 95, index), x0.batch)
-            cond = system.condition(system.columns(batch))
-            bound = system.generator.bound(x0, cond, noise, codebook)
-            if not system.generator.ends:  # which is told the sizes
-                bound = bound + system.modality.size_nats(x0).to(bound)
-            unit, count = system.modality.unit(x0)
-            nats.append(bound.cpu())
-            counts.append(count.cpu())
-        total, count = torch.cat(nats).double(), torch.cat(counts).double()
-        rate = total.sum() / count.sum()
-        error = (total - rate * count).std() / (len(total) ** 0.5 * count.mean())
-        bits = {"": rate / math.log(2), "_error": error / math.log(2)}
-        named = {f"bound_bits_per_{unit}{which}": float(value) for which, value in bits.items()}
-        named[f"training_{unit}s"] = self._seen() * float(count.mean())  # about
-        return {"bound_nats": float(total.mean()), **named}
+    def _units_seen(self, found: Mapping[str, float]) -> dict[str, float]:
+        """About how many tokens the generator learned from, where data are made of such."""
+        if self.run.system.autoencoder.codebook() is None:
+            return {}
+        (name,) = (key for key in found if key.startswith("bound_nats_per_"))
+        per_sample = found["bound_nats"] / found[name]
+        return {f"training_{name.removeprefix('bound_nats_per_')}s": self._seen() * per_sample}
 
     # ---- report -------------------------------------------------------------------------------
     def report(self, name: str, rows: Rows, reconstructions: Rows, other: dict[str, float]) -> None:
@@ -184,7 +145,7 @@ class Evaluation:
         tables = {how: rows, "reconstruction of held-out data": reconstructions}
         if other:
             tables["latents and speed"] = {"": other}
-        text = "\n\n".join(f"{title}\n\n{_table(table)}" for title, table in tables.items())
+        text = "\n\n".join(f"{title}\n\n{table(each)}" for title, each in tables.items())
         text = "\n\n".join([text, *(self.metrics.notes if len(rows) > 1 else ())])
         print(text)
         values = {
@@ -201,8 +162,8 @@ class Evaluation:
         """How samples were drawn, in words."""
         config, told = self.config, list[str]()
         if not self.run.system.generator.ends:
-            scale = (config["guidance"] or {}).get("scale", "none")
-            told = [config["solver"]["name"], f"{config['steps']} steps", f"guidance {scale}"]
+            guided = " of ".join(map(_told, guidances(config["guidance"]))) or "none"
+            told = [config["solver"]["name"], f"{config['steps']} steps", f"guidance {guided}"]
         if config["temperature"] is not None:
             told.append(f"temperature {config['temperature']}")
         return ", ".join(told) or type(self.run.system.generator).__name__.lower()
@@ -213,7 +174,28 @@ class Evaluation:
         return float(settings["steps"] * settings["batch"])
 
 
-def _table(rows: Mapping[str, Mapping[str, float]]) -> str:
+def _told(guidance: Config) -> str:
+    """One guidance in words."""
+    scales = [f"{value:g} for {name}" for name, value in (guidance.get("scales") or {}).items()]
+    return ", ".join([f"{guidance['name']} {guidance['scale']:g}", *scales])
+
+
+def asked(run: Run, guidance: Config | None) -> list[str]:
+    """The columns of held-out data that samples are drawn under."""
+    names = run.conditions(guidance)
+    variable = any(f.variable for f in run.system.autoencoder.spec.fields.values())
+    if names and variable and not run.system.generator.ends:
+        names += run.system.modality.asks  # sizes go with what they belong to
+    return names
+
+
+def columns_of(items: Sequence[Item], names: Iterable[str], n: int) -> dict[str, list[Any]]:
+    """The named columns that the items have, each item used in turn until there are n."""
+    known = [name for name in dict.fromkeys(names) if name in items[0]]
+    return {name: [items[i % len(items)][name] for i in range(n)] for name in known}
+
+
+def table(rows: Mapping[str, Mapping[str, float | None]]) -> str:
     """Markdown with a row for each figure and a column for each set."""
     figures = list(dict.fromkeys(name for row in rows.values() for name in row))
     lines = [["", *rows], ["---"] * (len(rows) + 1)]

@@ -9,14 +9,15 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from anylatent.core.autoencoder import Posterior
 from anylatent.core.codebook import Codebook
 from anylatent.core.condition import Condition
 from anylatent.core.denoiser import Denoiser, Preconditioned
-from anylatent.core.elbo import elbo, rounding
+from anylatent.core.elbo import rounding
 from anylatent.core.files import UserError
 from anylatent.core.grids import Grid
 from anylatent.core.latent import Latent, LatentSpec
-from anylatent.core.likelihood import log_likelihood
+from anylatent.core.measures import Elbo, Measure
 from anylatent.core.noise import Noise
 from anylatent.core.objectives import Objective
 from anylatent.core.registry import register
@@ -28,6 +29,7 @@ Trained = Preconditioned | ScoreInterpolation
 Guidance = Callable[[Denoiser], Denoiser]
 READABLE = 6.0
 """The log-SNR at which tokens are read: noise of deviation .05 beside vectors of unit variance."""
+TOKENS: Measure = Elbo(log_snr=READABLE)
 Callback = Callable[[int, Tensor, Latent], None]
 
 
@@ -76,12 +78,25 @@ class Generator(nn.Module, ABC):
         """One sample for each of `blank`, which gives sizes, dtype and device."""
 
     @abstractmethod
-    def log_likelihood(
-        self, x0: Latent, cond: Condition | None, noise: Noise, steps: int, log_snr: float
-    ) -> Tensor:
-        """log p(x0 | cond) in nats, shape (B,), at the noise level `log_snr`; see `likelihood`."""
+    def nats(
+        self,
+        x0: Latent,
+        cond: Condition | None,
+        noise: Noise,
+        measure: Measure,
+        guidance: Guidance | None = None,
+    ) -> tuple[Tensor, Latent]:
+        """-log p(y | cond) in nats, shape (B,), and y, x0 with the noise of the measure."""
 
-    def bound(self, x0: Latent, cond: Condition | None, noise: Noise, codebook: Codebook) -> Tensor:
+    def bound(
+        self,
+        x0: Latent,
+        cond: Condition | None,
+        noise: Noise,
+        codebook: Codebook,
+        measure: Measure = TOKENS,
+        guidance: Guidance | None = None,
+    ) -> Tensor:
         """An upper bound of -log p(tokens | cond) in nats, (B,), for x0 of the codebook."""
         raise UserError(f"{type(self).__name__} of {self.spec} has no bound for tokens")
 
@@ -92,6 +107,7 @@ class Diffusion(Generator):
 
     def __init__(self, denoiser: Trained, objective: Objective) -> None:
         super().__init__()
+        objective.check(denoiser.schedule)
         self.denoiser, self.objective = denoiser, objective
         self.spec = denoiser.backbone.spec
 
@@ -130,24 +146,31 @@ class Diffusion(Generator):
         start = schedule.sigma(times[0]) * noise.like(blank)
         return solve(solver, denoiser.bind(cond), schedule, start, times, noise, callback)
 
-    def log_likelihood(
-        self, x0: Latent, cond: Condition | None, noise: Noise, steps: int, log_snr: float
-    ) -> Tensor:
-        denoiser, schedule = self.denoiser, self.denoiser.schedule
-        free = lambda x, t: denoiser(x, t, cond)  # noqa: E731 - a flow recalls no estimates
-        return log_likelihood(free, schedule, x0, noise=noise, steps=steps, log_snr=log_snr).log_p
+    def nats(
+        self,
+        x0: Latent,
+        cond: Condition | None,
+        noise: Noise,
+        measure: Measure,
+        guidance: Guidance | None = None,
+    ) -> tuple[Tensor, Latent]:
+        denoiser = self.denoiser if guidance is None else guidance(self.denoiser)
+        free = lambda x, t: denoiser(x, t, cond)  # noqa: E731 - it recalls no estimates
+        return measure.nats(free, denoiser.schedule, x0, noise)
 
-    def bound(self, x0: Latent, cond: Condition | None, noise: Noise, codebook: Codebook) -> Tensor:
-        """The variational bound (see `elbo`), with tokens read from x by Bayes' rule at the end."""
-        denoiser, mask = self.denoiser, x0.masks.get(codebook.name)
-        return elbo(
-            lambda x, t: denoiser(x, t, cond),
-            denoiser.schedule,
-            x0,
-            noise,
-            high=READABLE,
-            reconstruct=rounding(codebook.vectors(), codebook.tokens(x0), mask),
-        )
+    def bound(
+        self,
+        x0: Latent,
+        cond: Condition | None,
+        noise: Noise,
+        codebook: Codebook,
+        measure: Measure = TOKENS,
+        guidance: Guidance | None = None,
+    ) -> Tensor:
+        """See `data_likelihood`: q is x0 with noise, tokens are read from y by Bayes' rule."""
+        nats, y = self.nats(x0, cond, noise, measure, guidance)
+        read = rounding(codebook.vectors(), codebook.tokens(x0), x0.masks.get(codebook.name))
+        return nats - Posterior(x0).entropy(measure.rho) + read(y, measure.rho)
 
 
 class Cascade(Generator):
@@ -196,15 +219,23 @@ class Cascade(Generator):
             parts.update(part.parts)
         return Latent({name: parts[name] for name in blank.parts}, blank.masks, blank.spec)
 
-    def log_likelihood(
-        self, x0: Latent, cond: Condition | None, noise: Noise, steps: int, log_snr: float
-    ) -> Tensor:
-        known, totals = cond or Condition(), []
+    def nats(
+        self,
+        x0: Latent,
+        cond: Condition | None,
+        noise: Noise,
+        measure: Measure,
+        guidance: Guidance | None = None,
+    ) -> tuple[Tensor, Latent]:
+        known, totals, parts = cond or Condition(), [], {}
         for stage in self.stages:
             part = x0.take(stage.spec.fields)
-            totals.append(stage.log_likelihood(part, known, noise, steps, log_snr))
-            known = _given(known, part)
-        return torch.stack(totals).sum(0)
+            nats, y = stage.nats(part, known, noise, measure, guidance)
+            totals.append(nats)
+            known = _given(known, y)
+            parts.update(y.parts)
+        whole = Latent({name: parts[name] for name in x0.parts}, x0.masks, x0.spec)
+        return torch.stack(totals).sum(0), whole
 
 
 def _given(cond: Condition, part: Latent) -> Condition:

@@ -27,8 +27,10 @@ import torch
 from torch import Tensor
 
 from anylatent.core.denoiser import Denoise
-from anylatent.core.latent import Latent, combine
+from anylatent.core.latent import Coefficient, Latent, combine
 from anylatent.core.noise import Noise
+from anylatent.core.runge_kutta import MOST_STEPS, NODES, attempt, choose, resized
+from anylatent.core.runge_kutta import excess as moved_excess
 from anylatent.core.schedules import Schedule, as_time
 
 State: TypeAlias = tuple[Latent, Tensor]
@@ -37,19 +39,6 @@ State: TypeAlias = tuple[Latent, Tensor]
 Probes: TypeAlias = Sequence[list[Tensor]]
 """Stacks of K vectors, one tensor (K, B, ...) per field; the trace is Σ v·Jv over all of them."""
 
-# Dormand and Prince's pair of orders 5 and 4; the last row is the solution of order 5
-NODES = (1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
-ROWS = (
-    (1 / 5,),
-    (3 / 40, 9 / 40),
-    (44 / 45, -56 / 15, 32 / 9),
-    (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
-    (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
-    (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
-)
-ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
-
-MOST_STEPS = 1000
 AT_ONCE = 32  # unit vectors per backward pass
 
 
@@ -117,7 +106,7 @@ def log_likelihood(
         (z, volume), evaluations = _fixed(flow, state, ends, steps)
     size = (alpha**2 + sigma**2).sqrt()
     x1, volume = size * z, volume + x0.dim * (start.cos() * size).log()
-    return Likelihood(x1, _log_normal(x1, sigma), volume, evaluations)
+    return Likelihood(x1, log_normal(x1, sigma), volume, evaluations)
 
 
 def _check(
@@ -148,9 +137,11 @@ def _check(
         )
 
 
-def _log_normal(x: Latent, std: Tensor) -> Tensor:
-    """log N(x; 0, std²) on the subspace, shape (B,)."""
-    return -0.5 * x.dot(x) / std**2 - x.dim * (std.log() + 0.5 * math.log(2 * math.pi))
+def log_normal(x: Latent, std: Tensor | float) -> Tensor:
+    """log N(x; 0, std²) on the subspace, shape (B,), float64 but for the squared norm."""
+    std = torch.as_tensor(std, dtype=torch.float64)
+    constant = std.log() + 0.5 * math.log(2 * math.pi)
+    return -0.5 * x.dot(x) / std**2 - x.dim.double() * constant
 
 
 # ---- the flow ---------------------------------------------------------------------------------
@@ -239,18 +230,12 @@ def _step(
     flow: _Flow, state: State, slope: State, angle: Tensor, h: Tensor
 ) -> tuple[State, State, State]:
     """The state at angle + h, the estimate of its error, and the slope there."""
-    slopes, point = [slope], state
-    for node, row in zip(NODES, ROWS, strict=True):
-        change = _sum(h, row, slopes)
-        point = (state[0] + change[0], state[1] + change[1])
-        slopes.append(flow(point[0], angle + node * h))
-    return point, _sum(h, ERROR, slopes), slopes[-1]
+    return attempt(lambda point, part: flow(point[0], angle + part * h), _sum, state, slope, h)
 
 
-def _sum(h: Tensor, weights: Sequence[float], slopes: Sequence[State]) -> State:
-    pairs = [(h * w, slope) for w, slope in zip(weights, slopes, strict=True) if w]
-    z = combine(*((c, slope[0]) for c, slope in pairs))
-    return z, torch.stack([c * slope[1] for c, slope in pairs]).sum(0)
+def _sum(*terms: tuple[Coefficient, State]) -> State:
+    volumes = [c * state[1] for c, state in terms]
+    return combine(*((c, state[0]) for c, state in terms)), torch.stack(volumes).sum(0)
 
 
 def _fixed(
@@ -291,7 +276,7 @@ def _adaptive(
         state, slope = _where(good, after, state), _where(good, slope_after, slope)
         evaluations = evaluations + len(NODES) * (left > 0)
         angle = torch.where(good, torch.where(h < left, angle + h, last), angle)
-        h = h * (0.9 * excess.clamp(min=1e-10) ** -0.2).clamp(0.2, 5)
+        h = resized(h, excess)
     raise RuntimeError(
         f"tolerance={tolerance} is out of reach in {state[0].dtype} for "
         f"{int((left > 0).sum())} of {len(left)} samples, or the denoiser or x0 is not finite: "
@@ -301,15 +286,10 @@ def _adaptive(
 
 def _excess(after: State, error: State, tolerance: float) -> Tensor:
     """The error of a step over the tolerance, shape (B,); infinite where it is not a number."""
-    dim = after[0].dim.clamp(min=1)
-    moved = error[0].norm() / (dim.sqrt() + after[0].norm())
-    return (torch.maximum(moved, error[1].abs() / dim) / tolerance).nan_to_num(nan=torch.inf)
+    of_volume = error[1].abs() / after[0].dim.clamp(min=1) / tolerance
+    moved = moved_excess(error[0], after[0], tolerance)
+    return torch.maximum(moved, of_volume).nan_to_num(nan=torch.inf)
 
 
 def _where(good: Tensor, new: State, old: State) -> State:
-    """The new state where the step is good; not a sum, for a bad one may hold infinities."""
-
-    def choose(a: Tensor, b: Tensor) -> Tensor:
-        return torch.where(good.reshape(-1, *[1] * (a.ndim - 1)), a, b)
-
-    return new[0].map(choose, old[0]), choose(new[1], old[1])
+    return choose(good, new[0], old[0]), torch.where(good, new[1], old[1])

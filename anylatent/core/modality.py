@@ -134,9 +134,13 @@ class Modality(ABC):
         them itself."""
         return spec.blank(samples)
 
-    def unit(self, x0: Latent) -> tuple[str, Tensor]:
-        """What a likelihood is divided by: its name, and how many of it a sample has, (B,)."""
-        return "dimension", x0.dim
+    def unit(self, batch: Batch) -> tuple[str, Tensor]:
+        """What the likelihood of data is divided by: its name, and how many of it a sample has,
+        (B,)."""
+        import torch
+
+        column = next(iter(batch.values()))
+        return "sample", torch.ones(len(column))
 
     def size_nats(self, x0: Latent) -> Tensor:
         """-log p of the sizes of samples, (B,), by the law that `blank` draws them from."""
@@ -157,6 +161,11 @@ class Modality(ABC):
     def lower(self, z: Latent) -> Outputs:
         """Outputs from latents of `raw_spec`; undoes `lift`."""
         raise NotImplementedError
+
+    def log_prob(self, batch: Batch, z: Latent) -> Tensor | None:
+        """log p(data | z) in nats, (B,), for a latent of `raw_spec` with a little noise; None where
+        there is no such law. Of discrete data a log-probability, of others a log-density."""
+        return None
 
     def known(self, blank: Latent, cond: Mapping[str, Any]) -> Batch | None:
         """Data that samples of the sizes of `blank` must contain, as a batch; None where `cond`

@@ -19,14 +19,15 @@ import torch
 from torch import Tensor
 
 from anylatent.core.classifier import load_classifiers
+from anylatent.core.denoiser import Denoiser
 from anylatent.core.files import UserError, load_weights, save_text, save_weights
-from anylatent.core.generators import Callback
+from anylatent.core.generators import Callback, Guidance
 from anylatent.core.grids import Grid
 from anylatent.core.modality import Outputs
 from anylatent.core.noise import Noise, Seed
-from anylatent.core.registry import build
+from anylatent.core.registry import completed
 from anylatent.core.solvers import Solver
-from anylatent.core.system import Config, System, sampling_parts, steers
+from anylatent.core.system import Config, System, check_guidance, sampling_parts, steers
 
 # what may change between two commands that train one run
 FREE = ["run", "stage", "trainer", "pictures", "checkpoint", "log_every"]
@@ -63,9 +64,10 @@ class RunDirectory:
         if not self.config_path.exists():
             save_text(self.config_path, OmegaConf.to_yaml(OmegaConf.create(described)))
             return
-        old = self.config()
+        old = completed(self.config())
         new = OmegaConf.to_container(OmegaConf.create(described))
         assert isinstance(new, dict)
+        new = completed({str(key): value for key, value in new.items()})
         differences = [
             f"{key}: {before} there, {after} now"
             for key, before, after in _differences(old, new)
@@ -173,6 +175,7 @@ class Run:
 
     def __init__(self, directory: RunDirectory, config: Config, system: System) -> None:
         self.directory, self.config, self.system = directory, config, system
+        self._weak: dict[str, Denoiser] = {}
 
     @classmethod
     def load(cls, path: str | Path, device: str | None = None, modality: str | None = None) -> Run:
@@ -193,8 +196,7 @@ class Run:
         except KeyError as error:
             raise UserError(f"{directory.config_path} lacks the key {error}") from error
         system.load_trained(tensors)
-        schedule = build("schedule", config["schedule"])
-        found = load_classifiers(directory.path, system.autoencoder.spec, schedule)
+        found = load_classifiers(directory.path, system.autoencoder.spec, system.schedule)
         for made, classifier in found.values():
             system.steer_by(made.label, made.classes, classifier)
         chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -236,7 +238,7 @@ class Run:
         followed = self._guidance(guidance)
         parts = self._parts(solver, grid, followed)
         columns = _columns(cond or {}, len(seeds))
-        self._check_asked(list(columns), followed)
+        self.check_asked(list(columns), followed)
         pieces = []
         for start in range(0, len(seeds), batch):
             part = slice(start, start + batch)
@@ -252,18 +254,33 @@ class Run:
         solver: str | Mapping[str, Any] | Solver | None,
         grid: str | Mapping[str, Any] | Grid | None,
         guidance: Mapping[str, Any] | None,
-    ) -> tuple[Solver, Grid, Any]:
+    ) -> tuple[Solver, Grid, Guidance | None]:
         config = {**self.config, "guidance": guidance}
         for group, given in (("solver", solver), ("grid", grid)):
             if isinstance(given, (str, Mapping)):
                 config[group] = {"name": given} if isinstance(given, str) else given
         system = self.system
-        built = sampling_parts(config, system.generator.times, system.classifiers)
+        known = system.conditioner.spec.names
+        followed = {"classifiers": system.classifiers, "known": known, "weaker": self._weaker}
+        built = sampling_parts(config, system.generator.times, followed)
         return (
             solver if isinstance(solver, Solver) else built[0],
             grid if isinstance(grid, Grid) else built[1],
             built[2],
         )
+
+    def guided(self, guidance: Mapping[str, Any] | None) -> Guidance | None:
+        """What makes this run's denoiser a guided one; None without any guidance."""
+        self._check_guidance(guidance)
+        return self._parts(None, None, guidance)[2]
+
+    def _weaker(self, path: str) -> Denoiser:
+        """The denoiser of a weaker run on the same latents, loaded once."""
+        from anylatent.core.weak import weak_denoiser
+
+        if path not in self._weak:
+            self._weak[path] = weak_denoiser(self, Run.load(path, str(self.system.device)))
+        return self._weak[path]
 
     def _guidance(self, given: float | Mapping[str, Any] | None) -> Mapping[str, Any] | None:
         """The settings of the guidance that is asked for, or of the run's own."""
@@ -277,12 +294,13 @@ class Run:
         labels = self.system.labels if steers(guidance) else {}
         return list(dict.fromkeys([*self.system.conditioner.spec.names, *labels]))
 
-    def _check_asked(self, names: Sequence[str], guidance: Mapping[str, Any] | None) -> None:
+    def check_asked(self, names: Sequence[str], guidance: Mapping[str, Any] | None) -> None:
+        """Raises UserError where samples cannot be drawn under these conditions."""
         system, path = self.system, self.directory.path
         wrong = [name for name in names if name not in system.asks]
         if wrong:
-            message = f"no condition {', '.join(wrong)}; this run has"
-            message = f"{message} {', '.join(system.asks) or 'none'}"
+            has = ", ".join(system.asks) or "none"
+            message = f"no condition {', '.join(wrong)}; this run has {has}"
             if wrong[0] in self.config["facts"]["classes"]:
                 message += f". {_how_to_train(path, wrong[0])}"
             raise UserError(message)
@@ -292,8 +310,12 @@ class Run:
                     f"cond.{name} is a label that the run's classifier knows, not the model: add "
                     "guidance=classifier guidance.scale=2"
                 )
-        if steers(guidance) and not system.classifiers:
-            raise UserError(f"this run has no classifier to follow. {_how_to_train(path)}")
+        self._check_guidance(guidance)
+
+    def _check_guidance(self, guidance: Mapping[str, Any] | None) -> None:
+        if steers(guidance) and not self.system.classifiers:
+            raise UserError(f"no classifier to follow. {_how_to_train(self.directory.path)}")
+        check_guidance(guidance, self.system.conditioner.spec.names)
 
     def untrained(self) -> Run:
         """The same architecture with fresh weights in its generator: a floor for every figure."""

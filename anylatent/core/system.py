@@ -47,6 +47,7 @@ class System(nn.Module):
     autoencoder: Autoencoder
     normaliser: Normaliser
     generator: Generator
+    schedule: Schedule
 
     def __init__(self, config: Config, facts: Mapping[str, Any], training: bool = False) -> None:
         """`training` also builds the networks that only the losses use."""
@@ -62,6 +63,7 @@ class System(nn.Module):
         self.autoencoder = build("autoencoder", config["autoencoder"], **shared)
         self.normaliser = Normaliser(self.autoencoder.spec)
         schedule = build("schedule", config["schedule"])
+        self.__dict__["schedule"] = schedule  # no module of its own: it learns in the denoiser
         objective = build(
             "objective",
             config["objective"],
@@ -86,6 +88,7 @@ class System(nn.Module):
             network=partial(self._network, config),
             schedule=schedule,
             prediction=build("prediction", config["prediction"]),
+            spec=self.autoencoder.spec,
             **shared,
         )
         return denoiser
@@ -165,7 +168,7 @@ class System(nn.Module):
         callback: Callback | None = None,
     ) -> Outputs:
         """Decoded samples, one for each seed of `noise`."""
-        blank = self._blank(noise, columns).to(self.device)
+        blank = self.blank(noise, columns)
         cond, known = self.condition(columns), self.modality.known(blank, columns)
         if known is not None:
             guidance = self.completing(known, blank, guidance)
@@ -173,11 +176,12 @@ class System(nn.Module):
         outputs = self.decode(z)
         return outputs if known is None else self.modality.complete(outputs, known)
 
-    def _blank(self, noise: Noise, columns: Mapping[str, Any]) -> Latent:
-        """Of sizes that are asked for or drawn, or as large as a generator may need."""
+    def blank(self, noise: Noise, columns: Mapping[str, Any]) -> Latent:
+        """The zero latent that samples start from, of sizes that are asked for or drawn, or as
+        large as a generator may need."""
         spec = self.autoencoder.spec
         if not self.generator.ends:
-            return self.modality.blank(spec, noise.batch, noise, columns)
+            return self.modality.blank(spec, noise.batch, noise, columns).to(self.device)
         asked = [name for name in self.modality.asks if columns.get(name) is not None]
         if asked:
             raise UserError(
@@ -185,7 +189,7 @@ class System(nn.Module):
                 "to end and decides itself where that is; leave it out, or train "
                 "generator=diffusion"
             )
-        return self.modality.room(spec, noise.batch, columns)
+        return self.modality.room(spec, noise.batch, columns).to(self.device)
 
     def completing(
         self, known: Mapping[str, Any], blank: Latent, guidance: Guidance | None
@@ -249,27 +253,54 @@ class System(nn.Module):
 def sampling_parts(
     config: Config,
     times: Times | None = None,
-    classifiers: Mapping[str, NoisyClassifier] | None = None,
+    followed: Mapping[str, Any] | None = None,
 ) -> tuple[Solver, Grid, Callable[..., Any] | None]:
     """Solver, grid and guidance of a configuration; guidance awaits its denoiser.
 
-    `times` is the law of the model's training times, which a grid may follow; `classifiers` are
-    the run's own, which guidance may follow.
+    `times` is the law of the model's training times, which a grid may follow; `followed` is what a
+    run has for guidance, by the names of their parameters, such as `classifiers`.
     """
     solver: Solver = build("solver", config["solver"])
     grid: Grid = build("grid", config["grid"], **({} if times is None else {"times": times}))
     node = config.get("guidance")
     if node is None or not guides(node):
         return solver, grid, None
-    shared = {"classifiers": classifiers or {}}
+    shared = dict(followed or {})
     return solver, grid, lambda denoiser: build("guidance", node, denoiser=denoiser, **shared)
+
+
+def guidances(guidance: Config | None) -> list[Config]:
+    """The settings of a guidance and of those that it guides in turn, outermost first."""
+    found = []
+    while guidance is not None and guidance["name"] != "none":
+        found.append(guidance)
+        guidance = guidance.get("denoiser")
+    return found
 
 
 def guides(guidance: Config | None) -> bool:
     """Whether there is any guidance."""
-    return guidance is not None and guidance["name"] != "none"
+    return bool(guidances(guidance))
 
 
 def steers(guidance: Config | None) -> bool:
     """Whether a guidance follows classifiers."""
-    return guidance is not None and "classifiers" in part("guidance", guidance["name"]).parameters()
+    return any(
+        "classifiers" in part("guidance", node["name"]).parameters() for node in guidances(guidance)
+    )
+
+
+def check_guidance(guidance: Config | None, conditions: Sequence[str]) -> None:
+    """Raises UserError where a guidance asks for a condition or a run that is not there."""
+    for node in guidances(guidance):
+        wrong = [name for name in node.get("scales") or {} if name not in conditions]
+        if wrong:
+            raise UserError(
+                f"guidance.scales.{wrong[0]}: this run has no such condition; it has "
+                f"{', '.join(conditions) or 'none'}"
+            )
+        if "weak" in part("guidance", node["name"]).settings() and not node.get("weak"):
+            raise UserError(
+                f"guidance={node['name']} needs a weaker run of the same latents: add "
+                "guidance.weak=RUN"
+            )

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import anylatent as al
+from anylatent.core.autoencoder import Posterior
 from anylatent.core.elbo import elbo, rounding
 from anylatent.core.exact import constant
 from anylatent.core.likelihood import log_likelihood
@@ -240,9 +241,10 @@ def test_the_entropy_of_tokens_is_met(high):
         return x.replace(z=torch.softmax(scores / (2 * sigma**2), -1) @ vectors)
 
     posterior = rounding(vectors, tokens, blank.masks["z"])
-    found = elbo(
-        denoise, schedule, x0, al.Noise.of(2, count), high=high, samples=24, reconstruct=posterior
-    )
+    rho, noise = math.exp(-high / 2), al.Noise.of(2, count)
+    latents = elbo(denoise, schedule, x0, noise, high=high, samples=24)
+    y = x0 + rho * noise.like(x0)
+    found = latents - Posterior(x0).entropy(rho) + posterior(y, rho)
     gap = found / lengths - math.log(size)
     error = float(gap.std()) / count**0.5
     assert error < 0.1 and abs(float(gap.mean())) < 4 * error

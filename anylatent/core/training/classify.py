@@ -18,7 +18,6 @@ from anylatent.core.latent import Latent, combine
 from anylatent.core.modality import Data
 from anylatent.core.noise import Noise
 from anylatent.core.progress import track
-from anylatent.core.registry import build
 from anylatent.core.run import first_process
 from anylatent.core.schedules import as_time
 from anylatent.core.system import Config, System
@@ -59,8 +58,7 @@ def train_classifier(training: Training) -> None:
         raise UserError("this run's generator knows no noisy latents that could be classified")
     if _is_there(made, training.directory.path):
         return
-    schedule = build("schedule", training.config["schedule"])
-    classifier = made.build(system.autoencoder.spec, schedule)
+    classifier = made.build(system.autoencoder.spec, system.schedule)
     system.requires_grad_(False)
     system.steer_by(made.label, made.classes, classifier)
     training.compile(classifier)

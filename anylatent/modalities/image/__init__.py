@@ -1,5 +1,6 @@
 """The image modality: importing it registers its parts."""
 
+from anylatent.core.nn.embedding import FEATURES
 from anylatent.core.registry import register
 from anylatent.modalities.image.autoencoder import ConvAutoencoder
 from anylatent.modalities.image.data import Folder, Mnist, OpenMoji
@@ -16,5 +17,5 @@ register("data", "folder")(Folder)
 register("autoencoder", "conv")(ConvAutoencoder)
 register("perceptual", "lpips")(Perceptual)
 register("adversary", "patch")(PatchDiscriminator)
-register("backbone", "unet")(UNet)
-register("backbone", "dit")(DiT)
+register("backbone", "unet", parts=FEATURES)(UNet)
+register("backbone", "dit", parts=FEATURES)(DiT)

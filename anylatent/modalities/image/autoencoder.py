@@ -24,6 +24,7 @@ from anylatent.core.nn.bottleneck import KL, Bottleneck
 from anylatent.core.nn.layers import GroupNorm, convolution
 from anylatent.core.nn.residual import AttentionBlock, Downsample, ResBlock, Upsample
 from anylatent.core.noise import Noise
+from anylatent.modalities.image.likelihood import log_prob
 
 FACTORS = (1, 2, 4, 8, 16)
 
@@ -96,6 +97,10 @@ class ConvAutoencoder(Autoencoder):
         if self.adversary is not None and step >= self.adversary_start:
             regular["adversarial"] = self._adversarial(terms, output)
         return {**terms, **regular}, output
+
+    def log_prob(self, batch: Batch, z: Latent) -> Tensor:
+        """Of the bytes of pictures around the decoded ones, see `image.likelihood`."""
+        return log_prob(self._image(batch), self.decode(z))
 
     def adversary_loss(self, batch: Batch, output: Tensor, step: int) -> dict[str, Tensor]:
         if self.adversary is None or step < self.adversary_start:

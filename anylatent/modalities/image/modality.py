@@ -15,6 +15,7 @@ from anylatent.core.files import replacing
 from anylatent.core.latent import Field, Latent, LatentSpec
 from anylatent.core.modality import Data, Metrics, Modality
 from anylatent.core.noise import Noise
+from anylatent.modalities.image.likelihood import log_prob
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -44,6 +45,13 @@ class ImageModality(Modality):
 
     def lower(self, z: Latent) -> Tensor:
         return z["z"]
+
+    def unit(self, batch: Batch) -> tuple[str, Tensor]:
+        image = self.originals(batch)
+        return "dimension", torch.full((len(image),), image[0].numel())
+
+    def log_prob(self, batch: Batch, z: Latent) -> Tensor:
+        return log_prob(self.originals(batch), self.lower(z))
 
     def originals(self, batch: Batch) -> Tensor:
         image: Tensor = batch["image"]

@@ -1,5 +1,6 @@
 """The molecule modality: importing it registers its parts."""
 
+from anylatent.core.nn.embedding import FEATURES
 from anylatent.core.registry import register
 from anylatent.modalities.molecule.autoencoder import GeoLDM
 from anylatent.modalities.molecule.backbone import EGNNBackbone
@@ -14,5 +15,5 @@ register("data", "components")(Components)
 register("data", "molecule_folder")(MoleculeFolder)
 register("conditioner", "properties")(Properties)
 register("autoencoder", "geoldm")(GeoLDM)
-register("backbone", "egnn")(EGNNBackbone)
-register("backbone", "tensor_product")(TensorProductNetwork)
+register("backbone", "egnn", parts=FEATURES)(EGNNBackbone)
+register("backbone", "tensor_product", parts=FEATURES)(TensorProductNetwork)

@@ -21,6 +21,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from anylatent.core.autoencoder import Autoencoder, Batch, Posterior
 from anylatent.core.latent import Field, Latent, LatentSpec
+from anylatent.core.likelihood import log_normal
 from anylatent.core.nn.bottleneck import KL, Bottleneck
 from anylatent.core.noise import Noise
 from anylatent.modalities.molecule.egnn import EGNN
@@ -123,6 +124,19 @@ class GeoLDM(Autoencoder):
             **terms,
         }
         return terms, None
+
+    def log_prob(self, batch: Batch, z: Latent) -> Tensor:
+        """The law that `loss` is of: a density of positions in Å on the centred subspace, and
+        probabilities of elements and charges."""
+        h = self.bottleneck.decodable(z.take(["h"]))["h"]
+        x, element, charge = self._decode(z["x"], h, batch["mask"])
+        known = torch.tensor(self.charges, device=x.device)
+        which = (batch["charge"][..., None] == known).long().argmax(-1)
+        mask, place = batch["mask"], self.spec.take(["x"])
+        error = place.wrap({"x": (x - batch["x"]).double()}, {"x": mask})
+        kinds = _per_atom(element, batch["element"], mask) + _per_atom(charge, which, mask)
+        nats: Tensor = kinds.double() * mask.sum(1)
+        return log_normal(error, self.x_scale) - nats
 
     def report(self) -> dict[str, float]:
         return self.bottleneck.report()

@@ -12,8 +12,10 @@ from torch import Tensor
 from anylatent.core.autoencoder import Batch
 from anylatent.core.files import UserError
 from anylatent.core.latent import Field, Latent, LatentSpec
+from anylatent.core.likelihood import log_normal
 from anylatent.core.modality import Data, Item, Metrics, Modality
 from anylatent.core.noise import Noise
+from anylatent.core.scale_mixture import of_any_scale
 from anylatent.modalities.molecule.elements import NUMBERS, indices
 from anylatent.modalities.molecule.molecules import Molecule, Molecules
 
@@ -141,6 +143,22 @@ class MoleculeModality(Modality):
             )
         return size
 
+    def unit(self, batch: Batch) -> tuple[str, Tensor]:
+        return "atom", batch["mask"].sum(1)
+
+    def size_nats(self, x0: Latent) -> Tensor:
+        """By the training part's histogram, with one more molecule of each size up to the largest,
+        as a held-out one may have a size that none of it has."""
+        if not self.sizes:
+            return super().size_nats(x0)
+        counts = torch.ones(self.sizes[-1][0] + 1, dtype=torch.float64)
+        counts[0] = 0
+        for size, count in self.sizes:
+            counts[size] += count
+        sizes = x0.lengths(next(iter(x0.spec.fields))).cpu()
+        known = torch.where(sizes < len(counts), counts[sizes.clamp(max=len(counts) - 1)], 0)
+        return counts.sum().log() - known.log()
+
     # ---- fragments ----------------------------------------------------------------------------
     def known(self, blank: Latent, cond: Mapping[str, Any]) -> Batch | None:
         """The molecules of the files `cond["fragment"]`, one for each sample."""
@@ -217,6 +235,24 @@ class MoleculeModality(Modality):
             h = torch.cat([h, self.charge_scale * batch["charge"].to(x)[..., None]], -1)
         return self.raw_spec().wrap({"x": x, "h": h}, {"x": mask, "h": mask})
 
+    def log_prob(self, batch: Batch, z: Latent) -> Tensor:
+        """A density of positions in Å on the centred subspace, and probabilities of elements and
+        charges: of data around a latent by Gaussian noise whose scale is unknown."""
+        kinds, mask = self.lift(batch)["h"].double(), batch["mask"]
+        place = self.raw_spec().take(["x"])
+        error = place.wrap({"x": (z["x"] - batch["x"]).double()}, {"x": mask})
+        h, size = z["h"].double(), len(self.elements)
+        options = [(torch.eye(size).to(h), h[..., :size], kinds[..., :size].argmax(-1))]
+        if len(self.charges) > 1:
+            known = torch.tensor(self.charges, device=h.device)
+            which = (batch["charge"][..., None] == known).long().argmax(-1)
+            options.append((self.charge_scale * known[:, None].to(h), h[..., size:], which))
+
+        def of_kinds(scale: float) -> Tensor:
+            return torch.stack([_nearness(*option, mask, scale) for option in options]).sum(0)
+
+        return of_any_scale(lambda scale: log_normal(error, scale)) + of_any_scale(of_kinds)
+
     def lower(self, z: Latent) -> Molecules:
         """The molecules nearest to a latent in data space: largest element, nearest charge."""
         h = z["h"]
@@ -287,6 +323,13 @@ class MoleculeModality(Modality):
         from anylatent.modalities.molecule.metrics import MoleculeMetrics
 
         return MoleculeMetrics(data)
+
+
+def _nearness(table: Tensor, h: Tensor, which: Tensor, mask: Tensor, scale: float) -> Tensor:
+    """log p(row of the table | h) by Bayes' rule for Gaussian noise, over all atoms, (B,)."""
+    logits = -((h[..., None, :] - table) ** 2).sum(-1) / (2 * scale**2)
+    nats = torch.log_softmax(logits, -1).gather(-1, which[..., None])[..., 0]
+    return torch.where(mask, nats, 0).sum(1)
 
 
 def _listed(name: str, asked: Any, samples: int) -> list[Any]:

@@ -1,5 +1,6 @@
 """The text modality: importing it registers its parts."""
 
+from anylatent.core.nn.embedding import FEATURES
 from anylatent.core.registry import register
 from anylatent.modalities.text.autoencoder import LearnedEmbedding, UnitEmbedding
 from anylatent.modalities.text.backbone import Transformer
@@ -15,4 +16,4 @@ register("data", "text_file")(TextFile)
 register("autoencoder", "embedding")(LearnedEmbedding)
 register("autoencoder", "unit_embedding")(UnitEmbedding)
 register("autoencoder", "sequence")(SequenceAutoencoder)
-register("backbone", "transformer")(Transformer)
+register("backbone", "transformer", parts=FEATURES)(Transformer)

@@ -102,10 +102,8 @@ class TextModality(Modality):
         ]
         return spec.blank(samples, torch.tensor(lengths))
 
-    def unit(self, x0: Latent) -> tuple[str, Tensor]:
-        """Per token; per latent where these are not tokens, for their number is fixed."""
-        name = next(iter(x0.spec.fields))
-        return "token" if _variable(x0.spec) else "latent", x0.lengths(name)
+    def unit(self, batch: Batch) -> tuple[str, Tensor]:
+        return "token", batch["mask"].sum(1)
 
     def size_nats(self, x0: Latent) -> Tensor:
         """By the training part's histogram, with one more text of each length that there is room

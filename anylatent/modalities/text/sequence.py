@@ -95,13 +95,22 @@ class SequenceAutoencoder(Autoencoder):
         return Texts.unpack(torch.stack(tokens, 1), torch.stack(going[1:], 1), self.tokenizer)
 
     def loss(self, batch: Batch, noise: Noise, step: int) -> tuple[dict[str, Tensor], None]:
-        tokens, mask = batch["tokens"], batch["mask"]
         z, terms = self.bottleneck(self.encode(batch), noise)
+        return {"reconstruction": self._nats(batch, z)[0], **terms}, None
+
+    def log_prob(self, batch: Batch, z: Latent) -> Tensor:
+        """Of all tokens and of the end."""
+        nats, count = self._nats(batch, self.bottleneck.decodable(z))
+        return -nats.double() * count
+
+    def _nats(self, batch: Batch, z: Latent) -> tuple[Tensor, Tensor]:
+        """Cross-entropy per token, the end included, and how many there are, (B,)."""
+        tokens, mask = batch["tokens"], batch["mask"]
         begun = pad(tokens, (1, 0), value=self.end)
         logits = self.decoder(begun, None, self._context(z))
         ended = torch.where(pad(mask, (0, 1)), pad(tokens, (0, 1)), self.end)
-        nats = token_nats(logits, ended, pad(mask, (1, 0), value=True))
-        return {"reconstruction": nats, **terms}, None
+        counted = pad(mask, (1, 0), value=True)
+        return token_nats(logits, ended, counted), counted.sum(1)
 
     def report(self) -> dict[str, float]:
         return self.bottleneck.report()

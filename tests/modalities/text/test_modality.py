@@ -193,10 +193,9 @@ def test_latents_of_a_fixed_length_take_neither_length_nor_template(modality, co
 
 
 def test_a_likelihood_is_per_token(modality):
-    name, count = modality.unit(TOKENS.blank(2, [3, 7]))
+    mask = torch.arange(7) < torch.tensor([3, 7])[:, None]
+    name, count = modality.unit({"tokens": mask.long(), "mask": mask})
     assert name == "token" and count.tolist() == [3, 7]
-    name, count = modality.unit(FIXED.blank(2))
-    assert name == "latent" and count.tolist() == [5, 5]
 
 
 # ---- templates --------------------------------------------------------------------------------

@@ -127,6 +127,24 @@ def test_the_loss_is_the_cross_entropy_of_every_token_and_of_the_end():
             assert float(loss[i]) == pytest.approx(nats / (n + 1), abs=1e-5)
 
 
+def test_the_probabilities_of_all_texts_add_up():
+    """Of 2 tokens and an end: texts of up to 6 tokens, and what is left for longer ones."""
+    autoencoder = build(2, None, 8)
+    texts = [[int(d) for d in f"{k:b}"[1:]] for k in range(1, 2**7)]
+    mask = torch.arange(6) < torch.tensor([len(text) for text in texts])[:, None]
+    tokens = torch.tensor([text + [0] * (6 - len(text)) for text in texts])
+    z = Noise.of(0, 1).like(autoencoder.spec.blank(1)).select([0] * len(texts))
+    with torch.no_grad():
+        p = autoencoder.log_prob({"tokens": tokens, "mask": mask}, z).exp()
+        logits = autoencoder.decoder(torch.tensor([[2]]), None, autoencoder._context(z.select([0])))
+    assert len(texts) == 127 and mask[0].sum() == 0
+    assert float(p[0]) == pytest.approx(float(logits.softmax(-1)[0, 0, 2]), rel=1e-5)
+    left = 1 - float(p.sum())
+    assert 0 < left < 0.3
+    by_length = [float(p[mask.sum(1) == n].sum()) for n in range(7)]
+    assert left == pytest.approx(by_length[-1] ** 2 / (by_length[-2] - by_length[-1]), rel=0.2)
+
+
 def test_decoding_is_greedy_and_ends_by_itself_or_at_the_longest():
     autoencoder = build(12, None, 6)
     z = autoencoder.encode(batch()).mean
