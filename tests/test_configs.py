@@ -68,6 +68,7 @@ def test_command_composes(command):
 NESTED = {
     "optimizer": ("training.diffusion.optimizer",),
     "masking": ("objective.masking", "objective=score_interpolation"),
+    "features": ("backbone.features",),
 }
 
 
@@ -76,7 +77,8 @@ def test_part_composes_with_its_defaults(group, name):
     place, *others = NESTED.get(group, (group,))
     override = f"{group}@{place}={name}" if group in NESTED else f"{group}={name}"
     required = [k for k, (_, default) in part(group, name).settings().items() if default == "???"]
-    node = composed("train", *others, override, *(f"{group}.{key}=given" for key in required))
+    command = "benchmark" if group == "likelihood" else "train"
+    node = composed(command, *others, override, *(f"{group}.{key}=given" for key in required))
     for key in place.split("."):
         node = node[key]
     assert node["name"] == name
@@ -108,6 +110,11 @@ def test_parts_of_parts_are_chosen_and_set():
     overrides = ["schedule=shifted", "schedule@schedule.base=vp", "schedule.base.beta_max=10"]
     base = composed("train", *overrides)["schedule"]["base"]
     assert base["name"] == "vp" and base["beta_max"] == 10
+
+
+def test_names_of_the_user_s_own_have_numbers():
+    overrides = ["++guidance.scales.text=7", "++guidance.scales.image=1.5"]
+    assert composed("train", *overrides)["guidance"]["scales"] == {"text": 7.0, "image": 1.5}
 
 
 def test_yaml_tuple_becomes_tuple():
@@ -144,6 +151,7 @@ WRONG = {
     "no number": (["training.diffusion.steps=many"], ["training.diffusion.steps=many", "10000"]),
     "sampling steps": (["steps=0"], ["at least 1 step"]),
     "guidance": (["guidance.rescale=2"], ["rescale must lie in"]),
+    "part of a part": (["schedule=shifted", "schedule.base=vpp"], ["vpp", "flow"]),
     "target": (["+solver._target_=os.system"], ["_target_"]),
 }
 

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 import anylatent as al
+from anylatent.core.guidance import Autoguidance
 from anylatent.core.registry import build
 
-GROUPS = ("schedule", "prediction", "grid", "solver", "times", "weighting")
+GROUPS = ("schedule", "prediction", "grid", "solver", "times", "weighting", "features")
 CLASSES = {"kind": ["one", "two", "three"]}
 SMALL = {
     ("backbone", "unet"): {"channels": 32, "embedding": 64},
@@ -69,7 +70,15 @@ def test_parts_with_defaults(group, name):
 
 @pytest.mark.parametrize(
     ("name", "settings"),
-    (("ddim", {"eta": 0.5}), ("heun", {"churn": 10.0}), ("heun", {"churn": 5.0, "churn_min": 0.1})),
+    (
+        ("ddim", {"eta": 0.5}),
+        ("heun", {"churn": 10.0}),
+        ("heun", {"churn": 5.0, "churn_min": 0.1}),
+        ("ddpm", {"variance": "large"}),
+        ("dpm_solver", {"order": 2}),
+        ("dpmpp_2s", {"eta": 0.5}),
+        ("dopri5", {"tolerance": 1e-6}),
+    ),
 )
 def test_solvers_with_other_settings(name, settings):
     al.testing.check_solver(al.get("solver", name)(**settings))
@@ -85,6 +94,22 @@ def test_guidance_with_interval_and_rescale():
     al.testing.check_guidance(
         functools.partial(part, scale=4.0, sigma_min=0.3, sigma_max=9.0, rescale=0.7)
     )
+
+
+def test_guidance_that_remembers_in_an_interval():
+    part = al.get("guidance", "projected")
+    settings = {"momentum": -0.7, "sigma_min": 0.3, "sigma_max": 2.0}
+    for threshold in (0.1, 10.0):
+        factory = functools.partial(part, scale=4.0, threshold=threshold, parallel=0.2, **settings)
+        al.testing.check_guidance(factory)
+
+
+def test_guidance_by_a_weaker_denoiser():
+    def factory(denoiser):
+        weak = al.testing.GaussianDenoiser(denoiser.schedule, 0.2, 0.5)
+        return Autoguidance(denoiser, weak, 3.0, sigma_max=5.0, rescale=0.3)
+
+    al.testing.check_guidance(factory, unconditional=True)
 
 
 @pytest.mark.parametrize("key", al.testing.SPECS)

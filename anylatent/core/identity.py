@@ -35,3 +35,6 @@ class Identity(Autoencoder):
     def loss(self, batch: Batch, noise: Noise, step: int) -> tuple[dict[str, Tensor], Any]:
         z = self.modality.lift(batch)
         return {"none": z.mse(z)}, self.decode(z)
+
+    def log_prob(self, batch: Batch, z: Latent) -> Tensor | None:
+        return self.modality.log_prob(batch, z)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import anylatent as al
-from anylatent.core.likelihood import log_likelihood
+from anylatent.core.measures import Flow
 from tests.core.toys import PointNet, alone, distance
 
 SPEC = al.LatentSpec({"a": al.Field((1,)), "b": al.Field((1,))})
@@ -41,9 +41,8 @@ class Stage(al.Generator):
         x = schedule.sigma(times[0]) * noise.like(blank)
         return al.solve(solver, self.denoiser.bind(cond), schedule, x, times, noise, callback)
 
-    def log_likelihood(self, x0, cond, noise, steps, log_snr):
-        bound, schedule = self.denoiser.bind(cond), self.denoiser.schedule
-        return log_likelihood(bound, schedule, x0, noise=noise, steps=steps, log_snr=log_snr).log_p
+    def nats(self, x0, cond, noise, measure, guidance=None):
+        return measure.nats(self.denoiser.bind(cond), self.denoiser.schedule, x0, noise)
 
 
 def law_a(x, cond):
@@ -172,8 +171,10 @@ def test_training_lowers_the_loss_of_a_generator():
 
 def test_the_likelihood_of_a_cascade_is_the_joint_density():
     x = al.Noise.of(0, 5).like(SPEC.blank(5, dtype=torch.float64))
-    found = cascade().log_likelihood(x, None, al.Noise.of(1, 5), 60, 16.0)
-    a, b = x["a"][:, 0], x["b"][:, 0]
+    measure = Flow(log_snr=16.0, steps=60)
+    nats, y = cascade().nats(x, None, al.Noise.of(1, 5), measure)
+    assert distance(y, x) < 5 * measure.rho
+    found, a, b = -nats, y["a"][:, 0], y["b"][:, 0]
     law_of_a = torch.distributions.Normal(MEAN_A, STD_A)
     law_of_b = torch.distributions.Normal(OFFSET + SLOPE * a, STD_B)
     expected = law_of_a.log_prob(a) + law_of_b.log_prob(b)

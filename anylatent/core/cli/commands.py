@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,10 @@ from anylatent.core.files import UserError
 from anylatent.core.system import Config
 
 SAMPLING = ("solver", "grid", "guidance")
+INHERITED = {"solvers": ("grid", "guidance")}
+"""What a command takes from a run's configuration, where that is not all of how it samples."""
+
+NAME = r"(?!(true|false|null)$)[a-z]\w*"
 
 SHEET = 256
 """Samples on a contact sheet, unless there is a row for each class."""
@@ -26,8 +30,11 @@ def launch(command: str, overrides: list[str]) -> None:
     from anylatent.core.cli.configs import check_numbers, publish
 
     publish()
+    overrides = [re.sub(r"^likelihood=(?=\d)", "likelihood.samples=", item) for item in overrides]
+    overrides = [_choice(item) for item in overrides]
     if command != "train":
-        overrides = _inherit([re.sub(r"^modality=", "run_is=", item) for item in overrides])
+        overrides = [re.sub(r"^modality=", "run_is=", item) for item in overrides]
+        overrides = _inherit(overrides, INHERITED.get(command, (*SAMPLING, "steps")))
     action, failures = ACTIONS[command], list[Exception]()
 
     def task(config: DictConfig) -> None:
@@ -53,26 +60,60 @@ def launch(command: str, overrides: list[str]) -> None:
         raise failures[0]
 
 
-def _inherit(overrides: list[str]) -> list[str]:
+def _inherit(overrides: list[str], wanted: Sequence[str]) -> list[str]:
     """Puts the run's own solver, grid, guidance and steps before what the user asks for."""
     from anylatent.core.run import RunDirectory
 
-    given = dict(item.lstrip("+").partition("=")[::2] for item in overrides if "=" in item)
+    given = {_key(item): item.partition("=")[2] for item in overrides if "=" in item}
     if "run" not in given:
         return overrides
     config = RunDirectory(Path(given["run"].strip("'\""))).config()
-    inherited = [] if "steps" in given else [f"steps={config['steps']}"]
-    for group in SAMPLING:
+    steps = "steps" in wanted and "steps" not in given
+    inherited = [f"steps={config['steps']}"] if steps else []
+    for group in (group for group in SAMPLING if group in wanted):
         node = config.get(group)
-        if group in given or not isinstance(node, dict):
-            continue
-        inherited.append(f"{group}={node['name']}")
-        inherited += [
-            f"{group}.{key}={value}"
-            for key, value in node.items()
-            if key != "name" and f"{group}.{key}" not in given and value is not None
-        ]
+        if isinstance(node, dict):
+            lines = _written(group, group, node, given)
+            inherited += [line for line in lines if _key(line) not in given]
     return inherited + overrides
+
+
+def _written(group: str, place: str, node: Config, given: Container[str]) -> Iterator[str]:
+    """The overrides that choose and set a part as its node says, unless another one is given."""
+    from anylatent.core.registry import part
+
+    choice = group if place == group else f"{group}@{place}"
+    if choice in given:
+        return
+    yield f"{choice}={node['name']}"
+    inner = part(group, node["name"]).parts
+    for key, value in node.items():
+        if key in inner and isinstance(value, dict):
+            yield from _written(inner[key][0], f"{place}.{key}", value, given)
+        elif isinstance(value, dict):  # names of the user's own
+            yield from (f"{place}.{key}.{name}={entry}" for name, entry in value.items())
+        elif key != "name" and value is not None:
+            yield f"{place}.{key}={_text(value) if isinstance(value, str) else value}"
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+").partition("=")[0]
+
+
+def _choice(override: str) -> str:
+    """`schedule.base=vp` chooses a part within a part, for Hydra `schedule@schedule.base=vp`."""
+    from anylatent.core.registry import groups, names, part
+
+    key, _, value = override.partition("=")
+    group, *path = key.split(".")
+    if group not in groups() or not path or not re.fullmatch(NAME, value):
+        return override
+    for name in path:
+        inner = (part(group, option).parts for option in names(group))
+        group = next((parts[name][0] for parts in inner if name in parts), "")
+        if not group:
+            return override
+    return f"{group}@{override}"
 
 
 def _of_run(config: dict[Any, Any], overrides: list[str]) -> dict[Any, Any]:
@@ -89,14 +130,20 @@ def _of_run(config: dict[Any, Any], overrides: list[str]) -> dict[Any, Any]:
 
 
 def _quote(override: str) -> str:
-    """`cond.x=free text` may hold spaces and commas, and names a key of any name."""
+    """`cond.x=free text` may hold spaces and commas, and names a key of any name, as do scales."""
     key, sign, value = override.partition("=")
-    if not sign or not key.lstrip("+").startswith("cond."):
+    key = key.lstrip("+")
+    if sign and re.match(r"guidance\.(denoiser\.)*scales\.", key):
+        return f"++{key}={value}"
+    if not sign or not key.startswith("cond."):
         return override
-    if not re.match(r"""^(['"\[{]|-?\d+(\.\d*)?$|true$|false$|null$)""", value):
-        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-        value = f"'{escaped}'"
-    return f"++{key.lstrip('+')}={value}"
+    plain = re.match(r"""^(['"\[{]|-?\d+(\.\d*)?$|true$|false$|null$)""", value)
+    return f"++{key}={value if plain else _text(value)}"
+
+
+def _text(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def _train(config: Config) -> None:
@@ -177,9 +224,16 @@ def _benchmark(config: Config) -> None:
     Evaluation(config, draw).benchmark()
 
 
+def _solvers(config: Config) -> None:
+    from anylatent.core.solver_report import SolverReport
+
+    SolverReport(config).write()
+
+
 ACTIONS: dict[str, Callable[[Config], None]] = {
     "train": _train,
     "sample": _sample,
     "evaluate": _evaluate,
     "benchmark": _benchmark,
+    "solvers": _solvers,
 }

@@ -22,6 +22,8 @@ anylatent: one latent diffusion core for images, video, 3D shapes, text and mole
       figures of the model's samples and reconstructions
   anylatent benchmark modality=image run=runs/emoji
       the same beside held-out data, data made worse and an untrained model, and the speed
+  anylatent benchmark solvers run=runs/emoji [n=16 evaluations=[5,10,20,50]]
+      how near each solver comes to the model's exact solution, and which to use
   anylatent list [group]
       the registered parts; plugins add theirs
 
@@ -48,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command, rest = given[0], given[1:]
     if command not in COMMANDS:
         _fail(f"unknown command '{command}'; choose one of {', '.join(COMMANDS)}")
+    if command == "benchmark" and rest[:1] == ["solvers"]:
+        command, rest = "solvers", rest[1:]
     _guard(lambda: _run(command, rest), command)
 
 
