@@ -47,6 +47,7 @@ _PUBLIC = {
     "log_likelihood": "core.likelihood",
     "names": "core.registry",
     "register": "core.registry",
+    "invert": "core.solvers",
     "solve": "core.solvers",
 }
 

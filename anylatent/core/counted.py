@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from anylatent.core.denoiser import Denoise, restrict
+from anylatent.core.denoiser import NO_VARIANCE, Denoise, restrict
 from anylatent.core.latent import Latent
 from anylatent.core.schedules import Time
 
@@ -25,11 +25,26 @@ class Counted:
     def __call__(self, x: Latent, t: Time) -> Latent:
         return self._call(self.denoise, torch.arange(self.batch), x, t)
 
+    @property
+    def remembers(self) -> bool:
+        return getattr(self.denoise, "remembers", False)
+
+    def with_variance(self, x: Latent, t: Time) -> tuple[Latent, Latent]:
+        ask = getattr(self.denoise, "with_variance", None)
+        if ask is None:
+            raise ValueError(NO_VARIANCE)
+        self._count(torch.arange(self.batch))
+        found: tuple[Latent, Latent] = ask(x, t)
+        return found
+
     def select(self, index: Tensor) -> Denoise | None:
         chosen = restrict(self.denoise, index)
         return None if chosen is None else partial(self._call, chosen, index)
 
     def _call(self, denoise: Denoise, index: Tensor, x: Latent, t: Time) -> Latent:
+        self._count(index)
+        return denoise(x, t)
+
+    def _count(self, index: Tensor) -> None:
         self.calls += 1
         self.evaluations += torch.bincount(index, minlength=self.batch)
-        return denoise(x, t)

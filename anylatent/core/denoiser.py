@@ -106,7 +106,7 @@ class Denoiser(nn.Module, ABC):
         own = self.fresh()
         if self.recalls:
             return Recalling(own, cond)
-        return Bound(own, cond) if own is self else lambda x, t: own(x, t, cond)
+        return Bound(own, cond)
 
 
 class Bound:
@@ -114,6 +114,11 @@ class Bound:
 
     def __init__(self, denoiser: Denoiser, cond: Condition | None) -> None:
         self.denoiser, self.cond = denoiser, cond
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a call depends on the calls before it."""
+        return self.denoiser.fresh() is not self.denoiser
 
     def __call__(self, x: Latent, t: Time) -> Latent:
         found: Latent = self.denoiser(x, t, self.cond)
@@ -145,12 +150,21 @@ class Recalling:
         self.denoiser, self.cond = denoiser, cond or Condition()
         self.estimate: Latent | None = None
 
+    remembers = True
+
     def __call__(self, x: Latent, t: Time) -> Latent:
-        known = self.cond
-        if self.estimate is not None and self.estimate.batch == x.batch:
-            known = known.fixed(estimate=self.estimate)
-        self.estimate = self.denoiser(x, t, known)
-        return self.estimate
+        found: Latent = self.denoiser(x, t, self._known(x))
+        self.estimate = found
+        return found
+
+    def with_variance(self, x: Latent, t: Time) -> tuple[Latent, Latent]:
+        self.estimate, between = self.denoiser.with_variance(x, t, self._known(x))
+        return self.estimate, between
+
+    def _known(self, x: Latent) -> Condition:
+        if self.estimate is None or self.estimate.batch != x.batch:
+            return self.cond
+        return self.cond.fixed(estimate=self.estimate)
 
 
 def network_input(schedule: Schedule, x: Latent, t: Tensor, std: float) -> tuple[Latent, Tensor]:

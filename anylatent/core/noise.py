@@ -96,9 +96,9 @@ class Noise:
         """The next standard normal latent on the subspace of `latent`, in its dtype."""
         return self._fill(latent, [self._begin(self._keys) for _ in latent.parts])
 
-    def path(self, latent: Latent) -> Path:
-        """The next Brownian path, on the subspace of `latent`."""
-        return Path(latent, self._begin(self._keys), self._fill)
+    def path(self, latent: Latent, rate: float = 1.0) -> Path:
+        """The next Brownian path, on the subspace of `latent`; see `Path`."""
+        return Path(latent, self._begin(self._keys), self._fill, rate)
 
     def _fill(self, latent: Latent, starts: Sequence[Tensor]) -> Latent:
         """Standard normal numbers, from one start of a draw (B,) for each field."""
@@ -143,19 +143,23 @@ class Noise:
 
 
 class Path:
-    """A Brownian path W per sample, over a clock τ > 0 that is told by its logarithm l = log τ.
+    """A Brownian path W per sample, over the clock τ = exp(rate·l), told by l (a log-SNR).
 
-    U(l) = W(τ)/√τ is a stationary Ornstein-Uhlenbeck process with covariance exp(-|l - l'|/2). It
-    is known at the nodes of a dyadic tree over l in [-RANGE, RANGE] by bridges: the middle of two
-    points at a distance 2d has the mean (U_a + U_b)/(2·cosh(d/2)) and the variance tanh(d/2). A
-    node's number is a function of the sample's key and its place alone, so that the path is the
-    same in whatever order, and however often, it is asked.
+    U(l) = W(τ)/√τ is a stationary Ornstein-Uhlenbeck process with covariance exp(-rate·|l - l'|/2).
+    It is known at the nodes of a dyadic tree over l in [-RANGE, RANGE] by bridges: the middle of
+    two points at a distance 2d has the mean (U_a + U_b)/(2·cosh(rate·d/2)) and the variance
+    tanh(rate·d/2). A node's number is a function of the sample's key and its place alone, so that
+    the path is the same in whatever order, and however often, it is asked.
     """
 
     def __init__(
-        self, like: Latent, start: Tensor, fill: Callable[[Latent, Sequence[Tensor]], Latent]
+        self,
+        like: Latent,
+        start: Tensor,
+        fill: Callable[[Latent, Sequence[Tensor]], Latent],
+        rate: float = 1.0,
     ) -> None:
-        self._like, self._start, self._fill = like, start, fill
+        self._like, self._start, self._fill, self._rate = like, start, fill, rate
         self._last: tuple[Tensor, Latent] | None = None
         self._frames: list[Path] = []
 
@@ -168,7 +172,7 @@ class Path:
         if isinstance(before, Tensor) and isinstance(after, Tensor) and before.ndim == 2:
             return self._by_frame(before, after)
         left, right = _place(before), _place(after)
-        gap = (right - left) * (2 * RANGE / 2**DEPTH)
+        gap = (right - left) * (self._rate * 2 * RANGE / 2**DEPTH)
         keep, fresh = torch.exp(-0.5 * gap), torch.rsqrt(-torch.expm1(-gap))
         if self._last is None or not torch.equal(self._last[0], left):
             self._last = left, self._value(left)
@@ -183,7 +187,8 @@ class Path:
         """Each frame's part of the path at that frame's own points."""
         if not self._frames:
             count = before.shape[1]
-            self._frames = [Path(self._like, self._start, self._fill) for _ in range(count)]
+            own = self._like, self._start, self._fill, self._rate
+            self._frames = [Path(*own) for _ in range(count)]
         pairs = zip(self._frames, before.unbind(1), after.unbind(1), strict=True)
         found = [path.between(a, b) for path, a, b in pairs]
         parts = {
@@ -201,8 +206,9 @@ class Path:
     def _value(self, place: Tensor) -> Latent:
         """U at a place, by bridges from the ends down to it."""
         low, high = torch.zeros_like(place), torch.full_like(place, 2**DEPTH)
-        left, right = self._node(low), self._node(high)  # so far apart that they know no other
-        half = RANGE
+        half, far = self._rate * RANGE, math.exp(-self._rate * RANGE)
+        left, right = self._node(low), self._node(high)
+        right = combine((far, left), (math.sqrt(1 - far**2), right))
         while True:
             at_left, at_right = place == low, place == high
             if bool((at_left | at_right).all()):

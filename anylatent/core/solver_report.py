@@ -127,7 +127,10 @@ class SolverReport:
         for against, title in TITLES.items():
             if found.of(against):
                 parts.append(f"{title}\n\n{table(_columns(found, self.budgets, against))}")
-        parts += [*_dear(found, max(self.budgets)), recommendation(found, self.budgets)]
+        parts += [
+            *_dear(found, max(self.budgets)),
+            recommendation(found, self.budgets, config["grid"]["name"]),
+        ]
         parts += [f"left out: {name}: {reason}" for name, reason in found.left_out.items()]
         return "\n\n".join(parts)
 
@@ -206,7 +209,7 @@ def _dear(found: Comparison, most: int) -> list[str]:
     ]
 
 
-def recommendation(found: Comparison, budgets: Sequence[int]) -> str:
+def recommendation(found: Comparison, budgets: Sequence[int], grid: str) -> str:
     """The best deterministic solver, and the best on a Brownian path, for each budget."""
     lines = []
     for budget in budgets:
@@ -220,7 +223,7 @@ def recommendation(found: Comparison, budgets: Sequence[int]) -> str:
     last = found.recommended(max(budgets))
     if last is not None and last.doubt > 0.5 * last.error:
         lines.append("\nThe flow's fine solution is in doubt by as much: raise reference=")
-    return "recommended\n\n" + "\n".join(lines)
+    return f"recommended, with grid={grid}\n\n" + "\n".join(lines)
 
 
 def plot(found: Comparison, budgets: Sequence[int], path: Path) -> None:

@@ -146,9 +146,9 @@ class Watched(Noise):
 
     followed = False
 
-    def path(self, latent: Latent) -> Path:
+    def path(self, latent: Latent, rate: float = 1.0) -> Path:
         self.followed = True
-        return super().path(latent)
+        return super().path(latent, rate)
 
 
 def _mean_distance(x: Tensor, y: Tensor) -> Tensor:

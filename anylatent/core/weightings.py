@@ -29,7 +29,8 @@ class Weighting(ABC):
     """A weight per sample; subclasses give it for the error of x0."""
 
     measured: ClassVar[bool] = False
-    """Whether the density of times is divided out: times change the loss's variance alone."""
+    """Whether the density of times is divided out: times that reach all levels, as uniform and
+    low_discrepancy ones, change the loss's variance alone. Normal laws leave out the outermost."""
     invariant: ClassVar[bool] = False
     """Whether the expected loss is an integral over λ, the same for every schedule and law of
     times."""

@@ -7,11 +7,14 @@ import torch
 
 import anylatent as al
 from anylatent.core.noise import Noise
+from anylatent.core.solvers import Adaptive
 from tests.core.toys import PointNet, alone, distance, gaussian, start
 
 SCHEDULES = ("vp", "cosine", "edm", "flow", "table", "shifted")
-SOLVERS = ("euler", "heun", "ddim", "ddpm", "dpmpp_2m")
-GRIDS = ("log_snr", "uniform", "karras")
+SOLVERS = al.names("solver")
+FIXED = [name for name in SOLVERS if not isinstance(al.get("solver", name)(), Adaptive)]
+CAUTIOUS = ("euler", "ddim", "gddim", "ddpm", "euler_ancestral", "dpmpp_2m", "plms", "paradigms")
+GRIDS = ("log_snr", "soft", "uniform", "karras")
 SPEC = al.LatentSpec({"z": al.Field((4,))})
 
 
@@ -29,10 +32,11 @@ def solve(solver, schedule, steps, dtype=torch.float64, grid="log_snr", record=N
 def test_finite_for_every_schedule_and_1_to_10_steps_14213_9104(name, solver):
     """Cosine with ancestral steps gave NaN, PNDM failed below 4 steps, log 0 at third order."""
     schedule = al.get("schedule", name)()
-    for steps, grid in itertools.product(range(1, 11), GRIDS):
+    counts = range(1, 11) if solver in FIXED else (1, 4)
+    for steps, grid in itertools.product(counts, GRIDS):
         x, _ = solve(al.get("solver", solver)(), schedule, steps, torch.float32, grid)
         assert bool(x["z"].isfinite().all()), (steps, grid)
-        if solver != "heun":  # two Heun steps from rho = 148 are no small ones
+        if solver in CAUTIOUS:  # others extrapolate, or take two large steps from rho = 148
             assert float(x["z"].abs().max()) < 10, (steps, grid)
 
 
@@ -51,10 +55,11 @@ def test_the_state_after_step_i_is_at_grid_point_i_plus_1_and_the_last_at_0_1263
     al.solve(part, exact, schedule, x, times, noise, lambda i, t, x: seen.append((i, t, x)))
     assert [i for i, _, _ in seen] == list(range(1, 10))
     assert [float(t) for _, t, _ in seen] == times[1:].tolist() and seen[-1][1] == 0
-    if not part.stochastic:
+    if not part.stochastic and solver != "adams":  # which is exact for N(0, 1) instead
         for _, t, x in seen:
             wanted = float(schedule.alpha(t)) * 0.5 + float(schedule.sigma(t)) * z["z"]
-            assert torch.allclose(x["z"], wanted, atol=1e-12)
+            near = max(1e-11, 10 * part.tolerance)
+            assert torch.allclose(x["z"], wanted, atol=near)
 
 
 @pytest.mark.parametrize("grid", GRIDS)
@@ -65,7 +70,7 @@ def test_grids_strictly_decrease_12771_6232(grid):
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", FIXED)
 def test_the_first_call_of_the_network_is_at_t_1_13887(solver, grid):
     schedule, calls = al.get("schedule", "table")(), []
 
@@ -119,14 +124,23 @@ def test_noise_prediction_at_zero_terminal_snr_is_an_error_at_construction_5969(
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("guidance", (None, {"scale": 3.0}, {"scale": 3.0, "rescale": 0.7}))
+@pytest.mark.parametrize(
+    "guidance",
+    (
+        None,
+        {"name": "classifier_free", "scale": 3.0},
+        {"name": "classifier_free", "scale": 3.0, "rescale": 0.7},
+        {"name": "projected", "scale": 3.0},
+    ),
+)
 def test_a_sample_does_not_depend_on_its_neighbours_612_6222(solver, guidance):
     from anylatent.core.testing.sampling import ConditionalGaussian
 
     schedule = al.get("schedule", "vp")()
     denoiser = ConditionalGaussian(schedule)
     if guidance is not None:
-        denoiser = al.get("guidance", "classifier_free")(denoiser, **guidance)
+        settings = {key: value for key, value in guidance.items() if key != "name"}
+        denoiser = al.get("guidance", guidance["name"])(denoiser, **settings)
     times = al.get("grid", "log_snr")()(schedule, 6)
     means = torch.tensor([1.0, -2.0, 0.3, 0.0])
     blank = al.testing.example(al.testing.SPECS["molecule"], dtype=torch.float32)
@@ -137,12 +151,16 @@ def test_a_sample_does_not_depend_on_its_neighbours_612_6222(solver, guidance):
         part = al.get("solver", solver)()
         return al.solve(part, denoiser.bind(cond), schedule, x, times, noise)
 
+    if solver not in FIXED and denoiser.fresh() is not denoiser:
+        with pytest.raises(ValueError, match="choose a solver of fixed steps"):
+            draw(blank, [0, 1, 2, 3])
+        return
     joint = draw(blank, [0, 1, 2, 3])
     for i in range(4):
         assert distance(draw(alone(blank, i), [i]), alone(joint, i)) < 1e-5
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", FIXED)
 @pytest.mark.parametrize("dtype", (torch.float32, torch.float64, torch.bfloat16))
 def test_the_precision_is_that_of_the_sample(solver, dtype):
     """UniPC's linear solve failed in float64."""
@@ -243,3 +261,14 @@ def test_a_batch_may_be_split_without_changing_its_noise():
     whole = Noise.of(0, 6).like(blank)["z"]
     parts = [Noise.of(0, range(k, k + 2)).like(SPEC.blank(2))["z"] for k in (0, 2, 4)]
     assert torch.equal(whole, torch.cat(parts))
+
+
+def test_the_latent_is_no_copy_of_the_input_geoldm_6_lion_82():
+    """Its rate and effective dimensions are reported: of a copy they are all, of noise none."""
+    from anylatent.core.latent_report import effective_dimensions
+
+    spec = al.LatentSpec({"z": al.Field((6,))})
+    copied = al.Noise.of(0, 400).like(spec.blank(400))
+    collapsed = copied.map(lambda z: torch.cat([z[:, :1], 0 * z[:, 1:]], 1))
+    found = [effective_dimensions([z])["effective_dimensions"] for z in (copied, collapsed)]
+    assert found[0] > 5.5 and found[1] == pytest.approx(1, abs=1e-3)

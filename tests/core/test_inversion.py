@@ -29,7 +29,7 @@ def there_and_back(solver, exact, schedule, x0, times):
 
 
 @pytest.mark.parametrize("name", SOLVERS)
-def test_the_round_trip_falls_at_the_order(name):
+def test_the_round_trip_falls_at_the_order_5145_10695(name):
     schedule, exact, x0 = problem("cosine")
     solver, errors = al.get("solver", name)(), []
     for steps in (100, 200):

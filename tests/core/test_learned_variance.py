@@ -7,6 +7,8 @@ import torch
 
 import anylatent as al
 from anylatent.core.condition import Condition
+from anylatent.core.counted import Counted
+from anylatent.core.denoiser import Recalling
 from anylatent.core.files import UserError
 from anylatent.core.guidance import ClassifierFree
 from anylatent.core.learned_variance import Hybrid, LearnedVariance, doubled
@@ -182,6 +184,24 @@ def test_guidance_leaves_the_variance_as_it_is():
     found, between = ClassifierFree(denoiser).bind(cond).with_variance(x, 0.5)
     assert distance(found, denoiser(x, 0.5)) < 1e-12
     assert float(between["z"].min()) == float(between["z"].max()) == 0.5
+
+
+def test_every_view_of_the_denoiser_tells_it():
+    """A count of its calls, a guidance that remembers, a model that recalls its estimates."""
+    schedule, blank = al.get("schedule", "vp")(), SPEC.blank(2, dtype=torch.float64)
+    denoiser = LearnedVariance(Constant(), schedule, al.get("prediction", "v")())
+    x, _ = start(schedule, blank)
+    cond = Condition({"label": torch.zeros(2)})
+    counted = Counted(denoiser.bind(None), 2)
+    views = [counted, al.get("guidance", "projected")(denoiser).bind(cond)]
+    views.append(Recalling(denoiser, None))
+    for view in views:
+        x0, between = view.with_variance(x, 0.5)
+        assert distance(x0, denoiser(x, 0.5)) < 1e-6 and between.spec == x.spec
+    assert counted.calls == 1 and counted.evaluations.tolist() == [1, 1]
+    assert views[2].estimate is not None
+    with pytest.raises(ValueError, match="learned no variance"):
+        Counted(lambda x, t: x, 2).with_variance(x, 0.5)
 
 
 def test_a_model_without_says_so():

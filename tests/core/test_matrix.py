@@ -39,10 +39,10 @@ def denoiser_of(schedule, prediction, spec):
     return al.Preconditioned(Rough(spec), schedule, al.get("prediction", prediction)())
 
 
-def check(solver, schedule, prediction, steps, spec):
+def check(solver, schedule, prediction, steps, spec, grid="log_snr"):
     denoise = denoiser_of(schedule, prediction, spec)
     x, noise = start(schedule, al.testing.example(spec, 2))
-    times = al.get("grid", "log_snr")()(schedule, steps)
+    times = al.get("grid", grid)()(schedule, steps)
     end = al.solve(solver, denoise, schedule, x, times, noise)
     assert al.testing.in_subspace(end, 1e-10), (prediction, steps, spec)
 
@@ -59,7 +59,8 @@ def test_every_combination_is_finite_and_in_its_subspace(solver, schedule):
     every = list(itertools.product(meaningful(schedule), STEPS))
     for turn, (prediction, steps) in enumerate(every[len(solver) % 3 :: 3]):
         if not (isinstance(part, Adaptive) and turn % 4):  # it takes its own steps in between
-            check(part, process, prediction, steps, SPECS[turn % len(SPECS)])
+            spec, grid = SPECS[turn % len(SPECS)], ("log_snr", "soft")[turn % 2]
+            check(part, process, prediction, steps, spec, grid)
 
 
 @pytest.mark.slow
@@ -71,7 +72,8 @@ def test_every_combination_on_every_kind_of_latent(solver, schedule):
     for prediction in meaningful(schedule):
         for steps in STEPS:
             for spec in SPECS:
-                check(part, process, prediction, steps, spec)
+                for grid in ("log_snr", "soft"):
+                    check(part, process, prediction, steps, spec, grid)
 
 
 @pytest.mark.parametrize("schedule", al.names("schedule"))

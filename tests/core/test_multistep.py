@@ -378,10 +378,11 @@ def test_the_deviation_of_samples_is_exactly_that_of_the_formula(
     assert t == 0 and std == pytest.approx(wanted, rel=1e-9)
 
 
-@pytest.mark.parametrize("name", ("gddim", "dpmpp_2m_sde", "dpmpp_3m_sde"))
-def test_one_seed_is_one_brownian_path_whatever_the_steps(name):
+@pytest.mark.parametrize("eta", (0.1, 0.3, 1.0))
+@pytest.mark.parametrize("name", ("gddim", "dpmpp_2m_sde", "dpmpp_3m_sde", "dpmpp_2s"))
+def test_one_seed_is_one_brownian_path_whatever_the_steps(name, eta):
     """Strong convergence: the same seed at N and 2N steps leads to nearly the same sample."""
-    schedule, solver = al.get("schedule", "vp")(), al.get("solver", name)()
+    schedule, solver = al.get("schedule", "vp")(), al.get("solver", name)(eta=eta)
     blank = al.LatentSpec({"z": al.Field((64,))}).blank(4, dtype=torch.float64)
     exact = al.testing.GaussianDenoiser(schedule, 0.2, 0.5)
 
@@ -392,7 +393,8 @@ def test_one_seed_is_one_brownian_path_whatever_the_steps(name):
 
     reference = draw(640)
     gaps = [float((draw(n) - reference).pow(2).mean().sqrt()) for n in (20, 40, 80, 160)]
-    assert all(b < 0.75 * a for a, b in itertools.pairwise(gaps)), gaps
+    places = 0.01  # what the points of the tree are apart counts for
+    assert all(b < max(0.75 * a, places) for a, b in itertools.pairwise(gaps)), gaps
     assert gaps[-1] < 0.1 * float((draw(640, seed=1) - reference).pow(2).mean().sqrt()), gaps
 
 

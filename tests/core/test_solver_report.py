@@ -207,7 +207,7 @@ def test_a_solver_that_costs_what_it_likes_is_judged_by_what_it_did():
 def test_a_recommendation_says_when_it_is_in_doubt():
     for doubt in (0.01, 0.15):
         row = [Solution("ddim", 10, 10.0, 10, FLOW, 0.2, 0.3, doubt)]
-        text = recommendation(Comparison(row), [10, 20])
+        text = recommendation(Comparison(row), [10, 20], "soft")
         assert text.count("solver=ddim steps=10 (error 0.2)") == 2
         assert ("raise reference=" in text) == (doubt > 0.1)
 

@@ -30,7 +30,7 @@ from anylatent.core.noise import Noise, Path
 from anylatent.core.registry import register
 from anylatent.core.runge_kutta import attempt, choose, excess, resized
 from anylatent.core.schedules import Schedule, Time, as_time
-from anylatent.core.solvers.base import Solver, Step
+from anylatent.core.solvers.base import Callback, Solver, Step
 
 FIRST = 0.5  # the first step, of log φ
 SMALLEST = 1e-9  # step, of u
@@ -96,6 +96,23 @@ class Adaptive(Solver):
     def begin(self, denoise: Denoise, way: Way, z: Latent, noise: Noise | None) -> Memory:
         """The memory before the first attempt."""
         return Memory(torch.full((z.batch,), FIRST, dtype=torch.float64), None, None)
+
+    def run(
+        self,
+        denoise: Denoise,
+        schedule: Schedule,
+        x: Latent,
+        times: Tensor,
+        noise: Noise | None,
+        callback: Callback | None,
+    ) -> Latent:
+        if getattr(denoise, "remembers", False):
+            raise ValueError(
+                f"{type(self).__name__} repeats steps and waits for other samples, which a model "
+                "or guidance that remembers its last call would notice: choose a solver of fixed "
+                "steps, or guidance.momentum=0, or a model without self-conditioning"
+            )
+        return super().run(denoise, schedule, x, times, noise, callback)
 
     def plan(self, schedule: Schedule, times: Tensor) -> list[Step]:
         alpha, sigma = schedule.coefficients(times)

@@ -74,6 +74,7 @@ class Multistep(Solver):
 
     evaluations = 1
     eta: float = 0.0
+    corrector: int = 0
 
     @property
     def stochastic(self) -> bool:
@@ -103,7 +104,7 @@ class Multistep(Solver):
         log_snr = schedule.log_snr(times)
         ratio = _ratio(log_snr) ** (2 * self.eta**2)
         up = sigma[1:] * (1 - ratio).clamp(min=0).sqrt() if self.stochastic else 0 * gain
-        clock = self.eta**2 * log_snr if self.stochastic else torch.zeros_like(log_snr)
+        clock = log_snr if self.stochastic else torch.zeros_like(log_snr)
         reading = frame.on_x, frame.on_x0
         return tabulate(times, *reading, c_x, c_0, up, clock[:-1], clock[1:], *weights[1:])
 
@@ -115,7 +116,7 @@ class Multistep(Solver):
         on_x, on_x0, c_x, c_0, up, before, after, *weights = step.coefficients
         terms = [(c_x, x), (c_0, x0), *zip(weights, past, strict=False)]
         if self.stochastic and noise is not None:
-            path = path or noise.path(x)
+            path = path or noise.path(x, self.eta**2)
             terms.append((up, path.between(before, after)))
         if weights:
             past = (_sum((on_x, x), (on_x0, x0)), *past)[: len(weights)]

@@ -116,8 +116,9 @@ class _Window:
         for change, old in zip(self._changes(noise), self.states[1:], strict=True):
             found.append(found[-1] + change)
             gap = found[-1] - old
-            small.append((gap.norm() / gap.dim.clamp(min=1).sqrt()).cpu() <= self.solver.tolerance)
-        ahead = torch.stack([torch.ones_like(small[0]), *small[:-1]]).cumprod(0).sum(0)
+            small.append(gap.norm() / gap.dim.clamp(min=1).sqrt() <= self.solver.tolerance)
+        settled = torch.stack([torch.ones_like(small[0]), *small[:-1]])
+        ahead = settled.cumprod(0).sum(0).cpu()  # the one time that the host waits
         ahead = torch.minimum(ahead, self.steps - self.at)
         if told:
             self._pass(found, ahead)

@@ -18,6 +18,7 @@ from anylatent.core.latent import Coefficient, Latent, combine
 from anylatent.core.noise import Noise
 from anylatent.core.registry import register
 from anylatent.core.schedules import Schedule
+from anylatent.core.solvers.adaptive import DormandPrince
 from anylatent.core.solvers.base import Solver, Step, tabulate
 from anylatent.core.solvers.ddim import DDIM
 from anylatent.core.solvers.multistep import Multistep
@@ -38,7 +39,7 @@ class PredictorCorrector(Solver):
     Each has the length `rate` times that of the step in log(alpha/sigma): their sum does not
     depend on the number of steps, and the law of the samples tends to that of the data with it.
     (The paper's steps are 2·r² long, r its signal-to-noise ratio, by norms over the whole batch.)
-    A base may remember x0, but not the noise, which a correction makes another.
+    A base may remember x0, but not the noise, which a correction makes another, nor correct x.
     """
 
     def __init__(self, base: Solver | None = None, corrections: int = 1, rate: float = 1.0) -> None:
@@ -85,8 +86,11 @@ class PredictorCorrector(Solver):
 
 
 def _remembers_noise(base: Solver | None) -> bool:
-    """Whether what it keeps of a step is more than x0: a value that x_t is read for too."""
+    """Whether what it keeps of a step is more than x0: a value that x_t is read for too, a slope
+    at x_t, or a correction of it."""
     if not isinstance(base, Multistep):
-        return isinstance(base, PNDM)
+        return isinstance(base, (PNDM, DormandPrince))
+    if base.corrector:
+        return True
     some = torch.tensor([0.6, 0.8], dtype=torch.float64)
     return bool(base.frame(some, some.flip(0)).on_x.any())

@@ -72,7 +72,7 @@ class Stage(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """A step's coefficients: noise before it, noise after it with its two clocks, and stages.
+    """A step's coefficients: noise before it, noise after it and the ends of its path, stages.
 
     `noise`: of x_t and x0 in the noise at its start.
     """
@@ -121,10 +121,11 @@ class SingleStep(Solver):
         fresh = (begin.sigma**2 - (lift * sigma_0) ** 2).clamp(min=0).sqrt()
         up, clocks = torch.zeros_like(fresh), torch.zeros(2, *fresh.shape)
         if self.eta:
-            clocks = self.eta**2 * torch.stack([begin.log_snr, end.log_snr])
-            ratio = torch.exp(0.5 * (clocks[0] - clocks[1]))
+            clocks = torch.stack([begin.log_snr, end.log_snr])
+            further = self.eta**2 * (end.log_snr - begin.log_snr)
+            ratio = torch.exp(-0.5 * further)
             up = end.sigma * (1 - ratio**2).clamp(min=0).sqrt()
-            end = Level(end.time, end.alpha, end.sigma * ratio, end.log_snr + clocks[1] - clocks[0])
+            end = Level(end.time, end.alpha, end.sigma * ratio, end.log_snr + further)
         nodes, rows = self._rows(schedule, begin, end)
         steps = tabulate(times, lift, fresh, up, *clocks, *_noise(begin), *nodes, *torch.cat(rows))
         return [
@@ -197,7 +198,7 @@ class SingleStep(Solver):
         found, _ = self.advance(denoise, x, step)
         if self.eta == 0 or noise is None:
             return found, None
-        path = memory or noise.path(x)
+        path = memory or noise.path(x, self.eta**2)
         return combine((1.0, found), (parts.up, path.between(*parts.clock))), path
 
     def advance(self, denoise: Denoise, x: Latent, step: Step) -> tuple[Latent, Latent]:

@@ -107,7 +107,7 @@ class Impulses(Noise):
         self.drawn += 1
         return hit.to(latent.dtype) * constant(latent, 1.0)
 
-    def path(self, latent: Latent) -> Path:
+    def path(self, latent: Latent, rate: float = 1.0) -> Path:
         """Each increment of a path is a draw."""
         return _Increments(self, latent)
 

@@ -130,7 +130,7 @@ def test_encoding_treats_each_picture_alone_and_the_latent_carries_the_picture()
     assert not torch.allclose(decoded[0], decoded[1])
 
 
-def test_the_adversary_is_trained_and_trains_the_decoder_once_it_has_started():
+def test_the_adversary_is_trained_and_trains_the_decoder_once_it_has_started_10605():
     torch.manual_seed(0)
     autoencoder = ConvAutoencoder(
         channels=8, blocks=1, adversary=PatchDiscriminator(channels=8), adversary_start=5

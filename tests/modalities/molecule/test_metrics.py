@@ -37,7 +37,7 @@ def test_whole_molecules_are_everything(m) -> None:
     assert stability([m, m]) == (1, 1)
 
 
-def test_an_aromatic_molecule_of_real_lengths() -> None:
+def test_an_aromatic_molecule_of_real_lengths_semla_flow_4() -> None:
     """Its bonds of 139.7 pm are single to the table; RDKit gives six aromatic ones."""
     verdict = judge(ideal.benzene())
     assert (verdict.stable_atoms, verdict.stable) == (6, False)
