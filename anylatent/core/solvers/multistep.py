@@ -22,7 +22,9 @@ A corrector (2302.04867) repeats the last step with the value at its end, which 
 evaluates anyway: it adds a combination of known values to x, and so costs nothing.
 
 What a step can't use is left out by lowering its order: points that are infinite in u (pure noise,
-where u is the log-SNR), and, at the first steps, values that are not there yet.
+where u is the log-SNR), and, at the first steps, values that are not there yet. From pure noise,
+where x0 hardly changes, that costs no order; a solution that begins in the middle keeps two at
+most, or three with a corrector.
 """
 
 from __future__ import annotations
