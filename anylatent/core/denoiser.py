@@ -152,6 +152,11 @@ class Recalling:
 
     remembers = True
 
+    @property
+    def forgetful(self) -> Bound:
+        """The denoiser without an estimate, as at a first step, which it has learned as well."""
+        return Bound(self.denoiser, self.cond)
+
     def __call__(self, x: Latent, t: Time) -> Latent:
         found: Latent = self.denoiser(x, t, self._known(x))
         self.estimate = found

@@ -159,3 +159,33 @@ def test_it_says_that_a_tolerance_is_out_of_reach():
         for tolerance in (0.0, -1.0, 1.0):
             with pytest.raises(ValueError, match="between 0 and 1"):
                 al.get("solver", name)(tolerance=tolerance)
+
+
+class Recaller(al.Denoiser):
+    """Moves x0 a little by its last estimate, if it is told one."""
+
+    recalls = True
+
+    def __init__(self, schedule):
+        super().__init__()
+        self.exact, self.schedule = al.testing.GaussianDenoiser(schedule, 0.5, 0.3), schedule
+
+    def forward(self, x, t, cond=None):
+        told = None if cond is None else cond.values.get("estimate")
+        x0 = self.exact(x, t)
+        return x0 if told is None else al.combine((0.7, x0), (0.3, told))
+
+
+@pytest.mark.parametrize("name", ("dopri5", "adaptive_sde"))
+def test_a_model_that_recalls_is_asked_without_its_estimates(name):
+    """Repeated steps and finished neighbours would change what it recalls."""
+    schedule, blank = al.get("schedule", "vp")(), al.testing.SPECS["image"].blank(3)
+    recaller, times = Recaller(schedule), al.get("grid", "log_snr")()(schedule, 4)
+    x = schedule.sigma(1.0) * al.Noise.of(0, 3).like(blank)
+    solver = al.get("solver", name)()
+    found = al.solve(solver, recaller.bind(None), schedule, x, times, al.Noise.of(1, 3))
+    plain = al.solve(solver, recaller.exact, schedule, x, times, al.Noise.of(1, 3))
+    assert distance(found, plain) < 1e-6
+    heun = al.get("solver", "heun")()
+    told = al.solve(heun, recaller.bind(None), schedule, x, times)
+    assert distance(told, al.solve(heun, recaller.exact, schedule, x, times)) > 1e-3

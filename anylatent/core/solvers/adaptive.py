@@ -79,7 +79,9 @@ def log_snr(angle: Tensor) -> Tensor:
 class Adaptive(Solver):
     """Goes from each point of a grid to the next by as many steps as a sample's errors ask for.
 
-    `order` and `evaluations` are those of one step; `cost` is what it takes at least.
+    `order` and `evaluations` are those of one step; `cost` is what it takes at least. As steps are
+    repeated, a model with self-conditioning is told no estimate, and guidance with momentum is an
+    error.
     """
 
     def __init__(self, tolerance: float) -> None:
@@ -106,11 +108,12 @@ class Adaptive(Solver):
         noise: Noise | None,
         callback: Callback | None,
     ) -> Latent:
+        denoise = getattr(denoise, "forgetful", denoise)
         if getattr(denoise, "remembers", False):
             raise ValueError(
-                f"{type(self).__name__} repeats steps and waits for other samples, which a model "
-                "or guidance that remembers its last call would notice: choose a solver of fixed "
-                "steps, or guidance.momentum=0, or a model without self-conditioning"
+                f"{type(self).__name__} repeats steps and waits for other samples, which guidance "
+                "that remembers its last call would notice: choose a solver of fixed steps, or "
+                "guidance.momentum=0"
             )
         return super().run(denoise, schedule, x, times, noise, callback)
 
