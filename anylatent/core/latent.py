@@ -234,6 +234,15 @@ def _align(coefficient: Coefficient, x: Tensor, field: Field) -> Coefficient:
     return coefficient.to(x).reshape(tuple(shape) + (1,) * (x.ndim - coefficient.ndim))
 
 
+def choose(good: Tensor, new: Latent, old: Latent) -> Latent:
+    """The new sample where it is good, (B,); not a sum, for a bad one may hold infinities."""
+
+    def each(a: Tensor, b: Tensor) -> Tensor:
+        return torch.where(good.to(a.device).reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+    return new.map(each, old)
+
+
 def cat(latents: Sequence[Latent]) -> Latent:
     """Latents of one spec and one padded length, one batch after the other."""
     first = latents[0]

@@ -27,11 +27,11 @@ import torch
 from torch import Tensor
 
 from anylatent.core.denoiser import Denoise
-from anylatent.core.latent import Coefficient, Latent, combine
+from anylatent.core.latent import Coefficient, Latent, choose, combine
 from anylatent.core.noise import Noise
-from anylatent.core.runge_kutta import MOST_STEPS, NODES, attempt, choose, resized
+from anylatent.core.runge_kutta import MOST_STEPS, NODES, attempt, resized
 from anylatent.core.runge_kutta import excess as moved_excess
-from anylatent.core.schedules import Schedule, as_time
+from anylatent.core.schedules import Schedule, angle_log_snr, as_time
 
 State: TypeAlias = tuple[Latent, Tensor]
 """z and the log-volume ∫ tr ∂v/∂z dφ, shape (B,), float64; or the slopes of both."""
@@ -159,8 +159,7 @@ class _Flow:
         return v.detach(), self._divergence(v, z)
 
     def _velocity(self, z: Latent, angle: Tensor) -> Latent:
-        tiny = torch.finfo(angle.dtype).tiny  # the cosine may round to below 0 at the end
-        t = self.schedule.time(2 * (angle.cos().clamp(min=tiny).log() - angle.sin().log()))
+        t = self.schedule.time(angle_log_snr(angle))
         alpha, sigma = self.schedule.coefficients(t)
         size = (alpha**2 + sigma**2).sqrt()
         x0 = self.denoise(size * z, t)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -213,3 +214,15 @@ class Modality(ABC):
     @abstractmethod
     def metrics(self, data: Data) -> Metrics:
         """The figures to judge samples and reconstructions by."""
+
+
+def histogram_nats(x0: Latent, histogram: Iterable[Sequence[int]], most: int) -> Tensor:
+    """-log p of the sizes of samples, (B,), float64, on the CPU: by pairs of a size and its count,
+    with one more of each size from 1 to `most`; infinite above."""
+    counts = torch.ones(most + 1, dtype=torch.float64)
+    counts[0] = 0
+    for size, count in histogram:
+        counts[size] += count
+    sizes = x0.lengths(next(iter(x0.spec.fields))).cpu()
+    known = torch.where(sizes <= most, counts[sizes.clamp(max=most)], 0)
+    return counts.sum().log() - known.log()

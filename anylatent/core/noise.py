@@ -22,7 +22,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from anylatent.core.latent import Latent, combine
+from anylatent.core.latent import Latent, choose, combine
 
 Seed: TypeAlias = int | tuple[int, ...]
 
@@ -232,11 +232,7 @@ def _choose(first: Tensor, yes: Latent, no: Latent) -> Latent:
     """One of two latents for each sample; `first`: bool on the CPU, of shape () or (B,)."""
     if bool(first.all()) or not bool(first.any()):
         return yes if bool(first.any()) else no
-
-    def each(a: Tensor, b: Tensor) -> Tensor:
-        return torch.where(first.to(a.device).reshape(-1, *[1] * (a.ndim - 1)), a, b)
-
-    return yes.map(each, no)
+    return choose(first, yes, no)
 
 
 def _bits(start: Tensor, count: int) -> Tensor:

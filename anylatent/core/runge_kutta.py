@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-import torch
 from torch import Tensor
 
 from anylatent.core.latent import Latent
@@ -60,12 +59,3 @@ def excess(error: Latent, after: Latent, tolerance: float) -> Tensor:
 def resized(h: Tensor, excess: Tensor, power: float = 0.2) -> Tensor:
     """The size of the next step, from the last one's error over the tolerance."""
     return h * (0.9 * excess.clamp(min=1e-10) ** -power).clamp(0.2, 5)
-
-
-def choose(good: Tensor, new: Latent, old: Latent) -> Latent:
-    """The new sample where it is good; not a sum, for a bad one may hold infinities."""
-
-    def each(a: Tensor, b: Tensor) -> Tensor:
-        return torch.where(good.to(a.device).reshape(-1, *[1] * (a.ndim - 1)), a, b)
-
-    return new.map(each, old)

@@ -5,7 +5,7 @@ device has no float64). Ends are exact: sigma(0) = 0 gives λ = ∞ and, where t
 zero, alpha(1) = 0 gives λ = -∞.
 """
 
-from anylatent.core.schedules.base import Schedule, Time, VarianceCurve, as_time
+from anylatent.core.schedules.base import Schedule, Time, VarianceCurve, angle_log_snr, as_time
 from anylatent.core.schedules.classic import (
     Cosine,
     RectifiedFlow,
@@ -41,6 +41,7 @@ __all__ = [
     "VarianceExploding",
     "VariancePreserving",
     "ZeroTerminalSNR",
+    "angle_log_snr",
     "as_time",
     "table",
 ]

@@ -21,6 +21,11 @@ def as_time(t: Time) -> Tensor:
     return t.float() if t.device.type == "mps" else t.double()
 
 
+def angle_log_snr(angle: Tensor) -> Tensor:
+    """The log-SNR at the angle atan(sigma/alpha), which may round to above π/2."""
+    return 2 * (angle.cos().clamp(min=torch.finfo(angle.dtype).tiny).log() - angle.sin().log())
+
+
 class Schedule(ABC):
     """The two coefficients of the forward process, and what follows from them.
 

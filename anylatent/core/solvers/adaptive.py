@@ -25,11 +25,11 @@ import torch
 from torch import Tensor
 
 from anylatent.core.denoiser import Denoise, restrict
-from anylatent.core.latent import Latent, combine
+from anylatent.core.latent import Latent, choose, combine
 from anylatent.core.noise import Noise, Path
 from anylatent.core.registry import register
-from anylatent.core.runge_kutta import attempt, choose, excess, resized
-from anylatent.core.schedules import Schedule, Time, as_time
+from anylatent.core.runge_kutta import attempt, excess, resized
+from anylatent.core.schedules import Schedule, Time, angle_log_snr, as_time
 from anylatent.core.solvers.base import Callback, Solver, Step
 
 FIRST = 0.5  # the first step, of log φ
@@ -57,7 +57,7 @@ class Way(NamedTuple):
         """φ, time and √(alpha² + sigma²) at u, (B,), in the shape of the times."""
         u = u.reshape(-1, *[1] * (self.start.ndim - 1))
         angle = (self.start + u * self.length).exp()
-        t = self.schedule.time(log_snr(angle))
+        t = self.schedule.time(angle_log_snr(angle))
         t = torch.where(u == 0, self.ends[0], t)
         alpha, sigma = self.schedule.coefficients(t)
         return angle, t, (alpha**2 + sigma**2).sqrt()
@@ -69,11 +69,6 @@ class Memory(NamedTuple):
     h: Tensor
     left: Latent | None
     path: Path | None
-
-
-def log_snr(angle: Tensor) -> Tensor:
-    """At an angle, which may round to above π/2."""
-    return 2 * (angle.cos().clamp(min=torch.finfo(angle.dtype).tiny).log() - angle.sin().log())
 
 
 class Adaptive(Solver):
@@ -257,7 +252,7 @@ class AdaptiveSDE(Adaptive):
         ratio = lower.tan() / angle.tan()
         c = lower.sin() / angle.sin() * ratio
         gain, up = lower.cos() - angle.cos() * c, lower.sin() * (1 - ratio**2).clamp(min=0).sqrt()
-        draw = memory.path.between(log_snr(angle), log_snr(lower))
+        draw = memory.path.between(angle_log_snr(angle), angle_log_snr(lower))
         first = denoise(size * z, t)
         second = denoise(size_s * combine((c, z), (gain, first), (up, draw)), s)
         after = combine((c, z), (0.5 * gain, first), (0.5 * gain, second), (up, draw))

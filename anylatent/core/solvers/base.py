@@ -134,6 +134,19 @@ def invert(
     return solver.run(denoise, schedule, x0, upwards, None, callback)
 
 
+def counts(coefficient: Coefficient) -> bool:
+    """Whether it is more than the number 0."""
+    return isinstance(coefficient, Tensor) or coefficient != 0
+
+
+def weighted(*terms: tuple[Coefficient, Latent]) -> Latent:
+    """Σ c·x without the terms whose coefficient is the number 0."""
+    kept = [term for term in terms if counts(term[0])]
+    if len(kept) == 1 and not isinstance(kept[0][0], Tensor) and kept[0][0] == 1:
+        return kept[0][1]
+    return combine(*(kept or terms[:1]))
+
+
 def tabulate(times: Tensor, *columns: Tensor) -> list[Step]:
     """Steps whose coefficients are numbers where the times are, else tensors of shape (B, ...)."""
     rows: Sequence[Sequence[Coefficient]]

@@ -39,10 +39,10 @@ import torch
 from torch import Tensor
 
 from anylatent.core.denoiser import Denoise
-from anylatent.core.latent import Latent, combine
+from anylatent.core.latent import Latent
 from anylatent.core.noise import Noise, Path
 from anylatent.core.schedules import Schedule
-from anylatent.core.solvers.base import Solver, Step, tabulate
+from anylatent.core.solvers.base import Solver, Step, tabulate, weighted
 
 POINTS = 48  # of Gauss's rule; enough for steps over a factor of thousands
 
@@ -121,16 +121,8 @@ class Multistep(Solver):
             path = path or noise.path(x, self.eta**2)
             terms.append((up, path.between(before, after)))
         if weights:
-            past = (_sum((on_x, x), (on_x0, x0)), *past)[: len(weights)]
-        return _sum(*terms), History(past, path)
-
-
-def _sum(*terms: tuple[float | Tensor, Latent]) -> Latent:
-    """Σ c·x without the terms whose coefficient is the number 0."""
-    kept = [term for term in terms if isinstance(term[0], Tensor) or term[0] != 0]
-    if len(kept) == 1 and not isinstance(kept[0][0], Tensor) and kept[0][0] == 1:
-        return kept[0][1]
-    return combine(*(kept or terms[:1]))
+            past = (weighted((on_x, x), (on_x0, x0)), *past)[: len(weights)]
+        return weighted(*terms), History(past, path)
 
 
 def _ratio(log_snr: Tensor) -> Tensor:

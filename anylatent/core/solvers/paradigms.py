@@ -18,10 +18,9 @@ import torch
 from torch import Tensor
 
 from anylatent.core.denoiser import Denoise, restrict
-from anylatent.core.latent import Latent, cat, combine
+from anylatent.core.latent import Latent, cat, choose, combine
 from anylatent.core.noise import Noise
 from anylatent.core.registry import register
-from anylatent.core.runge_kutta import choose
 from anylatent.core.schedules import Schedule
 from anylatent.core.solvers.base import Callback, Solver, Step
 from anylatent.core.solvers.ddim import DDIM

@@ -31,7 +31,7 @@ from anylatent.core.latent import Coefficient, Latent, combine
 from anylatent.core.noise import Noise, Path
 from anylatent.core.registry import register
 from anylatent.core.schedules import Schedule
-from anylatent.core.solvers.base import Solver, Step, tabulate
+from anylatent.core.solvers.base import Solver, Step, counts, tabulate, weighted
 
 Weight: TypeAlias = float | Callable[[Tensor], Tensor]
 """A number, or one that depends on h, the way from t to s in log(alpha/sigma), or -h for x0."""
@@ -206,17 +206,10 @@ class SingleStep(Solver):
         values = [denoise(x, step.t)]
         *stages, end = step.coefficients.stages
         for stage in stages:
-            values.append(denoise(_sum(stage.row, x, values), stage.time))
-        return _sum(end.row, x, values), values[0]
-
-
-def _sum(row: Sequence[Coefficient], x: Latent, values: Sequence[Latent]) -> Latent:
-    terms = zip(row, (x, *values), strict=False)
-    return combine(*((c, v) for c, v in terms if _counts(c)))
-
-
-def _counts(coefficient: Coefficient) -> bool:
-    return isinstance(coefficient, Tensor) or coefficient != 0
+            values.append(
+                denoise(weighted(*zip(stage.row, (x, *values), strict=False)), stage.time)
+            )
+        return weighted(*zip(end.row, (x, *values), strict=False)), values[0]
 
 
 def _noise(level: Level) -> tuple[Tensor, Tensor]:
@@ -229,7 +222,7 @@ def _parts(flat: Sequence[Any], nodes: int) -> Parts:
     times, rest = [*rest[:nodes], 0.0], rest[nodes:]
     rows = [rest[i * (nodes + 2) : (i + 1) * (nodes + 2)] for i in range(nodes + 1)]
     stages = [Stage(time, row) for time, row in zip(times, rows, strict=True)]
-    if not any(map(_counts, rows[-1][2:])):
+    if not any(map(counts, rows[-1][2:])):
         stages = stages[-1:]
     return Parts(lift, fresh, up, (before, after), (on_x, on_x0), stages)
 

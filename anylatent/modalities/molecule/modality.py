@@ -13,7 +13,7 @@ from anylatent.core.autoencoder import Batch
 from anylatent.core.files import UserError
 from anylatent.core.latent import Field, Latent, LatentSpec
 from anylatent.core.likelihood import log_normal
-from anylatent.core.modality import Data, Item, Metrics, Modality
+from anylatent.core.modality import Data, Item, Metrics, Modality, histogram_nats
 from anylatent.core.noise import Noise
 from anylatent.core.scale_mixture import of_any_scale
 from anylatent.modalities.molecule.elements import NUMBERS, indices
@@ -151,13 +151,7 @@ class MoleculeModality(Modality):
         as a held-out one may have a size that none of it has."""
         if not self.sizes:
             return super().size_nats(x0)
-        counts = torch.ones(self.sizes[-1][0] + 1, dtype=torch.float64)
-        counts[0] = 0
-        for size, count in self.sizes:
-            counts[size] += count
-        sizes = x0.lengths(next(iter(x0.spec.fields))).cpu()
-        known = torch.where(sizes < len(counts), counts[sizes.clamp(max=len(counts) - 1)], 0)
-        return counts.sum().log() - known.log()
+        return histogram_nats(x0, self.sizes, self.sizes[-1][0])
 
     # ---- fragments ----------------------------------------------------------------------------
     def known(self, blank: Latent, cond: Mapping[str, Any]) -> Batch | None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from anylatent.core.autoencoder import Batch
 from anylatent.core.files import UserError, save_text
 from anylatent.core.latent import Field, Latent, LatentSpec
-from anylatent.core.modality import Data, Item, Metrics, Modality
+from anylatent.core.modality import Data, Item, Metrics, Modality, histogram_nats
 from anylatent.core.noise import Noise
 from anylatent.modalities.text.templates import Layout, Template, filled
 from anylatent.modalities.text.texts import Text, Texts
@@ -110,12 +110,7 @@ class TextModality(Modality):
         for, as a held-out text may be longer than any of it."""
         if not _variable(x0.spec) or self.longest is None:
             return super().size_nats(x0)
-        counts = torch.ones(self.longest + 1, dtype=torch.float64)
-        counts[0] = 0
-        for length, count in self.lengths:
-            counts[length] += count
-        lengths = x0.lengths(next(iter(x0.spec.fields))).cpu()
-        return counts.sum().log() - counts[lengths].log()
+        return histogram_nats(x0, self.lengths, self.longest)
 
     def _asked(self, samples: int, cond: Mapping[str, Any]) -> list[Any]:
         asked = cond.get("length")
