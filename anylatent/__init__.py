@@ -39,6 +39,7 @@ _PUBLIC = {
     "Schedule": "core.schedules",
     "Solver": "core.solvers",
     "Step": "core.solvers",
+    "StoredNoise": "core.stored_noise",
     "Times": "core.times",
     "Weighting": "core.weightings",
     "combine": "core.latent",

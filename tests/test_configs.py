@@ -17,7 +17,7 @@ from anylatent.core.training.train import Training
 CONF = Path(anylatent.__file__).parent / "conf"
 PARTS = [(g, n) for g in groups() if g != "modality" for n in names(g)]
 SMALL = ["autoencoder.channels=8", "autoencoder.blocks=1", "backbone.channels=8"]
-COMMANDS = ("train", "sample", "evaluate", "benchmark")
+COMMANDS = ("train", "sample", "invert", "evaluate", "benchmark")
 
 
 def options(group):
@@ -183,7 +183,7 @@ def test_unknown_command_and_help(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["trian"])
     assert stopped.value.code == 1
-    assert "train, sample, evaluate, benchmark, list" in capsys.readouterr().err
+    assert "train, sample, invert, evaluate, benchmark, list" in capsys.readouterr().err
     main(["--help"])
     assert "anylatent sample run=" in capsys.readouterr().out
 

@@ -22,7 +22,7 @@ from anylatent.core.noise import Noise
 from anylatent.core.objectives import Objective
 from anylatent.core.registry import register
 from anylatent.core.score_interpolation import ScoreInterpolation, other_temperature
-from anylatent.core.solvers import Solver, solve
+from anylatent.core.solvers import Solver, invert, solve
 from anylatent.core.times import Times
 
 Trained = Preconditioned | ScoreInterpolation
@@ -76,6 +76,23 @@ class Generator(nn.Module, ABC):
         callback: Callback | None = None,
     ) -> Latent:
         """One sample for each of `blank`, which gives sizes, dtype and device."""
+
+    def invert(
+        self,
+        x0: Latent,
+        cond: Condition | None,
+        solver: Solver,
+        grid: Grid,
+        steps: int,
+        guidance: Guidance | None,
+        callback: Callback | None = None,
+    ) -> Latent:
+        """The noise, standard normal where the model is perfect, from which `sample` with the same
+        settings leads back to x0. Raises ValueError for a solver that draws noise."""
+        raise UserError(
+            f"{type(self).__name__} of {self.spec} makes no sample from noise: there is nothing to "
+            "invert"
+        )
 
     @abstractmethod
     def nats(
@@ -145,6 +162,24 @@ class Diffusion(Generator):
         times = grid(schedule, steps)
         start = schedule.sigma(times[0]) * noise.like(blank)
         return solve(solver, denoiser.bind(cond), schedule, start, times, noise, callback)
+
+    @torch.no_grad()
+    def invert(
+        self,
+        x0: Latent,
+        cond: Condition | None,
+        solver: Solver,
+        grid: Grid,
+        steps: int,
+        guidance: Guidance | None,
+        callback: Callback | None = None,
+    ) -> Latent:
+        schedule = self.denoiser.schedule
+        denoiser = self.denoiser if guidance is None else guidance(self.denoiser)
+        times = grid(schedule, steps)
+        x = schedule.alpha(times[-1]) * x0
+        top = invert(solver, denoiser.bind(cond), schedule, x, times, callback)
+        return top / schedule.sigma(times[0])
 
     def nats(
         self,
@@ -218,6 +253,25 @@ class Cascade(Generator):
             known = _given(known, part)
             parts.update(part.parts)
         return Latent({name: parts[name] for name in blank.parts}, blank.masks, blank.spec)
+
+    @torch.no_grad()
+    def invert(
+        self,
+        x0: Latent,
+        cond: Condition | None,
+        solver: Solver,
+        grid: Grid,
+        steps: int,
+        guidance: Guidance | None,
+        callback: Callback | None = None,
+    ) -> Latent:
+        known, parts = cond or Condition(), {}
+        for stage in self.stages:
+            part = x0.take(stage.spec.fields)
+            found = stage.invert(part, known, solver, grid, steps, guidance, callback)
+            known = _given(known, part)
+            parts.update(found.parts)
+        return Latent({name: parts[name] for name in x0.parts}, x0.masks, x0.spec)
 
     def nats(
         self,

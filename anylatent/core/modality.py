@@ -108,10 +108,12 @@ class Modality(ABC):
     """How data of one kind are batched, sized, saved, shown and judged.
 
     `asks` names the conditions that `blank` and `known` read, such as a size. `completion` is how
-    strongly the rest of a sample is drawn to what is known of it: 1 by Gaussian theory.
+    strongly the rest of a sample is drawn to what is known of it: 1 by Gaussian theory. `encoding`
+    names the facts of data by which their items are numbers: a model reads no data of others.
     """
 
     asks: Sequence[str] = ()
+    encoding: Sequence[str] = ("shape",)
     completion: float = 1.0
 
     def collate(self, items: Sequence[Item]) -> Batch:

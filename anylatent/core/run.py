@@ -1,173 +1,25 @@
-"""A run directory: what training leaves behind, and all that sampling needs.
-
-    config.yaml          the resolved configuration, and the facts of the data
-    model.safetensors    averaged weights; its metadata says which stages are done
-    classifiers/         of noisy latents, one for a label, where some were trained
-    checkpoints/ logs/ pictures/ samples/
-
-Loading executes nothing from a run: weights are safetensors, checkpoints are read as plain
-tensors, and a configuration can name registered parts only.
-"""
+"""A trained model, loaded from its run directory, and its samples."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from anylatent.core.classifier import load_classifiers
 from anylatent.core.denoiser import Denoiser
-from anylatent.core.files import UserError, load_weights, save_text, save_weights
+from anylatent.core.files import UserError
 from anylatent.core.generators import Callback, Guidance
 from anylatent.core.grids import Grid
+from anylatent.core.latent import Latent
 from anylatent.core.modality import Outputs
-from anylatent.core.noise import Noise, Seed
-from anylatent.core.registry import completed
+from anylatent.core.noise import Seed
+from anylatent.core.run_directory import RunDirectory
 from anylatent.core.solvers import Solver
+from anylatent.core.stored_noise import begin
 from anylatent.core.system import Config, System, check_guidance, sampling_parts, steers
-
-# what may change between two commands that train one run
-FREE = ["run", "stage", "trainer", "pictures", "checkpoint", "log_every"]
-FREE += ["solver", "grid", "guidance", "steps", "classifier", "training.classifier"]
-
-
-def is_free(key: str) -> bool:
-    """Whether a key of the configuration, or of what lies within it, may change."""
-    return any(f"{key}.".startswith(f"{free}.") for free in FREE)
-
-
-class RunDirectory:
-    """The files of a run."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @property
-    def config_path(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def weights_path(self) -> Path:
-        return self.path / "model.safetensors"
-
-    def checkpoint(self, stage: str) -> Path:
-        return self.path / "checkpoints" / f"{stage}.ckpt"
-
-    def claim(self, config: Config, facts: Mapping[str, Any]) -> None:
-        """Writes the configuration, or checks that the directory holds the same one."""
-        from omegaconf import OmegaConf
-
-        described = {**config, "facts": dict(facts)}
-        if not self.config_path.exists():
-            save_text(self.config_path, OmegaConf.to_yaml(OmegaConf.create(described)))
-            return
-        old = completed(self.config())
-        new = OmegaConf.to_container(OmegaConf.create(described))
-        assert isinstance(new, dict)
-        new = completed({str(key): value for key, value in new.items()})
-        differences = [
-            f"{key}: {before} there, {after} now"
-            for key, before, after in _differences(old, new)
-            if not is_free(key)
-        ]
-        if differences:
-            shown = "; ".join(differences[:5]) + (" ..." if len(differences) > 5 else "")
-            raise UserError(
-                f"{self.path} holds a run with another configuration ({shown}); give run= another "
-                "directory, or repeat its settings to continue it"
-            )
-
-    def config(self) -> dict[str, Any]:
-        """The saved configuration, as plain values."""
-        from omegaconf import OmegaConf
-        from omegaconf.errors import OmegaConfBaseException
-        from yaml import YAMLError  # type: ignore[import-untyped]
-
-        if not self.path.is_dir():
-            raise UserError(f"there is no run at {self.path}")
-        if not self.config_path.is_file():
-            raise UserError(f"{self.path} is no run directory: it has no config.yaml")
-        try:
-            config = OmegaConf.to_container(OmegaConf.load(self.config_path), resolve=True)
-        except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-            raise UserError(f"{self.config_path} can not be read: {error}") from error
-        if not isinstance(config, dict) or "facts" not in config:
-            raise UserError(f"{self.config_path} is no configuration of a run, or is cut short")
-        targets = list(_targets(config))
-        if targets:
-            raise UserError(
-                f"{self.config_path} asks to construct {', '.join(targets)}, which is refused: a "
-                "run may only name registered parts ('anylatent list')"
-            )
-        return {str(key): value for key, value in config.items()}
-
-    def weights(self) -> tuple[dict[str, Tensor], str]:
-        """The weights, and the last stage that is done."""
-        if not self.weights_path.is_file():
-            pickles = [
-                p.name for e in ("pt", "pth", "bin", "pkl") for p in self.path.glob(f"*.{e}")
-            ]
-            also = f" ({', '.join(pickles)} would be a pickle, never loaded)" if pickles else ""
-            raise UserError(
-                f"{self.path} has no model.safetensors{also}: its training is not finished. "
-                "Repeat the train command to continue"
-            )
-        tensors, metadata = load_weights(self.weights_path)
-        return tensors, metadata.get("stage", "")
-
-    def stage(self) -> str | None:
-        """The last stage that is done, if any."""
-        return self.weights()[1] if self.weights_path.exists() else None
-
-    def save(self, tensors: Mapping[str, Tensor], stage: str) -> None:
-        """Weights of a finished stage; its checkpoint is no longer needed."""
-        if first_process():
-            save_weights(self.weights_path, tensors, {"stage": stage})
-            self.checkpoint(stage).unlink(missing_ok=True)
-
-    def load_checkpoint(self, stage: str) -> dict[str, Any]:
-        path = self.checkpoint(stage)
-        try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises half a dozen kinds for a broken file
-            raise UserError(
-                f"{path} is no checkpoint of plain tensors ({type(error).__name__}); it is not "
-                "loaded. Remove it to start the stage anew"
-            ) from error
-        return state
-
-
-def first_process() -> bool:
-    """Whether this is the first of several processes, which alone writes."""
-    distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return True
-    return distributed.get_rank() == 0
-
-
-def _targets(node: Any) -> Iterator[str]:
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            if str(key).startswith("_") and str(key).endswith("_"):
-                yield f"{key}: {value}"
-            yield from _targets(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _targets(value)
-
-
-def _differences(
-    old: Mapping[Any, Any], new: Mapping[Any, Any], prefix: str = ""
-) -> Iterator[tuple[str, Any, Any]]:
-    for key in [*old, *(k for k in new if k not in old)]:
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            yield from _differences(before, after, f"{prefix}{key}.")
-        elif before != after:
-            yield f"{prefix}{key}", before, after
 
 
 class Run:
@@ -215,21 +67,17 @@ class Run:
         cond: Mapping[str, Any] | None = None,
         batch: int = 64,
         callback: Callback | None = None,
+        noise: Latent | None = None,
     ) -> Outputs:
         """Samples 0 … n − 1 of a seed, or one for each of `seeds`; what isn't given is the run's.
 
         Sample i is the same whatever n and `batch` are. `solver` and `grid` are names, settings
         `{name: ...}` or objects; `guidance` is a scale, or the settings of a guidance;
         `temperature` divides the logits of tokens. `cond` has a value for all samples by name, or a
-        list with one for each.
+        list with one for each. Samples start from the latents `noise`, one for each, and have their
+        sizes, where they are given: those that `invert` found, as in `StoredNoise.load`.
         """
-        if seeds is None:
-            count = 1 if n is None else n
-            if count < 1:
-                raise UserError(f"n={count}: ask for at least one sample")
-            seeds = [(seed, i) for i in range(count)]
-        elif n is not None and n != len(seeds):
-            raise UserError(f"n={n}, but {len(seeds)} seeds were given")
+        seeds = _seeds(n, seed, seeds, noise)
         if batch < 1:
             raise UserError(f"batch={batch}: at least one sample at a time")
         steps = self.config["steps"] if steps is None else steps
@@ -237,15 +85,15 @@ class Run:
             raise UserError(f"steps={steps}: sampling needs at least one step")
         followed = self._guidance(guidance)
         parts = self._parts(solver, grid, followed)
-        columns = _columns(cond or {}, len(seeds))
+        columns = per_sample(cond or {}, len(seeds))
         self.check_asked(list(columns), followed)
         pieces = []
         for start in range(0, len(seeds), batch):
             part = slice(start, start + batch)
             chosen = {name: values[part] for name, values in columns.items()}
-            noise = Noise(seeds[part])
+            source = begin(seeds, noise, part)
             with self.system.generator.tempered(temperature):
-                made = self.system.sample(noise, chosen, *parts[:2], steps, parts[2], callback)
+                made = self.system.sample(source, chosen, *parts[:2], steps, parts[2], callback)
             pieces.append(made)
         return self.system.modality.join(pieces)
 
@@ -328,7 +176,24 @@ class Run:
         return Run(self.directory, self.config, fresh.eval().requires_grad_(False).to(device))
 
 
-def _columns(cond: Mapping[str, Any], count: int) -> dict[str, list[Any]]:
+def _seeds(
+    n: int | None, seed: int, seeds: Sequence[Seed] | None, noise: Latent | None
+) -> Sequence[Seed]:
+    """Those of n samples, or of as many as start from given noise."""
+    if n is None and seeds is None:
+        n = 1 if noise is None else noise.batch
+    if n is not None and n < 1:
+        raise UserError(f"n={n}: ask for at least one sample")
+    found = [(seed, i) for i in range(n or 0)] if seeds is None else seeds
+    if n is not None and n != len(found):
+        raise UserError(f"n={n}, but {len(found)} seeds were given")
+    if noise is not None and noise.batch != len(found):
+        raise UserError(f"{len(found)} samples, but noise for {noise.batch}")
+    return found
+
+
+def per_sample(cond: Mapping[str, Any], count: int) -> dict[str, list[Any]]:
+    """A list with a value for each sample, for conditions that are one or one for all."""
     columns = {}
     for name, value in cond.items():
         values = list(value) if isinstance(value, (list, tuple)) else [value] * count

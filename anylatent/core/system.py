@@ -27,6 +27,7 @@ from anylatent.core.normaliser import Normaliser
 from anylatent.core.registry import build, part
 from anylatent.core.schedules import Schedule
 from anylatent.core.solvers import Solver
+from anylatent.core.stored_noise import Started
 from anylatent.core.times import Times
 
 Config = Mapping[str, Any]
@@ -177,9 +178,11 @@ class System(nn.Module):
         return outputs if known is None else self.modality.complete(outputs, known)
 
     def blank(self, noise: Noise, columns: Mapping[str, Any]) -> Latent:
-        """The zero latent that samples start from, of sizes that are asked for or drawn, or as
-        large as a generator may need."""
+        """The zero latent that samples start from, of sizes that are asked for or drawn, those of
+        noise that is given, or as large as a generator may need."""
         spec = self.autoencoder.spec
+        if isinstance(noise, Started):
+            return self._started(noise.start, columns)
         if not self.generator.ends:
             return self.modality.blank(spec, noise.batch, noise, columns).to(self.device)
         asked = [name for name in self.modality.asks if columns.get(name) is not None]
@@ -190,6 +193,19 @@ class System(nn.Module):
                 "generator=diffusion"
             )
         return self.modality.room(spec, noise.batch, columns).to(self.device)
+
+    def _started(self, start: Latent, columns: Mapping[str, Any]) -> Latent:
+        if self.generator.ends:
+            raise UserError(
+                f"{type(self.generator).__name__} writes samples from beginning to end and starts "
+                "from no noise: leave out noise="
+            )
+        blank = start.zeros().to(self.device)
+        for name in self.modality.asks:
+            asked = {name: columns[name]} if columns.get(name) is not None else {}
+            if asked and self.modality.known(blank, asked) is None:
+                raise UserError(f"cond.{name}: noise that is given has its own sizes; leave it out")
+        return blank
 
     def completing(
         self, known: Mapping[str, Any], blank: Latent, guidance: Guidance | None

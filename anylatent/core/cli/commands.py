@@ -13,7 +13,7 @@ from anylatent.core.files import UserError
 from anylatent.core.system import Config
 
 SAMPLING = ("solver", "grid", "guidance")
-INHERITED = {"solvers": ("grid", "guidance")}
+INHERITED = {"solvers": ("grid", "guidance"), "invert": ("grid", "data")}
 """What a command takes from a run's configuration, where that is not all of how it samples."""
 
 NAME = r"(?!(true|false|null)$)[a-z]\w*"
@@ -61,16 +61,22 @@ def launch(command: str, overrides: list[str]) -> None:
 
 
 def _inherit(overrides: list[str], wanted: Sequence[str]) -> list[str]:
-    """Puts the run's own solver, grid, guidance and steps before what the user asks for."""
-    from anylatent.core.run import RunDirectory
+    """Puts the run's own solver, grid, guidance and steps before what the user asks for, or those
+    of stored noise that samples are to start from."""
+    from anylatent.core.run_directory import RunDirectory
 
     given = {_key(item): item.partition("=")[2] for item in overrides if "=" in item}
     if "run" not in given:
         return overrides
     config = RunDirectory(Path(given["run"].strip("'\""))).config()
-    steps = "steps" in wanted and "steps" not in given
-    inherited = [f"steps={config['steps']}"] if steps else []
-    for group in (group for group in SAMPLING if group in wanted):
+    numbers = ["steps"] if "steps" in wanted else []
+    if given.get("noise", "null") != "null":
+        from anylatent.core.stored_noise import stored_settings
+
+        config |= stored_settings(Path(given["noise"].strip("'\"")))
+        numbers.append("n")
+    inherited = [f"{key}={config[key]}" for key in numbers if key not in given]
+    for group in (group for group in wanted if group != "steps"):
         node = config.get(group)
         if isinstance(node, dict):
             lines = _written(group, group, node, given)
@@ -118,7 +124,7 @@ def _choice(override: str) -> str:
 
 def _of_run(config: dict[Any, Any], overrides: list[str]) -> dict[Any, Any]:
     """For a further stage of a finished run its own settings, where none of them is repeated."""
-    from anylatent.core.run import RunDirectory, is_free
+    from anylatent.core.run_directory import RunDirectory, is_free
 
     given = [item.lstrip("+~").partition("=")[0] for item in overrides if "=" in item]
     if not all(is_free(key.partition("@")[2] or key) for key in given):
@@ -173,7 +179,11 @@ def _sample(config: Config) -> None:
         labels = _classes(run.config["facts"]["classes"], config["each"])
         cond[config["each"]] = [label for label in labels for _ in range(n)]
     count = n * max(1, len(labels))
-    outputs = draw(run, config, count, cond)
+    noise = None
+    if config["noise"] is not None:
+        noise, own = _stored(run, config, list(range(n)) * max(1, len(labels)))
+        cond = {**own, **cond}
+    outputs = draw(run, config, count, cond, noise)
     modality = run.system.modality
     folder = Path(config["out"] or Path(config["run"]) / "samples")
     prefixes = [f"{label}_" for label in cond[config["each"]]] if labels else [""] * count
@@ -192,7 +202,21 @@ def _classes(classes: Config, key: str) -> list[str]:
     return list(classes[key])
 
 
-def draw(run: Any, config: Config, n: int, cond: Config) -> Any:
+def _stored(run: Any, config: Config, rows: list[int]) -> tuple[Any, Config]:
+    """Noise from a file, for each of some of its samples, and the conditions that it was found
+    under."""
+    from anylatent.core.stored_noise import StoredNoise
+
+    stored = StoredNoise.load(Path(config["noise"]), run.system.autoencoder.spec)
+    if not 0 < len(set(rows)) <= stored.noise.batch:
+        raise UserError(f"n={config['n']}, but {config['noise']} has noise of {stored.noise.batch}")
+    known = run.conditions(config["guidance"])
+    columns = {name: values for name, values in stored.columns.items() if name in known}
+    chosen = {name: [values[row] for row in rows] for name, values in columns.items()}
+    return stored.noise.select(rows), chosen
+
+
+def draw(run: Any, config: Config, n: int, cond: Config, noise: Any = None) -> Any:
     """Samples as a configuration says, with a progress bar over all steps."""
     from anylatent.core.progress import bar
 
@@ -209,6 +233,7 @@ def draw(run: Any, config: Config, n: int, cond: Config) -> Any:
             cond=cond,
             batch=config["batch"],
             callback=lambda i, t, x: advance(),
+            noise=noise,
         )
 
 
@@ -224,6 +249,12 @@ def _benchmark(config: Config) -> None:
     Evaluation(config, draw).benchmark()
 
 
+def _invert(config: Config) -> None:
+    from anylatent.core.inversion import Inversion
+
+    Inversion(config).write()
+
+
 def _solvers(config: Config) -> None:
     from anylatent.core.solver_report import SolverReport
 
@@ -236,4 +267,5 @@ ACTIONS: dict[str, Callable[[Config], None]] = {
     "evaluate": _evaluate,
     "benchmark": _benchmark,
     "solvers": _solvers,
+    "invert": _invert,
 }

@@ -1,4 +1,4 @@
-"""The command line: anylatent train | sample | evaluate | benchmark | list.
+"""The command line: anylatent train | sample | invert | evaluate | benchmark | list.
 
 Help and usage errors cost no heavy import. The other commands take Hydra overrides.
 """
@@ -18,6 +18,8 @@ anylatent: one latent diffusion core for images, video, 3D shapes, text and mole
   anylatent sample run=runs/emoji n=16 seed=0 [solver=dpmpp_2m steps=20 guidance.scale=3
                    cond.category=flags out=samples]
       draws samples, saved as files with a contact sheet
+  anylatent invert run=runs/emoji n=8 [solver=dpmpp_2m steps=50 data=folder data.path=mine]
+      data to the noise that the model makes them from, and back; 'sample noise=FILE' edits them
   anylatent evaluate run=runs/emoji [n=1000]
       figures of the model's samples and reconstructions
   anylatent benchmark modality=image run=runs/emoji
@@ -33,7 +35,7 @@ ANYLATENT_PLUGINS=module,module loads plugins that are not installed. ANYLATENT_
 tracebacks.
 """
 
-COMMANDS = ("train", "sample", "evaluate", "benchmark", "list")
+COMMANDS = ("train", "sample", "invert", "evaluate", "benchmark", "list")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -18,7 +18,7 @@ from anylatent.core.latent import Latent, combine
 from anylatent.core.modality import Data
 from anylatent.core.noise import Noise
 from anylatent.core.progress import track
-from anylatent.core.run import first_process
+from anylatent.core.run_directory import first_process
 from anylatent.core.schedules import as_time
 from anylatent.core.system import Config, System
 from anylatent.core.training.cache import LatentCache

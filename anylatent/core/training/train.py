@@ -23,7 +23,7 @@ from anylatent.core.modality import Data
 from anylatent.core.noise import Noise
 from anylatent.core.progress import track
 from anylatent.core.registry import build
-from anylatent.core.run import RunDirectory
+from anylatent.core.run_directory import RunDirectory
 from anylatent.core.system import Config, System, guides, sampling_parts
 from anylatent.core.training.cache import Entry, LatentCache, cached_latents
 from anylatent.core.training.callbacks import Checkpoint, History, Pictures, Progress, Stop

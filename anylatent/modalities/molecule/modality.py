@@ -46,6 +46,7 @@ class MoleculeModality(Modality):
     """
 
     asks: tuple[str, ...] = ("atoms", "fragment")
+    encoding: tuple[str, ...] = ("elements", "charges")
     completion: float = 3.0  # of 0, 1, 3, 6 and 12; benchmarks/results/molecule.md
 
     def __init__(

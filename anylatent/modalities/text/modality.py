@@ -36,6 +36,7 @@ class TextModality(Modality):
     """
 
     asks: tuple[str, ...] = ("length", "template")
+    encoding: tuple[str, ...] = ("vocabulary", "tokenizer")
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from PIL import Image
 
 import anylatent as al
 from anylatent.core.cli.main import main
+from anylatent.core.stored_noise import StoredNoise
 from anylatent.core.training.stages import DiffusionStage
 from anylatent.modalities.molecule.files import read_molecules
 from anylatent.modalities.molecule.metrics import properties
@@ -250,3 +251,28 @@ def test_data_of_your_own(tmp_path, capsys):
         code, _, err = run(capsys, "train", f"run={run_path}", *names, *settings, *batches)
     assert code == 0, err
     assert (run_path / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("kind", ("latent", "plain"))
+def test_molecules_are_inverted_and_made_again(kind, request, tmp_path, capsys):
+    path, out = request.getfixturevalue(kind), tmp_path / "inversion"
+    arguments = [f"run={path}", "n=3", "batch=2", "steps=4", f"out={out}"]
+    code, told, err = run(capsys, "invert", *arguments)
+    assert code == 0, err
+    assert "rmsd" in told and "error_h" in told and "deviation_x" in told
+    noise = StoredNoise.load(out / "noise.safetensors", al.load(path).system.autoencoder.spec)
+    sizes = [
+        len(read_molecules(out / "originals" / f"{i:05d}.sdf")[0][0].molecule) for i in range(3)
+    ]
+    assert noise.noise.lengths("x").tolist() == sizes and al.testing.in_subspace(noise.noise)
+    again = ["sample", f"run={path}", f"noise={out / 'noise.safetensors'}", f"out={tmp_path / 'o'}"]
+    code, told, err = run(capsys, *again)
+    assert code == 0 and "3 samples" in told, err
+    for i in range(3):
+        files = out / "restored" / f"{i:05d}.xyz", tmp_path / "o" / f"0_{i:05d}.xyz"
+        before, after = (read_molecules(file)[0][0].molecule for file in files)
+        assert torch.equal(before.z, after.z) and torch.allclose(before.x, after.x, atol=1e-3)
+    code, _, err = run(capsys, *again, "cond.atoms=9")
+    assert code == 1 and "cond.atoms: noise that is given has its own sizes" in err
+    code, _, err = run(capsys, "invert", *arguments, "data.hydrogens=false")
+    assert code == 1 and "elements is ['C', 'N', 'O', 'F'] there" in err

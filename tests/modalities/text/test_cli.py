@@ -217,3 +217,23 @@ def test_a_model_is_told_in_sampling_only_what_it_was_told_in_training(tmp_path,
     assert not model.system.generator.denoiser.completes
     for text in model.sample(3, cond={"template": "CC___O"}):  # guided instead
         assert text.text.startswith("CC") and text.text.endswith("O")
+
+
+@pytest.mark.parametrize("kind", ["cdcd", "lm", "latent"])
+def test_texts_are_inverted_and_made_again(kind, runs, tmp_path, capsys):
+    path, out = runs / kind, tmp_path / "inversion"
+    code, told, error = run(capsys, "invert", f"run={path}", "n=3", "steps=4", f"out={out}")
+    assert code == 0, error
+    assert "tokens_restored" in told and (out / "comparison.png").stat().st_size > 500
+    noise = f"noise={out / 'noise.safetensors'}"
+    code, told, error = run(capsys, "sample", f"run={path}", noise, f"out={tmp_path}")
+    assert code == 0, error
+    read = [(folder / "samples.txt").read_text() for folder in (out / "restored", tmp_path)]
+    assert read[0] == read[1]
+    code, _, error = run(capsys, "sample", f"run={path}", noise, "cond.length=9")
+    assert code == 1 and "noise that is given has its own sizes" in error
+
+
+def test_what_writes_word_by_word_is_not_inverted(runs, tmp_path, capsys):
+    code, _, error = run(capsys, "invert", f"run={runs / 'rival'}", f"out={tmp_path}")
+    assert code == 1 and "generator=autoregressive" in error and not list(tmp_path.iterdir())

@@ -1,0 +1,222 @@
+"""`anylatent invert`: data to the noise that a trained model makes them from, and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import ConcatDataset
+
+from anylatent.core.autoencoder import move
+from anylatent.core.evaluation import Rows, columns_of, table
+from anylatent.core.files import UserError, replacing, save_text
+from anylatent.core.latent import Latent
+from anylatent.core.modality import Data, Item, Outputs
+from anylatent.core.noise import Noise
+from anylatent.core.normality import normality
+from anylatent.core.progress import bar
+from anylatent.core.registry import build, completed
+from anylatent.core.run import Run, per_sample
+from anylatent.core.solver_samples import Counting
+from anylatent.core.stored_noise import SETTINGS, Started, StoredNoise, together
+from anylatent.core.system import Config, sampling_parts
+
+SHOWN = 16
+"""Samples on the picture of originals and what is restored."""
+
+
+@dataclass(frozen=True)
+class RoundTrip:
+    """Latents of data, the noise they go to, and the latents it leads back to; outputs of each."""
+
+    x0: Latent
+    noise: Latent
+    back: Latent
+    originals: Outputs
+    decoded: Outputs
+    restored: Outputs
+
+
+class Inversion:
+    """Inverts data of a run, or other data of their kind, and writes the noise and a report.
+
+    Of the run's own data n of those held out are taken, of others the first n. Raises UserError for
+    a solver that draws noise, a generator without one, and data that are encoded otherwise.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        for key, least in (("n", 1), ("batch", 1), ("steps", 2)):
+            if config[key] < least:
+                raise UserError(f"{key}={config[key]}: at least {least} is needed to invert")
+        self.run = Run.load(config["run"], config["device"], config["run_is"])
+        system = self.run.system
+        if system.generator.ends:
+            raise UserError(
+                f"{config['run']} has a generator={self.run.config['generator']['name']}, which "
+                "writes samples entry by entry: they come from no noise that could be found"
+            )
+        self.solver, self.grid, _ = sampling_parts(config, system.generator.times)
+        if self.solver.stochastic:
+            raise UserError(
+                f"solver={config['solver']['name']} draws noise as it is set, and leads from one "
+                "start to many ends: only a deterministic solver can be inverted, such as "
+                "solver=dpmpp_2m, heun or ddim"
+            )
+        self.guidance = self.run.guided(config["guidance"])
+        self.data: Data = build("data", config["data"])
+        self.places, self.items = self._items()
+        self.columns = self._columns()
+        self.folder = Path(config["out"] or Path(config["run"]) / "inversion")
+
+    def write(self) -> None:
+        """Inverts, solves back, and writes the noise, the data, a picture and the report."""
+        up, back = Counting(self.solver), Counting(self.solver)
+        n, batch = len(self.items), self.config["batch"]
+        parts = [slice(start, min(start + batch, n)) for start in range(0, n, batch)]
+        with bar("inverting", len(parts) * self._steps()) as advance:
+            trips = [self._trip(part, up, back, advance) for part in parts]
+        found = self._joined(trips)
+        told = {name: self.config[name] or {"name": "none"} for name in SETTINGS}
+        stored = StoredNoise(found.noise, told, self.columns, self.places)
+        stored.save(self.folder / "noise.safetensors")
+        modality, names = self.run.system.modality, [f"{i:05d}" for i in range(n)]
+        modality.save(found.originals, self.folder / "originals", names)
+        modality.save(found.restored, self.folder / "restored", names)
+        with replacing(self.folder / "comparison.png") as temporary:
+            picture = modality.compare(found.originals[:SHOWN], found.restored[:SHOWN])
+            picture.save(temporary, format="PNG")
+        self._report(found, {"up": up.total / n, "back": back.total / n})
+
+    # ---- data ---------------------------------------------------------------------------------
+    def _items(self) -> tuple[list[int], list[Item]]:
+        """Of the run's own data what no training saw, in an order of the seed; of others all."""
+        facts = self.run.config["facts"]
+        for name in self.run.system.modality.encoding:
+            here, there = facts.get(name), self.data.facts.get(name)
+            if name in facts and _plain(here) != _plain(there):
+                raise UserError(
+                    f"data={self.config['data']['name']}: {name} is {_short(there)} there, and "
+                    f"{_short(here)} in what {self.config['run']} was trained on, which can not "
+                    "read them"
+                )
+        asked, own = (completed({"data": c["data"]}) for c in (self.config, self.run.config))
+        foreign = asked != own
+        parts = [self.data.train(), self.data.held_out()] if foreign else [self.data.held_out()]
+        dataset: Any = ConcatDataset(parts)
+        order = torch.arange(len(dataset))
+        if not foreign:
+            order = Noise([self.config["seed"]]).uniform(len(dataset))[0].argsort()
+        places = order[: self.config["n"]].tolist()
+        return places, [dataset[place] for place in places]
+
+    def _columns(self) -> dict[str, list[Any]]:
+        """The conditions of the items, as a user would write them: their own or those asked for."""
+        asked, run, n = self.config["cond"], self.run, len(self.items)
+        known = run.conditions(self.config["guidance"])
+        run.check_asked(list(asked), self.config["guidance"])
+        sizes = [name for name in asked if name not in known]
+        if sizes:
+            raise UserError(f"cond.{sizes[0]} is told by the data that are inverted; leave it out")
+        columns = columns_of(self.items, [name for name in known if name not in asked], n)
+        own = {name: [self._named(name, v) for v in values] for name, values in columns.items()}
+        return own | per_sample(asked, n)
+
+    def _named(self, name: str, value: Any) -> Any:
+        """Classes by their names, which mean the same in any data."""
+        plain: Any = value.tolist() if isinstance(value, Tensor) else value
+        return self.data.classes[name][int(plain)] if name in self.data.classes else plain
+
+    # ---- there and back -----------------------------------------------------------------------
+    @torch.no_grad()
+    def _trip(
+        self, part: slice, up: Counting, back: Counting, advance: Callable[[], None]
+    ) -> RoundTrip:
+        system = self.run.system
+        batch = move(system.modality.collate(self.items[part]), system.device)
+        x0 = system.normaliser.encode(system.autoencoder.encode(batch).mean)
+        cond = system.condition({name: values[part] for name, values in self.columns.items()})
+        how = self.grid, self.config["steps"], self.guidance
+        note = lambda i, t, x: advance()  # noqa: E731
+        noise = system.generator.invert(x0, cond, up, *how, note)
+        start = Started([(0, i) for i in range(part.start, part.stop)], noise)
+        found = system.generator.sample(x0.zeros(), cond, back, *how, start, note)
+        outputs = system.modality.originals(batch), system.decode(x0), system.decode(found)
+        latents = [z.to("cpu") for z in (x0, noise, found)]
+        return RoundTrip(*latents, *(made.cpu() for made in outputs))
+
+    def _steps(self) -> int:
+        """Of the way up, which leaves a step to sigma = 0 out, and back."""
+        schedule, steps = self.run.system.schedule, self.config["steps"]
+        clean = float(schedule.sigma(self.grid(schedule, steps)[-1])) == 0
+        return int(2 * steps - clean)
+
+    def _joined(self, trips: Sequence[RoundTrip]) -> RoundTrip:
+        join = self.run.system.modality.join
+        latents = [together([getattr(trip, k) for trip in trips]) for k in ("x0", "noise", "back")]
+        kinds = ("originals", "decoded", "restored")
+        return RoundTrip(
+            *latents, *(join([getattr(trip, kind) for trip in trips]) for kind in kinds)
+        )
+
+    # ---- report -------------------------------------------------------------------------------
+    def _report(self, found: RoundTrip, evaluations: Mapping[str, float]) -> None:
+        config = self.config
+        judge = self.run.system.modality.metrics(self.data).reconstructions
+        data = {"autoencoder": found.decoded, "inverted and restored": found.restored}
+        fresh = Noise.of((0, 96), found.noise.batch).like(found.noise)
+        tables: dict[str, Rows] = {
+            "latents after the round trip, per degree of freedom": {"": errors(found)},
+            "data against the originals": {k: judge(found.originals, v) for k, v in data.items()},
+            "noise": {"inverted": normality(found.noise), "drawn": normality(fresh)},
+            "evaluations of the denoiser, per sample": {"": dict(evaluations)},
+        }
+        guided = (config["guidance"] or {}).get("name", "none")
+        how = (
+            f"{found.x0.batch} samples, {config['solver']['name']}, grid {config['grid']['name']}, "
+            f"{config['steps']} steps, guidance {guided}"
+        )
+        text = "\n\n".join(f"{title}\n\n{table(rows)}" for title, rows in tables.items())
+        print(f"{how}\n\n{text}\n")
+        values = {"how": how, **tables}
+        save_text(self.folder / "inversion.json", json.dumps(values, indent=2) + "\n")
+        title = f"# inversion of data by {config['run']}"
+        save_text(self.folder / "inversion.md", f"{title}\n\n{how}\n\n{text}\n")
+        print(f"written to {self.folder}. Next: {self._next()}")
+
+    def _next(self) -> str:
+        """The command that makes samples of the noise, of other conditions where there are any."""
+        edit = [f"cond.{name}=..." for name in list(self.columns)[:1]]
+        if edit and not self.guidance:
+            edit += ["guidance=classifier_free", "guidance.scale=2"]
+        command = f"anylatent sample run={self.config['run']}"
+        return " ".join([command, f"noise={self.folder / 'noise.safetensors'}", *edit])
+
+
+def errors(found: RoundTrip) -> dict[str, float]:
+    """Root mean square distances of the latents restored from those of the data, and their size."""
+    square, dim = found.x0.mse(found.back), found.x0.dim
+    figures = {"error": _root(square, dim), "error_worst": float(square.max().sqrt())}
+    fields = list(found.x0.parts) if len(found.x0.parts) > 1 else []
+    for name in fields:
+        one, other = found.x0.take([name]), found.back.take([name])
+        figures[f"error_{name}"] = _root(one.mse(other), one.dim)
+    return figures | {"rms": _root(found.x0.mse(found.x0.zeros()), dim)}
+
+
+def _root(squares: Tensor, dim: Tensor) -> float:
+    return float(((squares * dim).sum() / dim.sum()).sqrt())
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, (list, tuple)) else value
+
+
+def _short(value: Any, most: int = 60) -> str:
+    text = str(value)
+    return text if len(text) <= most else f"{text[:most]}..."

@@ -1,0 +1,184 @@
+"""`anylatent invert`, and samples from stored noise, on real digits with tiny networks."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import anylatent as al
+from anylatent.core.files import UserError
+from anylatent.core.stored_noise import StoredNoise
+from tests.test_classify_cli import launch
+from tests.test_cli import TINY, _own_cache, cache, cli, fails, steps
+
+__all__ = ["_own_cache", "cache", "cli", "fails"]  # fixtures
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, cache):
+    """A model that has heard of the labels of digits."""
+    path = tmp_path_factory.mktemp("inverted") / "run"
+    quick = ["training.diffusion.warmup=1", "training.diffusion.average=0"]
+    quick += ["training.diffusion.optimizer.lr=1e-2", "solver=ddpm"]
+    launch(cache, "train", f"run={path}", *TINY, *steps(20, 60), *quick)
+    return path
+
+
+@pytest.fixture(scope="module")
+def inverted(run, tmp_path_factory, cache):
+    """What a command leaves behind and prints."""
+    folder = tmp_path_factory.mktemp("inversion")
+    told = launch(cache, "invert", f"run={run}", "n=5", "steps=40", f"out={folder}")
+    return folder, told
+
+
+def stored(run, folder):
+    spec = al.load(run, device="cpu").system.autoencoder.spec
+    return StoredNoise.load(folder / "noise.safetensors", spec)
+
+
+def pictures(folder):
+    return [Image.open(path).tobytes() for path in sorted(folder.glob("0*.png"))]
+
+
+def sampled(cli, run, folder, out, *extra):
+    noise = f"noise={folder / 'noise.safetensors'}"
+    code, told, err = cli("sample", f"run={run}", noise, f"out={out}", *extra)
+    assert code == 0, err
+    return pictures(out), told
+
+
+def test_data_come_back_and_noise_is_kept(run, inverted):
+    folder, told = inverted
+    report = json.loads((folder / "inversion.json").read_text())
+    latents = report["latents after the round trip, per degree of freedom"][""]
+    assert (
+        0 < latents["error"] < 0.15 < latents["rms"] and latents["error"] <= latents["error_worst"]
+    )
+    data = report["data against the originals"]
+    assert {"psnr", "ssim"} < set(data["autoencoder"]) == set(data["inverted and restored"])
+    assert report["noise"]["inverted"] != report["noise"]["drawn"]
+    assert report["evaluations of the denoiser, per sample"][""] == {"up": 39, "back": 40}
+    assert "5 samples, dpmpp_2m, grid soft, 40 steps, guidance none" in told
+    assert (folder / "inversion.md").read_text().count("| error ") == 1
+    assert len(pictures(folder / "originals")) == len(pictures(folder / "restored")) == 5
+    assert Image.open(folder / "comparison.png").size[0] > 5 * 16
+    kept = stored(run, folder)
+    assert kept.noise.batch == len(set(kept.items)) == len(kept.columns["digit"]) == 5
+    assert load_file(folder / "noise.safetensors")["noise.z"].dtype == torch.float32
+
+
+def test_a_sample_of_it_is_what_was_restored(run, inverted, cli, tmp_path):
+    """The file's solver, steps, guidance, n and conditions count unless others are given."""
+    folder, _ = inverted
+    same, told = sampled(cli, run, folder, tmp_path / "same")
+    assert same == pictures(folder / "restored") and "5 samples" in told
+    few, _ = sampled(cli, run, folder, tmp_path / "few", "n=3", "batch=2")
+    assert few == same[:3]
+    digits = stored(run, folder).columns["digit"]
+    digit = next(d for d in "0123456789" if d not in digits)
+    guided = ["guidance=classifier_free", "guidance.scale=4"]
+    edited, _ = sampled(cli, run, folder, tmp_path / "edit", f"cond.digit={digit}", *guided)
+    assert all(a != b for a, b in zip(edited, same, strict=True))
+    other, _ = sampled(cli, run, folder, tmp_path / "steps", "steps=3")
+    assert other != same
+
+
+def test_each_class_from_the_same_noise(run, inverted, cli, tmp_path):
+    folder, _ = inverted
+    arguments = ["each=digit", "n=2", "steps=3"]
+    code, _, err = cli(
+        "sample",
+        f"run={run}",
+        f"noise={folder / 'noise.safetensors'}",
+        *arguments,
+        f"out={tmp_path / 'each'}",
+    )
+    assert code == 0, err
+    fours = sorted((tmp_path / "each").glob("4_*.png"))
+    alone, _ = sampled(cli, run, folder, tmp_path / "four", "cond.digit=4", "n=2", "steps=3")
+    assert [Image.open(path).tobytes() for path in fours] == alone
+
+
+@pytest.mark.parametrize("solver", ("dpmpp_2m", "dopri5"))
+def test_noise_does_not_depend_on_the_batch(solver, run, cache, tmp_path):
+    arguments = [f"run={run}", "steps=6", f"solver={solver}", "seed=3"]
+    launch(cache, "invert", *arguments, "n=4", f"out={tmp_path / 'all'}")
+    launch(cache, "invert", *arguments, "n=3", "batch=2", f"out={tmp_path / 'few'}")
+    every, few = stored(run, tmp_path / "all"), stored(run, tmp_path / "few")
+    assert few.items == every.items[:3]
+    assert float((every.noise["z"][:3] - few.noise["z"]).abs().max()) < 1e-4
+
+
+def test_conditions_and_guidance_of_the_user_s_own(run, cache, tmp_path):
+    kinds = {
+        "none": ["cond.digit=null"],
+        "list": ["cond.digit=[1,2]", "guidance=classifier_free", "guidance.scale=3"],
+    }
+    for out, extra in kinds.items():
+        launch(cache, "invert", f"run={run}", "n=2", "steps=4", f"out={tmp_path / out}", *extra)
+    found = {out: stored(run, tmp_path / out) for out in kinds}
+    assert found["none"].columns == {"digit": [None] * 2}
+    assert found["list"].columns == {"digit": [1, 2]}
+    assert found["list"].settings["guidance"]["scale"] == 3
+    assert not torch.equal(found["list"].noise["z"], found["none"].noise["z"])
+
+
+def test_files_of_the_user_s_own(run, inverted, cli, cache, tmp_path):
+    """All of them, in colour where the model knows none: an error; else they come back."""
+    folder = tmp_path / "mine" / "3"
+    folder.mkdir(parents=True)
+    for i, path in enumerate(sorted((inverted[0] / "originals").glob("*.png"))):
+        shutil.copy(path, folder / f"{i}.png")
+    own = ["data=folder", f"data.path={tmp_path / 'mine'}", "data.size=16"]
+    code, _, err = cli("invert", f"run={run}", *own)
+    assert code == 1 and "data=folder: shape is" in err and "[1, 16, 16]" in err
+    colour = tmp_path / "colour"
+    plain = [s for s in TINY if not s.startswith(("data", "conditioner"))]
+    data = [*own, "data.held_out=0.4", "conditioner=none"]
+    launch(cache, "train", f"run={colour}", *plain, *data, *steps(1, 1))
+    other = Path(shutil.copytree(tmp_path / "mine", tmp_path / "other"))
+    launch(
+        cache, "invert", f"run={colour}", f"data.path={other}", "steps=2", f"out={tmp_path / 'a'}"
+    )
+    assert len(stored(colour, tmp_path / "a").items) == 5
+    launch(cache, "invert", f"run={colour}", "steps=2", f"out={tmp_path / 'b'}")
+    assert len(stored(colour, tmp_path / "b").items) == 2  # held out
+
+
+def test_mistakes_are_messages(run, inverted, fails, tmp_path):
+    invert = ["invert", f"run={run}", f"out={tmp_path}"]
+    for solver in ("ddpm", "heun solver.churn=10"):
+        message = fails(*invert, *f"solver={solver}".split())
+        assert f"solver={solver.split()[0]} draws noise" in message and "solver=dpmpp_2m" in message
+    assert "steps=1: at least 2" in fails(*invert, "steps=1")
+    assert "no condition colour" in fails(*invert, "cond.colour=red")
+    assert "2 values for 8 samples" in fails(*invert, "cond.digit=[1,2]")
+    assert "unknown digit 'x'" in fails(*invert, "cond.digit=x")
+    assert not list(tmp_path.iterdir())
+    noise = inverted[0] / "noise.safetensors"
+    sample = ["sample", f"run={run}", f"out={tmp_path}"]
+    assert "n=9, but" in fails(*sample, f"noise={noise}", "n=9")
+    assert "no such file" in fails(*sample, "noise=nothing.safetensors")
+    assert "holds no noise" in fails(*sample, f"noise={run / 'model.safetensors'}")
+
+
+def test_from_python(run, inverted):
+    """Noise is any latents, also drawn ones."""
+    model, kept = al.load(run, device="cpu"), stored(run, inverted[0])
+    how = {"solver": "dpmpp_2m", "steps": 40, "guidance": {"name": "none"}}
+    all_ = model.sample(noise=kept.noise, cond=kept.columns, **how)
+    alone = model.sample(
+        noise=kept.noise.select([3]), cond={"digit": kept.columns["digit"][3]}, **how
+    )
+    assert float((all_[3] - alone[0]).abs().max()) < 1e-4
+    blank = kept.noise.zeros()
+    drawn = al.Noise([(7, i) for i in range(5)]).like(blank)
+    again = model.sample(5, seed=7, noise=drawn, **how)
+    assert float((again - model.sample(5, seed=7, **how)).abs().max()) < 1e-4
+    with pytest.raises(UserError, match="3 samples, but noise for 5"):
+        model.sample(3, noise=kept.noise)
