@@ -199,21 +199,23 @@ def combine(*terms: tuple[Coefficient, Latent]) -> Latent:
 
     A coefficient is a number or a tensor of shape (), (B,) or (B, T), cast to the field's dtype.
     """
-    _, first = terms[0]
-    for _, other in terms[1:]:
+    (once, first), *rest = terms
+    for _, other in rest:
         first._check(other)
-    parts = {}
+    parts, in_place = {}, not torch.is_grad_enabled()
+    bare = bool(rest) and not isinstance(once, Tensor) and once == 1
     for name, x in first.parts.items():
         field = first.spec.fields[name]
-        total = x * _align(terms[0][0], x, field)
-        for coefficient, other in terms[1:]:
+        total, own = (x, False) if bare else (x * _align(once, x, field), in_place)
+        for coefficient, other in rest:
             c, y = _align(coefficient, x, field), other.parts[name]
             if isinstance(c, Tensor):
                 total = total + c * y
-            elif torch.is_grad_enabled():
-                total = torch.add(total, y, alpha=c)
-            else:  # nobody else knows the sum so far
+            elif own:  # nobody else knows the sum so far
                 total.add_(y, alpha=c)
+            else:
+                total = torch.add(total, y, alpha=c)
+            own = in_place
         parts[name] = total
     return Latent(parts, first.masks, first.spec)
 

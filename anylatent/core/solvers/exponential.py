@@ -26,6 +26,7 @@ from anylatent.core.solvers.multistep import (
     of_velocity,
     over_angle,
     over_power,
+    shifted,
     usable,
 )
 
@@ -96,21 +97,33 @@ class Exponential(Multistep):
             gain=frame.gain.where(~ends, 0.0),
         )
 
-    def averages(self, schedule: Schedule, times: Tensor) -> tuple[Tensor, Tensor]:
+    def averages(self, schedule: Schedule, times: Tensor) -> tuple[Tensor, list[Tensor]]:
         log_snr, lower = schedule.log_snr(times), self._lower(len(times) - 1)
         degree, corrector = self.degree - lower, max(self.corrector - lower, 0)
-        u = self.coordinate(schedule, log_snr)
+        restarts, u = self.restarts(times), self.coordinate(schedule, log_snr)
         kept = max(degree, corrector) + 1 if corrector else degree
         means = log_snr.new_zeros(kept, *log_snr[1:].shape)
         means[0] = 1
         for count in range(2, degree + 1):
             means = self._improve(means, schedule, log_snr, u, count, 0)
-        made = torch.zeros_like(means)  # the means of the step before, on this step's values
-        made[1:, 1:] = means[:-1, :-1]
+        made = _later(means)
         corrected = made
         for count in range(2, corrector + 2):
             corrected = self._improve(corrected, schedule, log_snr, u, count, 1)
-        return means, corrected - made
+        if not bool(restarts.any()):
+            return means, [corrected - made]
+        order, rows = self.order_of(len(times) - 1), torch.arange(len(times) - 1)
+        rows = rows.reshape(-1, *[1] * restarts.ndim)
+        found = self._improve(made, schedule, log_snr, u, 2, 1)
+        found = self._improve(found, schedule, log_snr, u, 3, 1)
+        corrected = torch.where(restarts & (rows > 0) & (rows < order - 1), found, corrected)
+        corrections, made = [corrected - made], _later(corrected)
+        found = self._improve(made, schedule, log_snr, u, 3, 2)
+        first = restarts & (rows == 2) & (order > 3)
+        return means, [*corrections, torch.where(first, found - made, 0.0)]
+
+    def order_of(self, steps: int) -> int:
+        return self.order - self._lower(steps)
 
     def _lower(self, steps: int) -> int:
         return sum(steps < least for least in self.gently[: max(self.degree - 2, 0)])
@@ -145,6 +158,11 @@ class Exponential(Multistep):
             return self._rule(start, end)
         h = 0.5 * (end - start)
         return (start + 2 * h * self.linear(h))[None], torch.ones(1, dtype=h.dtype)
+
+
+def _later(means: Tensor) -> Tensor:
+    """Weights of the mean over a step, on the values that the next step has."""
+    return shifted(shifted(means, 1), 1, axis=1)
 
 
 def _middle(h: Tensor) -> Tensor:
@@ -249,9 +267,9 @@ def adams(order: int = 4, corrector: bool = True) -> Exponential:
 
 
 ADAMS_BASHFORTH: tuple[tuple[float, ...], ...] = (
-    (1.0,),
-    (3 / 2, -1 / 2),
-    (23 / 12, -16 / 12, 5 / 12),
+    (1.0, 0.0, 0.0, 0.0),
+    (3 / 2, -1 / 2, 0.0, 0.0),
+    (23 / 12, -16 / 12, 5 / 12, 0.0),
     (55 / 24, -59 / 24, 37 / 24, -9 / 24),
 )
 
@@ -268,10 +286,7 @@ class PLMS(Multistep):
     def frame(self, alpha: Tensor, sigma: Tensor) -> Frame:
         return of_noise(alpha, sigma)
 
-    def averages(self, schedule: Schedule, times: Tensor) -> tuple[Tensor, Tensor]:
-        means = times.new_zeros(len(ADAMS_BASHFORTH), *times[1:].shape)
-        for row in range(len(times) - 1):
-            weights = ADAMS_BASHFORTH[min(row, len(ADAMS_BASHFORTH) - 1)]
-            for k, weight in enumerate(weights):
-                means[k, row] = weight
-        return means, torch.zeros_like(means)
+    def averages(self, schedule: Schedule, times: Tensor) -> tuple[Tensor, list[Tensor]]:
+        rows = torch.arange(len(times) - 1).clamp(max=len(ADAMS_BASHFORTH) - 1)
+        means = torch.tensor(ADAMS_BASHFORTH, dtype=times.dtype)[rows].mT
+        return means.reshape(*means.shape, *[1] * (times.ndim - 1)).expand(-1, *times[1:].shape), []

@@ -23,14 +23,18 @@ evaluates anyway: it adds a combination of known values to x, and so costs nothi
 
 What a step can't use is left out by lowering its order: points that are infinite in u (pure noise,
 where u is the log-SNR), and, at the first steps, values that are not there yet. From pure noise,
-where x0 hardly changes, that costs no order; a solution that begins in the middle keeps two at
-most, or three with a corrector.
+where x0 hardly changes, that costs no order. A solution that begins in the middle (t < 1) would
+keep two, or three with a corrector. Where that is less than its order, and it has eight steps or
+more, it spends one evaluation more: the first step is corrected by the value at its end, which is
+then taken anew. For order four the third step also corrects the first two, by the parabola through
+the values so far.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
@@ -39,18 +43,20 @@ import torch
 from torch import Tensor
 
 from anylatent.core.denoiser import Denoise
-from anylatent.core.latent import Latent
+from anylatent.core.latent import Coefficient, Latent
 from anylatent.core.noise import Noise, Path
 from anylatent.core.schedules import Schedule
 from anylatent.core.solvers.base import Solver, Step, tabulate, weighted
 
 POINTS = 48  # of Gauss's rule; enough for steps over a factor of thousands
+WORTH = 8  # steps from which on a better start is worth an evaluation
 
 
 class Frame(NamedTuple):
     """What is integrated along a grid, as columns of N rows.
 
     value = on_x·x_t + on_x0·x0;  x_s = c_x·x_t + c_0·x0 + gain·(mean of the value [- its newest]).
+    What is kept of a value is value/on_x, which spares a product, but where on_x is 0.
     """
 
     on_x: Tensor
@@ -59,6 +65,19 @@ class Frame(NamedTuple):
     c_0: Tensor
     gain: Tensor
     less_newest: bool = False
+
+
+@dataclass(frozen=True)
+class Restart(Step):
+    """The second step of a solution begun in the middle: x is first corrected, and asked anew.
+
+    `again`: of the newest value and of the one before in what corrects x.
+    """
+
+    again: tuple[Coefficient, Coefficient] = (0.0, 0.0)
+
+    def corrected(self, x: Latent, newest: Latent, before: Latent) -> Latent:
+        return weighted((1.0, x), (self.again[0], newest), (self.again[1], before))
 
 
 class History(NamedTuple):
@@ -87,28 +106,53 @@ class Multistep(Solver):
         """The columns for the coefficients of N + 1 times."""
 
     @abstractmethod
-    def averages(self, schedule: Schedule, times: Tensor) -> tuple[Tensor, Tensor]:
+    def averages(self, schedule: Schedule, times: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Weights (K, N, ...) of the mean over each step, newest first, which sum to 1; and
-        corrections (K, N, ...) to the mean over the step *before*, which sum to 0."""
+        corrections (K, N, ...), which sum to 0, to the mean over the step before, the one before
+        that, ..."""
+
+    def order_of(self, steps: int) -> int:
+        """The order of a solution of so many steps."""
+        return self.order
+
+    def restarts(self, times: Tensor) -> Tensor:
+        """Which solutions would lose their order by their start: bool, shape of times[0]."""
+        steps, kept = len(times) - 1, 3 if self.corrector else 2
+        return (times[0] < 1) & (steps >= WORTH and self.order_of(steps) > kept)
 
     def plan(self, schedule: Schedule, times: Tensor) -> list[Step]:
         means, corrections = self.averages(schedule, times)
-        alpha, sigma = schedule.coefficients(times)
-        frame = self.frame(alpha, sigma)
+        frame = self.frame(*schedule.coefficients(times))
         if frame.less_newest:
             newest = torch.zeros_like(means)
             newest[0] = 1
             means = means - newest
-        gain = torch.where((means == 0).all(0), 0.0, frame.gain)  # it may be infinite there
-        before = torch.cat([torch.zeros_like(gain[:1]), gain[:-1]])
-        weights = gain * means + frame.c_x * before * corrections
+        gain = frame.gain.where((means != 0).any(0) | frame.gain.isfinite(), 0.0)
+        scale = torch.where(frame.on_x == 0, 1.0, frame.on_x)
+        again, restarts = torch.zeros(2, *times[0].shape), self.restarts(times)
+        if bool(restarts.any()):
+            again = scale[:2].flip(0) * gain[0] * corrections[0][:2, 1].where(restarts, 0.0)
+            corrections[0][:, 1] = corrections[0][:, 1].where(~restarts, 0.0)
+        weights, passed = gain * means, frame.c_x
+        for back, correction in enumerate(corrections, start=1):
+            weights = weights + passed * shifted(gain, back) * correction
+            passed = passed * shifted(frame.c_x, back)
         c_x, c_0 = frame.c_x + weights[0] * frame.on_x, frame.c_0 + weights[0] * frame.on_x0
+        kept = [shifted(scale, k) * w for k, w in enumerate(weights[1:], start=1)]
+        reading = frame.on_x / scale, frame.on_x0 / scale
+        steps = tabulate(times, *reading, c_x, c_0, *self._noise(schedule, times), *kept)
+        if bool(restarts.any()):
+            steps[1] = _restart(steps[1], again)
+        return steps
+
+    def _noise(self, schedule: Schedule, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """How much of it each step adds, and the ends of its clock."""
+        if not self.stochastic:
+            return (torch.zeros_like(times[1:]),) * 3
         log_snr = schedule.log_snr(times)
         ratio = _ratio(log_snr) ** (2 * self.eta**2)
-        up = sigma[1:] * (1 - ratio).clamp(min=0).sqrt() if self.stochastic else 0 * gain
-        clock = log_snr if self.stochastic else torch.zeros_like(log_snr)
-        reading = frame.on_x, frame.on_x0
-        return tabulate(times, *reading, c_x, c_0, up, clock[:-1], clock[1:], *weights[1:])
+        up = schedule.sigma(times[1:]) * (1 - ratio).clamp(min=0).sqrt()
+        return up, log_snr[:-1], log_snr[1:]
 
     def step(
         self, denoise: Denoise, x: Latent, step: Step, memory: History | None, noise: Noise | None
@@ -116,6 +160,10 @@ class Multistep(Solver):
         past, path = memory or History((), None)
         x0 = denoise(x, step.t)
         on_x, on_x0, c_x, c_0, up, before, after, *weights = step.coefficients
+        if isinstance(step, Restart):
+            better = step.corrected(x, weighted((on_x, x), (on_x0, x0)), past[0])
+            x0 = denoise(better, step.t)
+            x = step.corrected(x, weighted((on_x, better), (on_x0, x0)), past[0])
         terms = [(c_x, x), (c_0, x0), *zip(weights, past, strict=False)]
         if self.stochastic and noise is not None:
             path = path or noise.path(x, self.eta**2)
@@ -123,6 +171,18 @@ class Multistep(Solver):
         if weights:
             past = (weighted((on_x, x), (on_x0, x0)), *past)[: len(weights)]
         return weighted(*terms), History(past, path)
+
+
+def _restart(step: Step, again: Tensor) -> Restart:
+    newest, before = again.tolist() if again.ndim == 1 else again.unbind(0)
+    return Restart(step.t, step.s, step.coefficients, (newest, before))
+
+
+def shifted(rows: Tensor, by: int, axis: int = 0) -> Tensor:
+    """The same rows `by` places later, after as many zeros."""
+    end = rows.shape[axis] - by
+    zeros = torch.zeros_like(rows.narrow(axis, 0, min(by, rows.shape[axis])))
+    return torch.cat([zeros, rows.narrow(axis, 0, max(end, 0))], axis)
 
 
 def _ratio(log_snr: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ are below the tolerance, the window slides on. A sample's window depends on that
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -26,6 +27,12 @@ from anylatent.core.solvers.base import Callback, Solver, Step
 from anylatent.core.solvers.ddim import DDIM
 from anylatent.core.solvers.single_step import SingleStep
 
+SEQUENTIAL = (
+    "paradigms takes one step after the other, as its base does: a window can't be asked of a "
+    "denoiser that remembers its last call (self-conditioning, guidance.momentum) or that is a "
+    "plain function"
+)
+
 
 @register("solver", "paradigms", parts={"base": ("solver", "ddim")})
 class ParaDiGMS(Solver):
@@ -35,7 +42,8 @@ class ParaDiGMS(Solver):
     tells both. `base` looks back at no step, and its noise, if any, is the same at each iteration.
     `tolerance` bounds a state's last change per degree of freedom, of z;
     at 0 the solution is that of `base`. A denoiser that remembers its last call, and a plain
-    function, which can't be asked for a window, are solved one step after the other.
+    function, which can't be asked for a window, are solved one step after the other, with a
+    warning.
     """
 
     def __init__(
@@ -82,6 +90,7 @@ class ParaDiGMS(Solver):
         callback: Callback | None,
     ) -> Latent:
         if restrict(denoise, torch.arange(x.batch)) is None:
+            warnings.warn(SEQUENTIAL, stacklevel=3)
             return self.base.run(denoise, schedule, x, times, noise, callback)
         window = _Window(self, denoise, schedule, x, times)
         while bool((window.at < window.steps).any()):

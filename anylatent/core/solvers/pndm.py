@@ -48,4 +48,5 @@ class PNDM(Solver):
             return self.later.step(denoise, x, step, memory, noise)
         found, x0 = self.first.advance(denoise, x, step)
         on_x, on_x0 = step.coefficients.noise
-        return found, History((combine((on_x, x), (on_x0, x0)), *past), None)
+        noise_kept = combine((1.0, x), (on_x0 / on_x, x0))  # as PLMS keeps it
+        return found, History((noise_kept, *past), None)
