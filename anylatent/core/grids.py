@@ -72,11 +72,11 @@ class SoftGrid(Grid):
     def __init__(
         self,
         low: float = -5.2,
-        high: float = 5.46,
-        low_width: float = 1.6,
-        high_width: float = 1.83,
-        low_drift: float = -0.79,
-        high_drift: float = 1.67,
+        high: float = 5.0,
+        low_width: float = 1.8,
+        high_width: float = 2.0,
+        low_drift: float = -0.5,
+        high_drift: float = 1.7,
     ) -> None:
         if not (low < high and low_width > 0 and high_width > 0):
             raise ValueError(

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import anylatent as al
+from anylatent.core.solvers.exponential import Exponential
 from anylatent.core.solvers.multistep import lagrange, over_angle, over_power
 from anylatent.core.testing.sampling import responses
 from tests.core.toys import distance, gaussian, start
@@ -151,6 +152,22 @@ def test_the_error_of_the_default_falls_without_a_floor():
     ]
     assert all(b < 0.3 * a for a, b in itertools.pairwise(errors)), errors
     assert errors[-1] < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("betas", "least"), (((1e-4, 0.02, 1.0), 0.027), ((8.5e-4, 0.012, 2.0), 0.020))
+)
+def test_the_default_is_accurate_with_ten_steps(betas, least):
+    """On DDPM's and Stable Diffusion's tables; the widths of benchmarks/solver_accuracy.py."""
+    schedule = al.get("schedule", "table")(*betas[:2], 1000, betas[2])
+    blank = al.LatentSpec({"z": al.Field((100,))}).blank(1, dtype=torch.float64)
+    std = blank.map(lambda z: torch.logspace(math.log10(0.05), math.log10(3), 100).double()[None])
+    exact = al.testing.GaussianDenoiser(schedule, 0.0, std)
+    x = schedule.sigma(1.0) * blank.map(torch.ones_like)
+    end = solve(al.get("solver", "adams")(), exact, schedule, x, 10)
+    gap = (end - exact.flow(x, 1.0, 0.0))["z"]
+    error = float((gap / std["z"]).square().mean().sqrt())
+    assert error < least
 
 
 # ---- the weights ------------------------------------------------------------------------------
@@ -337,6 +354,23 @@ def test_adams_of_first_order_by_hand_is_exact_for_normal_data(problem):
         x, _ = start(schedule, FINE.blank(2, dtype=torch.float64))
         end = solve(al.get("solver", "adams")(), normal, schedule, x, steps)
         assert distance(end, normal.flow(x, 1.0, 0.0)) < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("order", "steps", "degree"), ((4, 15, 2), (4, 16, 3), (3, 16, 2), (2, 16, 2))
+)
+def test_adams_predicts_with_one_order_less_than_it_corrects(order, steps, degree):
+    """With two at least, and with two where steps are few."""
+    schedule = al.get("schedule", "vp")()
+    blank = FINE.blank(2, dtype=torch.float64)
+    exact, mean, _ = gaussian(schedule, blank)
+    x, _ = start(schedule, blank, mean)
+    adams = al.get("solver", "adams")(order=order)
+    same = Exponential(degree, adams.coordinate, of="velocity", corrector=order - 1)
+    ends = [solve(solver, exact, schedule, x, steps) for solver in (adams, same)]
+    assert distance(*ends) < 1e-12
+    other = Exponential(5 - degree, adams.coordinate, of="velocity", corrector=order - 1)
+    assert distance(ends[0], solve(other, exact, schedule, x, steps)) > 1e-6
 
 
 def test_special_cases_are_one_formula(problem):

@@ -45,7 +45,7 @@ COORDINATES: dict[str, Coordinate] = {
 }
 
 
-MIDDLE = 3.74
+MIDDLE = 2.0
 
 
 def _flow_time(log_snr: Tensor) -> Tensor:
@@ -58,9 +58,9 @@ class Exponential(Multistep):
 
     `of`: the name of what it is. `corrector`: how many earlier points the corrector uses beside
     the new one, 0 for none. `linear`: where in a step, between 0 and 1 (h: its length in half the
-    log-SNR), the mean of a straight line lies; exactly where it is None. `gently`: the fewest steps
-    of a whole solution for the degrees 3, 4, ...; fewer take a lower one. With fewer than `plain`
-    steps the last one returns x0, and extrapolates nothing.
+    log-SNR), the mean of a straight line lies; exactly where it is None. Solutions of fewer than
+    `gently` steps predict along straight lines at most; their corrector stays as it is. With fewer
+    than `plain` steps the last one returns x0, and extrapolates nothing.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Exponential(Multistep):
         corrector: int = 0,
         eta: float = 0.0,
         linear: Callable[[Tensor], Tensor] | None = None,
-        gently: tuple[int, ...] = (),
+        gently: int = 0,
         plain: int = 0,
     ) -> None:
         if eta < 0:
@@ -99,7 +99,7 @@ class Exponential(Multistep):
 
     def averages(self, schedule: Schedule, times: Tensor) -> tuple[Tensor, list[Tensor]]:
         log_snr, lower = schedule.log_snr(times), self._lower(len(times) - 1)
-        degree, corrector = self.degree - lower, max(self.corrector - lower, 0)
+        degree, corrector = self.degree - lower, self.corrector
         restarts, u = self.restarts(times), self.coordinate(schedule, log_snr)
         kept = max(degree, corrector) + 1 if corrector else degree
         means = log_snr.new_zeros(kept, *log_snr[1:].shape)
@@ -126,7 +126,7 @@ class Exponential(Multistep):
         return self.order - self._lower(steps)
 
     def _lower(self, steps: int) -> int:
-        return sum(steps < least for least in self.gently[: max(self.degree - 2, 0)])
+        return max(self.degree - 2, 0) if steps < self.gently else 0
 
     def _improve(
         self, means: Tensor, schedule: Schedule, log_snr: Tensor, u: Tensor, count: int, back: int
@@ -251,17 +251,18 @@ def adams(order: int = 4, corrector: bool = True) -> Exponential:
     """Adams, Bashforth and Moulton's method for v in the angle of the noise level.
 
     v = cos φ·noise - sin φ·x0 is smooth at both ends, and zero for data N(0, 1); it is integrated
-    over φ as a polynomial in ρ/(ρ + 3.74), with a corrector that costs nothing (2302.04867). Fewer
-    than 8 steps take the order 2, fewer than 16 the order 3, and fewer than 4 end in x0 itself.
+    over φ as a polynomial in ρ/(ρ + 2). A corrector of this order costs nothing (2302.04867), and
+    its predictor has one less, but two at least: extrapolation is what fails where v turns fast.
+    Solutions of fewer than 16 steps predict with two, and those of fewer than 4 end in x0 itself.
     """
     if order not in (1, 2, 3, 4):
         raise ValueError(f"adams has orders 1 to 4, got {order}")
     return Exponential(
-        order,
+        min(order, max(order - 1, 2)) if corrector else order,
         lambda schedule, log_snr: _flow_time(log_snr),
         of="velocity",
         corrector=order - 1 if corrector else 0,
-        gently=(8, 16),
+        gently=16,
         plain=4,
     )
 
