@@ -11,28 +11,25 @@ from typing import Any
 
 from anylatent.core.condition import Condition
 from anylatent.core.evaluation import asked, columns_of, table
-from anylatent.core.files import UserError, replacing, save_text
+from anylatent.core.files import UserError, save_text
+from anylatent.core.grids import Grid
 from anylatent.core.latent import Latent
 from anylatent.core.modality import Data
 from anylatent.core.noise import Noise
 from anylatent.core.progress import bar
-from anylatent.core.registry import build, names
+from anylatent.core.registry import build
 from anylatent.core.run import Run
 from anylatent.core.solver_comparison import (
     FLOW,
     LAW,
     PATH,
     Comparison,
-    Solution,
-    compare,
-    planned_steps,
+    Contest,
 )
+from anylatent.core.solver_plot import plot
 from anylatent.core.solver_samples import Prepare, Sampler
-from anylatent.core.solvers import Solver
+from anylatent.core.solver_settings import budgets_of, nodes_of, overrides, solvers_of
 from anylatent.core.system import Config, sampling_parts
-
-LEAST = 1e-9
-"""The least error that is drawn."""
 
 TITLES = {
     FLOW: "deterministic: distance from the flow's endpoint",
@@ -50,7 +47,8 @@ class SolverReport:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.budgets, self.solvers = _budgets(config), _solvers(config["solvers"])
+        self.budgets, self.solvers = budgets_of(config), solvers_of(config["solvers"])
+        self.grids = nodes_of("grid", config["grids"] or [config["grid"]], "[soft,log_snr]")
         self.run = Run.load(config["run"], config["device"], config["run_is"])
         if self.run.system.generator.ends:
             raise UserError(
@@ -62,41 +60,45 @@ class SolverReport:
 
     def write(self) -> Comparison:
         """Solves, prints and writes everything."""
-        sampler, reference = self._sampler()
-        most, batches = self.config["reference"], -(-sampler.n // sampler.batch)
-        steps = planned_steps(self.solvers, self.budgets, reference, most)
-        with bar("solving", batches * steps) as sampler.advance:
-            found = compare(sampler, self.solvers, self.budgets, reference, most)
+        sampler, contest = self._sampler(), self._contest()
+        with bar("solving", sampler.batches * contest.steps) as sampler.advance:
+            found = contest.run(sampler)
         text = self._text(found)
         print(text)
         values = {
             **self._how(),
             "solutions": [_plain(asdict(one)) for one in found.solutions],
             "recommended": {
-                str(b): best.solver for b in self.budgets if (best := found.recommended(b))
+                str(b): overrides(best) for b in self.budgets if (best := found.recommended(b))
             },
             "left_out": found.left_out,
         }
         save_text(self.folder / "solvers.json", json.dumps(values, indent=2) + "\n")
         save_text(self.folder / "solvers.md", f"# solvers on {self.config['run']}\n\n{text}\n")
-        plot(found, self.budgets, self.folder / "solvers.png")
+        plot(found, self.budgets, TITLES, self.folder / "solvers.png")
         print(f"\nwritten to {self.folder / 'solvers'}.json, .md and .png")
         return found
 
     # ---- sampling -----------------------------------------------------------------------------
-    def _sampler(self) -> tuple[Sampler, Solver]:
-        """What solves, and the solver of its references."""
-        config, system = self.config, self.run.system
-        reference, grid, _ = sampling_parts(config, system.generator.times)
+    def _sampler(self) -> Sampler:
+        config = self.config
         guidance = self.run.guided(config["guidance"])
+        n, batch, seed = config["n"], config["batch"], config["seed"]
+        prepare = self._prepare(n)
+        return Sampler(self.run.system.generator, prepare, guidance, n, batch, seed)
+
+    def _contest(self) -> Contest:
+        config, times = self.config, self.run.system.generator.times
+        reference, grid, _ = sampling_parts(config, times)
         if reference.stochastic:
             raise UserError(
                 f"solver={config['solver']['name']} draws noise: the reference of the flow needs "
                 "a deterministic one, such as solver=heun"
             )
-        n, batch, seed = config["n"], config["batch"], config["seed"]
-        prepare = self._prepare(n)
-        return Sampler(system.generator, prepare, grid, guidance, n, batch, seed), reference
+        judged: dict[str, Grid] = {
+            name: build("grid", node, times=times) for name, node in self.grids.items()
+        }
+        return Contest(self.solvers, judged, self.budgets, reference, grid, config["reference"])
 
     def _prepare(self, n: int) -> Prepare:
         """Sizes and conditions of the held-out data, each item used in turn."""
@@ -113,61 +115,24 @@ class SolverReport:
     # ---- report -------------------------------------------------------------------------------
     def _how(self) -> dict[str, Any]:
         keys = ("n", "seed", "grid", "guidance", "solver", "reference")
-        return {key: self.config[key] for key in keys}
+        return {**{key: self.config[key] for key in keys}, "grids": list(self.grids)}
 
     def _text(self, found: Comparison) -> str:
         config = self.config
         scale = (config["guidance"] or {}).get("scale", "none")
         parts = [
-            f"{config['n']} samples, seed {config['seed']}, grid {config['grid']['name']}, "
+            f"{config['n']} samples, seed {config['seed']}, grid {' and '.join(self.grids)}, "
             f"guidance {scale}; errors are medians over samples, in units of the latents' root "
-            f"mean square. Fine solutions have {config['reference']} evaluations, the flow's is by "
-            f"{config['solver']['name']}; `doubt` is how far one may be off itself."
+            f"mean square. Fine solutions have {config['reference']} evaluations, on grid "
+            f"{config['grid']['name']}, the flow's is by {config['solver']['name']}; `doubt` is "
+            "how far one may be off itself."
         ]
         for against, title in TITLES.items():
-            if found.of(against):
+            if found.lines(against):
                 parts.append(f"{title}\n\n{table(_columns(found, self.budgets, against))}")
-        parts += [
-            *_dear(found, max(self.budgets)),
-            recommendation(found, self.budgets, config["grid"]["name"]),
-        ]
+        parts += [*_dear(found, max(self.budgets)), recommendation(found, self.budgets)]
         parts += [f"left out: {name}: {reason}" for name, reason in found.left_out.items()]
         return "\n\n".join(parts)
-
-
-def _budgets(config: Config) -> list[int]:
-    """The evaluations that are asked for, rising; checks the other numbers as well."""
-    given = config["evaluations"]
-    budgets = given if isinstance(given, list) else [given]
-    if not budgets or not all(type(b) is int and b > 0 for b in budgets):
-        raise UserError(f"evaluations={given}: whole numbers above 0, such as [5,10,20,50]")
-    if config["reference"] < 2 * max(budgets):
-        raise UserError(
-            f"reference={config['reference']}: it needs at least twice the {max(budgets)} "
-            "evaluations that are judged by it"
-        )
-    if config["n"] < 4:
-        raise UserError(f"n={config['n']}: a comparison needs at least four samples")
-    if config["batch"] < 1:
-        raise UserError(f"batch={config['batch']}: at least one sample at a time")
-    return sorted(set(budgets))
-
-
-def _solvers(given: Any) -> dict[str, Solver]:
-    """All solvers, or those that are named, with their defaults or the settings given."""
-    wanted = names("solver") if given is None else [given] if isinstance(given, str) else given
-    if not isinstance(wanted, list) or not wanted:
-        raise UserError(
-            f"solvers={given}: names of solvers, such as [heun,ddim], or with settings, such as "
-            "[{name:ddim,eta:0.5}]"
-        )
-    nodes = [{"name": one} if isinstance(one, str) else one for one in wanted]
-    solvers = [build("solver", node) for node in nodes]
-    return dict(zip(map(_label, nodes), solvers, strict=True))
-
-
-def _label(node: Config) -> str:
-    return " ".join([node["name"], *(f"{k}={v}" for k, v in node.items() if k != "name")])
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
@@ -197,61 +162,30 @@ def _columns(
 
 
 def _dear(found: Comparison, most: int) -> list[str]:
-    """Solvers that took more than any budget, as those do that choose their steps themselves."""
-    cheapest: dict[str, Solution] = {}
-    for one in sorted(found.solutions, key=lambda one: -one.evaluations):
-        cheapest[one.solver] = one
+    """Of those that took more than any budget, as may happen where cost is an outcome."""
+    cheapest = {
+        label: line[0] for against in TITLES for label, line in found.lines(against).items()
+    }
     return [
-        f"{one.solver} took {one.evaluations:.0f} evaluations at least, {one.rounds} calls one "
-        f"after the other, at an error of {one.error:.2g}"
-        for one in cheapest.values()
+        f"{label} took {one.evaluations:.0f} evaluations at least, {one.rounds} calls one after "
+        f"the other, at an error of {one.error:.2g}"
+        for label, one in cheapest.items()
         if one.evaluations > most
     ]
 
 
-def recommendation(found: Comparison, budgets: Sequence[int], grid: str) -> str:
-    """The best deterministic solver, and the best on a Brownian path, for each budget."""
+def recommendation(found: Comparison, budgets: Sequence[int]) -> str:
+    """The best deterministic solver and grid, and the best on a Brownian path, by budget."""
     lines = []
     for budget in budgets:
-        told = []
-        for against in (FLOW, PATH):
-            best = found.recommended(budget, against)
-            if best is not None:
-                told.append(f"solver={best.solver} steps={best.steps} (error {best.error:.2g})")
+        told = [
+            f"{start}{overrides(best)} (error {best.error:.2g})"
+            for against, start in ((FLOW, ""), (PATH, "with fresh noise "))
+            if (best := found.recommended(budget, against))
+        ]
         if told:
-            lines.append(f"- {budget} evaluations: " + "; with fresh noise ".join(told))
+            lines.append(f"- {budget} evaluations: " + "; ".join(told))
     last = found.recommended(max(budgets))
     if last is not None and last.doubt > 0.5 * last.error:
         lines.append("\nThe flow's fine solution is in doubt by as much: raise reference=")
-    return f"recommended, with grid={grid}\n\n" + "\n".join(lines)
-
-
-def plot(found: Comparison, budgets: Sequence[int], path: Path) -> None:
-    """Errors against evaluations, a panel for each kind; what is in doubt is drawn no lower."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    kinds = [against for against in TITLES if found.of(against)]
-    figure, axes = pyplot.subplots(1, len(kinds), figsize=(6 * len(kinds), 4.5), squeeze=False)
-    for axis, against in zip(axes[0], kinds, strict=True):
-        solutions = found.of(against)
-        for k, name in enumerate(dict.fromkeys(one.solver for one in solutions)):
-            line = [s for s in solutions if s.solver == name and math.isfinite(s.error)]
-            style = "o-" if k < 10 else "s--"  # there are ten colours
-            errors = [max(s.error, s.doubt, LEAST) for s in line]
-            axis.plot([s.evaluations for s in line], errors, style, label=name)
-        if against == FLOW:
-            doubt = max(solutions[0].doubt, LEAST)
-            axis.axhline(doubt, color="grey", linestyle=":", label="doubt")
-        axis.set(xscale="log", yscale="log", xlabel="evaluations", ylabel="median error")
-        axis.set_xticks(budgets, [str(budget) for budget in budgets])
-        axis.set_xticks([], minor=True)
-        axis.set_title(TITLES[against].replace(": ", "\n", 1), fontsize=9)
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=7, ncols=2)
-    figure.tight_layout()
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
-    pyplot.close(figure)
+    return "recommended for `anylatent sample`\n\n" + "\n".join(lines)

@@ -73,33 +73,46 @@ class Prepare(Protocol):
 class Sampler:
     """Solves a generator from one and the same noise with any solver.
 
-    `advance` is called after each step of each batch. n >= 2.
+    `advance` is called after each step of each batch, of which there are `taken`. n >= 2.
     """
 
     generator: Generator
     prepare: Prepare
-    grid: Grid
     guidance: Guidance | None = None
     n: int = 32
     batch: int = 32
     seed: int = 0
     advance: Callable[[], None] = lambda: None
+    taken: int = 0
+
+    @property
+    def batches(self) -> int:
+        return -(-self.n // self.batch)
+
+    def reach(self, steps: int) -> None:
+        """Takes the progress to so many steps in all, where some were not needed."""
+        while self.taken < steps * self.batches:
+            self._note()
 
     @torch.no_grad()
-    def __call__(self, solver: Solver, steps: int) -> Samples:
+    def __call__(self, solver: Solver, grid: Grid, steps: int) -> Samples:
         counting, path = Counting(solver), False
         found = []
         for start in range(0, self.n, self.batch):
             part = slice(start, min(start + self.batch, self.n))
             noise = Watched([(self.seed, i) for i in range(part.start, part.stop)])
             blank, cond = self.prepare(noise, part)
-            how = counting, self.grid, steps, self.guidance
-            found.append(self.generator.sample(blank, cond, *how, noise, self._note))
+            how = counting, grid, steps, self.guidance
+            found.append(self.generator.sample(blank, cond, *how, noise, self._step))
             path = path or noise.followed
         dims = torch.cat([z.dim.double().cpu() for z in found]).clamp(min=1)
         return Samples(_rows(found), dims, counting.total / self.n, counting.rounds, path)
 
-    def _note(self, index: int, t: Tensor, x: Latent) -> None:
+    def _step(self, index: int, t: Tensor, x: Latent) -> None:
+        self._note()
+
+    def _note(self) -> None:
+        self.taken += 1
         self.advance()
 
 

@@ -1,5 +1,6 @@
 """Adaptive solvers: error by tolerance, evaluations, and each sample on its own."""
 
+import itertools
 import math
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 import anylatent as al
 from anylatent.core.counted import Counted
 from anylatent.core.exact import constant
+from anylatent.core.testing.sampling import responses
 from tests.core.toys import alone, distance, gaussian, start
 
 SPEC = al.LatentSpec({"z": al.Field((5,))})
@@ -136,17 +138,45 @@ def test_the_sde_follows_one_path_whatever_its_steps():
         assert bool((more >= fewer).all())
 
 
+def std_by_hand(schedule, times, width):
+    """The recursion on N(μ, width²): Euler's ancestral step, then the mean of both x0; x0 last."""
+    (*levels, _) = [(float(schedule.alpha(t)), float(schedule.sigma(t))) for t in times]
+    gains = [a * width**2 / (a**2 * width**2 + b**2) for a, b in levels]
+    variance = (levels[0][0] * width) ** 2 + levels[0][1] ** 2
+    for ((a_t, b_t), g_t), ((a_s, b_s), g_s) in itertools.pairwise(zip(levels, gains, strict=True)):
+        beta = 1 - (a_t / a_s) ** 2
+        on_x, on_x0 = (a_t / a_s) * b_s**2 / b_t**2, a_s * beta / b_t**2  # the posterior's mean
+        up = math.sqrt(beta) * b_s / b_t
+        euler = on_x + on_x0 * g_t
+        kept = on_x + 0.5 * on_x0 * (g_t + g_s * euler)
+        variance = kept**2 * variance + (up + 0.5 * on_x0 * g_s * up) ** 2
+    return math.sqrt(gains[-1] ** 2 * variance)
+
+
+@pytest.mark.parametrize("steps", (10, 20, 100))
+@pytest.mark.parametrize("width", (0.1, 0.3, 0.5, 1.0, 2.0))
+def test_the_sde_of_given_steps_has_the_variance_of_its_recursion(width, steps):
+    """With a tolerance that no step exceeds, nor wants to be shorter than the grid's."""
+    schedule = al.get("schedule", "vp")()
+    times = al.get("grid", "log_snr")()(schedule, steps)
+    solver = al.get("solver", "adaptive_sde")(tolerance=0.99)
+    found = responses(solver, schedule, steps, 0.7, width, 2 * steps)
+    _, mean, std = found[-1]
+    assert mean == pytest.approx(0.7, abs=1e-9)
+    assert std == pytest.approx(std_by_hand(schedule, times, width), rel=1e-8)
+
+
 @pytest.mark.parametrize("width", (0.1, 0.3, 0.5, 1.0, 2.0))
 def test_the_sde_has_the_moments_of_the_data(width):
+    """At a tight tolerance, to four deviations of what 4096 draws tell of them."""
     schedule = al.get("schedule", "vp")()
     blank = al.LatentSpec({"z": al.Field((2048,))}).blank(2, dtype=torch.float64)
     exact = al.testing.GaussianDenoiser(schedule, 0.5, width)
     x, noise = start(schedule, blank)
     x = x + schedule.alpha(1.0) * constant(blank, 0.5)
-    found, _ = solved(al.get("solver", "adaptive_sde")(tolerance=0.01), exact, schedule, x, noise)
-    chance = 4 * width / math.sqrt(4096)
-    assert abs(float(found["z"].mean()) - 0.5) < chance + 0.005
-    assert abs(float(found["z"].std()) - width) < chance + 0.02 * max(width, 0.5)
+    found, _ = solved(al.get("solver", "adaptive_sde")(tolerance=0.003), exact, schedule, x, noise)
+    assert abs(float(found["z"].mean()) - 0.5) < 4 * width / math.sqrt(4096)
+    assert abs(float(found["z"].std()) - width) < 4 * width / math.sqrt(2 * 4096)
 
 
 def test_it_says_that_a_tolerance_is_out_of_reach():

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import anylatent as al
-from anylatent.core.testing.sampling import responses
+from anylatent.core.learned_variance import LearnedVariance, doubled
+from anylatent.core.testing.sampling import NUMBER, responses
 from tests.core.toys import distance, gaussian, start
 
 SPEC = al.LatentSpec({"z": al.Field((4,))})
@@ -34,6 +35,47 @@ def test_the_large_variance_is_that_of_the_chain(width, steps):
     solver = al.get("solver", "ddpm")(variance="large")
     _, mean, std = responses(solver, schedule, steps, 0.7, width, steps + 1)[-1]
     assert mean == pytest.approx(0.7, abs=1e-10)
+    assert std == pytest.approx(math.sqrt(variance), rel=1e-9)
+
+
+class Known(al.Backbone):
+    """F = 0, by which edm's prediction is exact for N(0, data_std²), and a v that is known."""
+
+    def __init__(self, spec, between):
+        super().__init__()
+        self.spec, self.conditions, self.output = spec, al.ConditionSpec(), doubled(spec)
+        self.between = between
+
+    def forward(self, x, c_noise, cond=None):
+        v = torch.full_like(x["z"], 2 * self.between - 1)
+        return al.Latent({"z": torch.cat([torch.zeros_like(v), v], 1)}, x.masks, self.output)
+
+
+@pytest.mark.parametrize("between", (0.0, 0.3, 1.0))
+@pytest.mark.parametrize("steps", (10, 20, 100))
+@pytest.mark.parametrize("width", WIDTHS)
+@torch.no_grad()
+def test_a_learned_variance_is_between_those_of_the_chain(width, steps, between, monkeypatch):
+    """log variance = v·log β + (1 - v)·log β̃, by DDPM's own formulas."""
+    schedule = al.get("schedule", "vp")()
+    times = al.get("grid", "log_snr")()(schedule, steps)
+    variance = float(schedule.alpha(1.0)) ** 2 * width**2 + float(schedule.sigma(1.0)) ** 2
+    for a_t, b_t, a_s, b_s in pairs(schedule, times):
+        beta = 1 - (a_t / a_s) ** 2
+        gain = a_t * width**2 / (a_t**2 * width**2 + b_t**2)
+        on_x, on_x0 = (a_t / a_s) * b_s**2 / b_t**2, a_s * beta / b_t**2  # the posterior's mean
+        small = beta * b_s**2 / b_t**2
+        fresh = beta**between * small ** (1 - between) if b_s > 0 else 0.0
+        variance = (on_x + on_x0 * gain) ** 2 * variance + fresh
+
+    def learned(schedule, mean, std):
+        backbone, prediction = Known(NUMBER, between), al.get("prediction", "edm")(width)
+        return LearnedVariance(backbone, schedule, prediction, width)
+
+    monkeypatch.setattr(f"{responses.__module__}.GaussianDenoiser", learned)
+    solver = al.get("solver", "ddpm")(variance="learned")
+    _, mean, std = responses(solver, schedule, steps, 0.0, width, steps + 1)[-1]
+    assert mean == pytest.approx(0.0, abs=1e-10)
     assert std == pytest.approx(math.sqrt(variance), rel=1e-9)
 
 

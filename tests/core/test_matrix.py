@@ -1,7 +1,8 @@
 """Every schedule × prediction × solver × number of steps: finite and in its subspace, or an error.
 
 The default run takes a third of all, in turns, each on one of the five kinds of latents; the slow
-one takes all of them on all.
+one takes all of them on all. Solvers that choose their own steps have a loose tolerance, as what
+they owe a tight one is tested elsewhere.
 """
 
 import itertools
@@ -16,6 +17,8 @@ from tests.core.toys import start
 ZERO = ("cosine", "flow", "shifted", "sigmoid", "sqrt", "zero_terminal_snr")
 STEPS = (*range(1, 11), 50)
 SPECS = list(al.testing.SPECS.values())
+ROUNDING = 1e-9  # of the largest entry; pndm's first step raises it by 1/alpha three times
+LOOSE = {"dopri5": {"tolerance": 0.1}, "adaptive_sde": {"tolerance": 0.3}}
 MEANINGLESS = {
     "noise": ZERO,
     "score": ZERO,
@@ -44,7 +47,11 @@ def check(solver, schedule, prediction, steps, spec, grid="log_snr"):
     x, noise = start(schedule, al.testing.example(spec, 2))
     times = al.get("grid", grid)()(schedule, steps)
     end = al.solve(solver, denoise, schedule, x, times, noise)
-    assert al.testing.in_subspace(end, 1e-10), (prediction, steps, spec)
+    assert al.testing.in_subspace(end, ROUNDING), (prediction, steps, spec)
+
+
+def solver_of(name):
+    return al.get("solver", name)(**LOOSE.get(name, {}))
 
 
 def meaningful(schedule):
@@ -55,7 +62,7 @@ def meaningful(schedule):
 @pytest.mark.parametrize("solver", al.names("solver"))
 @torch.no_grad()
 def test_every_combination_is_finite_and_in_its_subspace(solver, schedule):
-    part, process = al.get("solver", solver)(), al.get("schedule", schedule)()
+    part, process = solver_of(solver), al.get("schedule", schedule)()
     every = list(itertools.product(meaningful(schedule), STEPS))
     for turn, (prediction, steps) in enumerate(every[len(solver) % 3 :: 3]):
         if not (isinstance(part, Adaptive) and turn % 4):  # it takes its own steps in between
@@ -68,12 +75,11 @@ def test_every_combination_is_finite_and_in_its_subspace(solver, schedule):
 @pytest.mark.parametrize("solver", al.names("solver"))
 @torch.no_grad()
 def test_every_combination_on_every_kind_of_latent(solver, schedule):
-    part, process = al.get("solver", solver)(), al.get("schedule", schedule)()
-    for prediction in meaningful(schedule):
-        for steps in STEPS:
-            for spec in SPECS:
-                for grid in ("log_snr", "soft"):
-                    check(part, process, prediction, steps, spec, grid)
+    part, process = solver_of(solver), al.get("schedule", schedule)()
+    every = itertools.product(meaningful(schedule), STEPS, SPECS)
+    for turn, (prediction, steps, spec) in enumerate(every):
+        grid = ("log_snr", "soft")[turn % 2]  # 55 of each prediction: each spec and N meets both
+        check(part, process, prediction, steps, spec, grid)
 
 
 @pytest.mark.parametrize("schedule", al.names("schedule"))

@@ -32,7 +32,7 @@ from anylatent.core.runge_kutta import attempt, excess, resized
 from anylatent.core.schedules import Schedule, Time, angle_log_snr, as_time
 from anylatent.core.solvers.base import Callback, Solver, Step
 
-FIRST = 0.5  # the first step, of log φ
+FIRST = 0.05  # the first step, of log φ: to a log-SNR of -5, a long one sees no error of its own
 SMALLEST = 1e-9  # step, of u
 MOST = 10_000  # attempts between two points of a grid
 
