@@ -48,8 +48,9 @@ class SolverReport:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.budgets, self.solvers = budgets_of(config), solvers_of(config["solvers"])
-        self.grids = nodes_of("grid", config["grids"] or [config["grid"]], "[soft,log_snr]")
         self.run = Run.load(config["run"], config["device"], config["run_is"])
+        grids = config["grids"] or [self.run.config["grid"]]
+        self.grids = nodes_of("grid", grids, "[soft,log_snr]")
         if self.run.system.generator.ends:
             raise UserError(
                 f"{config['run']} has a generator={self.run.config['generator']['name']}, which "

@@ -93,7 +93,9 @@ def test_guidance_and_grid_are_taken_as_given(image, tmp_path, capsys):
         found[name] = json.loads((out / "solvers.json").read_text())
     assert found["plain"]["guidance"]["name"] == "none"
     assert found["guided"]["guidance"]["scale"] == 4
-    assert found["plain"]["grid"]["name"] == "uniform"
+    assert found["plain"]["grid"]["name"] == "uniform", "of the fine solutions"
+    own = RunDirectory(image).config()["grid"]["name"]
+    assert found["plain"]["grids"] == [own], "of those that are judged"
     errors = [[one["error"] for one in report["solutions"]] for report in found.values()]
     assert errors[0] != errors[1]
 

@@ -13,7 +13,7 @@ from anylatent.core.files import UserError
 from anylatent.core.system import Config
 
 SAMPLING = ("solver", "grid", "guidance")
-INHERITED = {"solvers": ("grid", "guidance"), "invert": ("grid", "data")}
+INHERITED = {"solvers": ("guidance",), "invert": ("grid", "data")}
 """What a command takes from a run's configuration, where that is not all of how it samples."""
 
 NAME = r"(?!(true|false|null)$)[a-z]\w*"
