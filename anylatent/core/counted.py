@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from functools import partial
 
 import torch
@@ -19,15 +20,27 @@ class Counted:
     """
 
     def __init__(self, denoise: Denoise, batch: int) -> None:
-        self.denoise, self.batch, self.calls = denoise, batch, 0
+        self.denoise, self.batch = denoise, batch
         self.evaluations = torch.zeros(batch, dtype=torch.int64)
+        self._calls = torch.zeros((), dtype=torch.int64)
 
     def __call__(self, x: Latent, t: Time) -> Latent:
         return self._call(self.denoise, torch.arange(self.batch), x, t)
 
     @property
+    def calls(self) -> int:
+        return int(self._calls)
+
+    @property
     def remembers(self) -> bool:
         return getattr(self.denoise, "remembers", False)
+
+    @property
+    def forgetful(self) -> Counted:
+        """The denoiser without what it recalls, as far as it can do without; counted here too."""
+        twin = copy(self)  # which shares the counts
+        twin.denoise = getattr(self.denoise, "forgetful", self.denoise)
+        return twin
 
     def with_variance(self, x: Latent, t: Time) -> tuple[Latent, Latent]:
         ask = getattr(self.denoise, "with_variance", None)
@@ -46,5 +59,5 @@ class Counted:
         return denoise(x, t)
 
     def _count(self, index: Tensor) -> None:
-        self.calls += 1
+        self._calls += 1
         self.evaluations += torch.bincount(index, minlength=self.batch)

@@ -207,14 +207,13 @@ def combine(*terms: tuple[Coefficient, Latent]) -> Latent:
     for name, x in first.parts.items():
         field = first.spec.fields[name]
         total, own = (x, False) if bare else (x * _align(once, x, field), in_place)
-        for coefficient, other in rest:
-            c, y = _align(coefficient, x, field), other.parts[name]
+        for c, other in rest:
             if isinstance(c, Tensor):
-                total = total + c * y
+                total = total + _align(c, x, field) * other.parts[name]
             elif own:  # nobody else knows the sum so far
-                total.add_(y, alpha=c)
+                total.add_(other.parts[name], alpha=c)
             else:
-                total = torch.add(total, y, alpha=c)
+                total = torch.add(total, other.parts[name], alpha=c)
             own = in_place
         parts[name] = total
     return Latent(parts, first.masks, first.spec)

@@ -35,7 +35,7 @@ class Sample(Protocol):
 
 @dataclass(frozen=True)
 class Yardstick:
-    """A fine solution, and how far it may be off itself: as far as half its steps move it."""
+    """A fine solution, and how far half its steps move it, which is how far it may be off."""
 
     wanted: Samples
     against: str

@@ -12,7 +12,7 @@ from typing import Any
 from anylatent.core.condition import Condition
 from anylatent.core.evaluation import asked, columns_of, table
 from anylatent.core.files import UserError, save_text
-from anylatent.core.grids import Grid
+from anylatent.core.grids import Grid, LogSNRGrid
 from anylatent.core.latent import Latent
 from anylatent.core.modality import Data
 from anylatent.core.noise import Noise
@@ -29,13 +29,18 @@ from anylatent.core.solver_comparison import (
 from anylatent.core.solver_plot import plot
 from anylatent.core.solver_samples import Prepare, Sampler
 from anylatent.core.solver_settings import budgets_of, nodes_of, overrides, solvers_of
-from anylatent.core.system import Config, sampling_parts
+from anylatent.core.solvers import Solver
+from anylatent.core.system import Config
 
 TITLES = {
     FLOW: "deterministic: distance from the flow's endpoint",
     PATH: "stochastic, on a Brownian path: distance from the own fine solution on the same path",
     LAW: "stochastic: energy distance of the law from that of the own fine solution",
 }
+
+
+FINE = LogSNRGrid(-14.0, 18.0)
+"""Of fine solutions: what they miss at both ends, which halving would not tell, counts for 1e-4."""
 
 
 class SolverReport:
@@ -90,7 +95,7 @@ class SolverReport:
 
     def _contest(self) -> Contest:
         config, times = self.config, self.run.system.generator.times
-        reference, grid, _ = sampling_parts(config, times)
+        reference: Solver = build("solver", config["solver"])
         if reference.stochastic:
             raise UserError(
                 f"solver={config['solver']['name']} draws noise: the reference of the flow needs "
@@ -99,7 +104,7 @@ class SolverReport:
         judged: dict[str, Grid] = {
             name: build("grid", node, times=times) for name, node in self.grids.items()
         }
-        return Contest(self.solvers, judged, self.budgets, reference, grid, config["reference"])
+        return Contest(self.solvers, judged, self.budgets, reference, FINE, config["reference"])
 
     def _prepare(self, n: int) -> Prepare:
         """Sizes and conditions of the held-out data, each item used in turn."""
@@ -115,7 +120,7 @@ class SolverReport:
 
     # ---- report -------------------------------------------------------------------------------
     def _how(self) -> dict[str, Any]:
-        keys = ("n", "seed", "grid", "guidance", "solver", "reference")
+        keys = ("n", "seed", "guidance", "solver", "reference")
         return {**{key: self.config[key] for key in keys}, "grids": list(self.grids)}
 
     def _text(self, found: Comparison) -> str:
@@ -124,9 +129,9 @@ class SolverReport:
         parts = [
             f"{config['n']} samples, seed {config['seed']}, grid {' and '.join(self.grids)}, "
             f"guidance {scale}; errors are medians over samples, in units of the latents' root "
-            f"mean square. Fine solutions have {config['reference']} evaluations, on grid "
-            f"{config['grid']['name']}, the flow's is by {config['solver']['name']}; `doubt` is "
-            "how far one may be off itself."
+            f"mean square. Fine solutions have {config['reference']} evaluations, equal steps of "
+            f"the log-SNR from {FINE.low:g} to {FINE.high:g}; the flow's is by "
+            f"{config['solver']['name']}; `doubt` is how far half its steps move one."
         ]
         for against, title in TITLES.items():
             if found.lines(against):
@@ -186,6 +191,8 @@ def recommendation(found: Comparison, budgets: Sequence[int]) -> str:
         ]
         if told:
             lines.append(f"- {budget} evaluations: " + "; ".join(told))
+    if not lines:
+        return "nothing to recommend: no solution by the flow or on a Brownian path fits a budget"
     last = found.recommended(max(budgets))
     if last is not None and last.doubt > 0.5 * last.error:
         lines.append("\nThe flow's fine solution is in doubt by as much: raise reference=")

@@ -217,5 +217,8 @@ def test_a_model_that_recalls_is_asked_without_its_estimates(name):
     plain = al.solve(solver, recaller.exact, schedule, x, times, al.Noise.of(1, 3))
     assert distance(found, plain) < 1e-6
     heun = al.get("solver", "heun")()
+    counted = Counted(recaller.bind(None), 3)
+    again = al.solve(solver, counted, schedule, x, times, al.Noise.of(1, 3))
+    assert distance(again, plain) == 0 and counted.calls > 4 and counted.evaluations.min() > 4
     told = al.solve(heun, recaller.bind(None), schedule, x, times)
     assert distance(told, al.solve(heun, recaller.exact, schedule, x, times)) > 1e-3

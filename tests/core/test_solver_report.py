@@ -6,10 +6,13 @@ import json
 import pytest
 import torch
 
+import anylatent as al
 from anylatent.core.cli.main import main
 from anylatent.core.registry import build
 from anylatent.core.run import RunDirectory
+from anylatent.core.solver_report import FINE
 from anylatent.core.system import System
+from tests.core.toys import gaussian, start
 from tests.test_configs import composed
 
 IMAGE = ["data=mnist", "data.size=16", "conditioner=label", "autoencoder.channels=8"]
@@ -88,16 +91,41 @@ def test_guidance_and_grid_are_taken_as_given(image, tmp_path, capsys):
     few = ["solvers=ddim", *FEW[1:]]
     for name, how in {"plain": ["guidance=none"], "guided": ["guidance.scale=4"]}.items():
         out = tmp_path / name
-        code, _, err = command(capsys, f"run={image}", *few, *how, "grid=uniform", f"out={out}")
+        code, _, err = command(capsys, f"run={image}", *few, *how, "grids=uniform", f"out={out}")
         assert code == 0, err
         found[name] = json.loads((out / "solvers.json").read_text())
     assert found["plain"]["guidance"]["name"] == "none"
     assert found["guided"]["guidance"]["scale"] == 4
-    assert found["plain"]["grid"]["name"] == "uniform", "of the fine solutions"
+    assert found["plain"]["grids"] == ["uniform"]
+    code, _, err = command(capsys, f"run={image}", *few, f"out={tmp_path}")
+    assert code == 0, err
     own = RunDirectory(image).config()["grid"]["name"]
-    assert found["plain"]["grids"] == [own], "of those that are judged"
+    assert json.loads((tmp_path / "solvers.json").read_text())["grids"] == [own]
     errors = [[one["error"] for one in report["solutions"]] for report in found.values()]
     assert errors[0] != errors[1]
+
+
+@pytest.mark.parametrize("name", ("flow", "cosine"))
+def test_fine_solutions_are_as_near_as_they_say(name):
+    """Halving the steps tells nothing of the ends of a grid, so these must count nothing."""
+    schedule = al.get("schedule", name)()
+    blank = al.LatentSpec({"z": al.Field((12,))}).blank(8, dtype=torch.float64)
+    exact, mean, _ = gaussian(schedule, blank)
+    x, _ = start(schedule, blank, 0 * mean)  # samplers know no mean
+    wanted = exact.flow(x, 1.0, 0.0)
+    solver, off = al.get("solver", "dpmpp_3m")(), {}
+    for grid, width in ((FINE, "far"), (al.get("grid", "log_snr")(), "near")):
+        fine, half = (al.solve(solver, exact, schedule, x, grid(schedule, n)) for n in (200, 100))
+        off[width] = float((fine - wanted).norm().mean()), float((fine - half).norm().mean())
+    assert off["far"][0] < off["far"][1], "it says how far it is off at most"
+    assert off["near"][0] > 2 * off["near"][1], "and a grid of nearer ends does not"
+    assert off["far"][0] < 0.2 * off["near"][0]
+
+
+def test_nothing_is_recommended_of_nothing(image, tmp_path, capsys):
+    few = ["solvers=ddpm", "evaluations=[3]", "reference=8", "n=4", f"out={tmp_path}"]
+    code, out, err = command(capsys, f"run={image}", *few)
+    assert code == 0 and "nothing to recommend" in out, err
 
 
 def test_grids_are_compared_from_the_command_line(image, tmp_path, capsys):
@@ -135,7 +163,7 @@ WRONG = {
     "grids=3": "names of grids",
     "solver=ddpm": "draws noise",
     "steps=20": "evaluations",
-    "grid=karas": "karras",
+    "grid=karras": "grids",
 }
 
 

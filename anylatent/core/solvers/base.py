@@ -39,6 +39,8 @@ class Step:
 class Solver(ABC):
     """A rule for one step, of convergence order `order`, with at most `evaluations` calls in each.
 
+    A start in the middle, t < 1, may take one call more.
+
     A solver keeps no state of its own: what one step leaves for the next is its `memory`.
     """
 
@@ -53,7 +55,7 @@ class Solver(ABC):
         return False
 
     def cost(self, steps: int) -> int:
-        """The calls of the denoiser over a whole solution."""
+        """The calls of the denoiser over a whole solution from t = 1."""
         return self.evaluations * steps
 
     @abstractmethod
@@ -141,7 +143,7 @@ def counts(coefficient: Coefficient) -> bool:
 
 def weighted(*terms: tuple[Coefficient, Latent]) -> Latent:
     """Σ c·x without the terms whose coefficient is the number 0."""
-    kept = [term for term in terms if counts(term[0])]
+    kept = [term for term in terms if isinstance(term[0], Tensor) or term[0]]
     if len(kept) == 1 and not isinstance(kept[0][0], Tensor) and kept[0][0] == 1:
         return kept[0][1]
     return combine(*(kept or terms[:1]))

@@ -100,7 +100,7 @@ class Exponential(Multistep):
     def averages(self, schedule: Schedule, times: Tensor) -> tuple[Tensor, list[Tensor]]:
         log_snr, lower = schedule.log_snr(times), self._lower(len(times) - 1)
         degree, corrector = self.degree - lower, self.corrector
-        restarts, u = self.restarts(times), self.coordinate(schedule, log_snr)
+        restarts, u = self.restarts(schedule, times), self.coordinate(schedule, log_snr)
         kept = max(degree, corrector) + 1 if corrector else degree
         means = log_snr.new_zeros(kept, *log_snr[1:].shape)
         means[0] = 1

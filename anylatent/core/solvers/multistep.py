@@ -24,10 +24,10 @@ evaluates anyway: it adds a combination of known values to x, and so costs nothi
 What a step can't use is left out by lowering its order: points that are infinite in u (pure noise,
 where u is the log-SNR), and, at the first steps, values that are not there yet. From pure noise,
 where x0 hardly changes, that costs no order. A solution that begins in the middle (t < 1) would
-keep two, or three with a corrector. Where that is less than its order, and it has eight steps or
-more, it spends one evaluation more: the first step is corrected by the value at its end, which is
-then taken anew. For order four the third step also corrects the first two, by the parabola through
-the values so far.
+keep two, or three with a corrector. Where that is less than its order, it has more than three steps
+and the first is short, it spends one evaluation more: the first step is corrected by the value at
+its end, which is then taken anew. For order four the third step also corrects the first two, by the
+parabola through the values so far. A denoiser that remembers its last call is not asked anew.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from anylatent.core.schedules import Schedule
 from anylatent.core.solvers.base import Solver, Step, tabulate, weighted
 
 POINTS = 48  # of Gauss's rule; enough for steps over a factor of thousands
-WORTH = 8  # steps from which on a better start is worth an evaluation
+LONGEST = 1.5  # first step, of the log-SNR, that is worth an evaluation to correct
 
 
 class Frame(NamedTuple):
@@ -115,10 +115,12 @@ class Multistep(Solver):
         """The order of a solution of so many steps."""
         return self.order
 
-    def restarts(self, times: Tensor) -> Tensor:
+    def restarts(self, schedule: Schedule, times: Tensor) -> Tensor:
         """Which solutions would lose their order by their start: bool, shape of times[0]."""
         steps, kept = len(times) - 1, 3 if self.corrector else 2
-        return (times[0] < 1) & (steps >= WORTH and self.order_of(steps) > kept)
+        first = schedule.log_snr(times[:2]).diff(dim=0)[0].abs()
+        due = steps > 3 and self.order_of(steps) > kept
+        return (times[0] < 1) & (first <= LONGEST) & due
 
     def plan(self, schedule: Schedule, times: Tensor) -> list[Step]:
         means, corrections = self.averages(schedule, times)
@@ -129,7 +131,7 @@ class Multistep(Solver):
             means = means - newest
         gain = frame.gain.where((means != 0).any(0) | frame.gain.isfinite(), 0.0)
         scale = torch.where(frame.on_x == 0, 1.0, frame.on_x)
-        again, restarts = torch.zeros(2, *times[0].shape), self.restarts(times)
+        again, restarts = torch.zeros(2, *times[0].shape), self.restarts(schedule, times)
         if bool(restarts.any()):
             again = scale[:2].flip(0) * gain[0] * corrections[0][:2, 1].where(restarts, 0.0)
             corrections[0][:, 1] = corrections[0][:, 1].where(~restarts, 0.0)
@@ -162,8 +164,11 @@ class Multistep(Solver):
         on_x, on_x0, c_x, c_0, up, before, after, *weights = step.coefficients
         if isinstance(step, Restart):
             better = step.corrected(x, weighted((on_x, x), (on_x0, x0)), past[0])
-            x0 = denoise(better, step.t)
-            x = step.corrected(x, weighted((on_x, better), (on_x0, x0)), past[0])
+            if getattr(denoise, "remembers", False):  # it would take this for a step
+                x = better
+            else:
+                x0 = denoise(better, step.t)
+                x = step.corrected(x, weighted((on_x, better), (on_x0, x0)), past[0])
         terms = [(c_x, x), (c_0, x0), *zip(weights, past, strict=False)]
         if self.stochastic and noise is not None:
             path = path or noise.path(x, self.eta**2)
