@@ -118,9 +118,10 @@ class Multistep(Solver):
     def restarts(self, schedule: Schedule, times: Tensor) -> Tensor:
         """Which solutions would lose their order by their start: bool, shape of times[0]."""
         steps, kept = len(times) - 1, 3 if self.corrector else 2
+        if steps < 4 or self.order_of(steps) <= kept:
+            return torch.zeros_like(times[0], dtype=torch.bool)
         first = schedule.log_snr(times[:2]).diff(dim=0)[0].abs()
-        due = steps > 3 and self.order_of(steps) > kept
-        return (times[0] < 1) & (first <= LONGEST) & due
+        return (times[0] < 1) & (first <= LONGEST)
 
     def plan(self, schedule: Schedule, times: Tensor) -> list[Step]:
         means, corrections = self.averages(schedule, times)
