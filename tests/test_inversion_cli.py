@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from pathlib import Path
+import warnings
 
 import pytest
 import torch
@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import anylatent as al
+from anylatent.core.cli import main
 from anylatent.core.files import UserError
 from anylatent.core.stored_noise import StoredNoise
 from tests.test_classify_cli import launch
@@ -18,13 +19,15 @@ from tests.test_cli import TINY, _own_cache, cache, cli, fails, steps
 __all__ = ["_own_cache", "cache", "cli", "fails"]  # fixtures
 
 
+QUICK = ["training.diffusion.warmup=1", "training.diffusion.average=0"]
+QUICK += ["training.diffusion.optimizer.lr=1e-2"]
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, cache):
     """A model that has heard of the labels of digits."""
     path = tmp_path_factory.mktemp("inverted") / "run"
-    quick = ["training.diffusion.warmup=1", "training.diffusion.average=0"]
-    quick += ["training.diffusion.optimizer.lr=1e-2", "solver=ddpm"]
-    launch(cache, "train", f"run={path}", *TINY, *steps(20, 60), *quick)
+    launch(cache, "train", f"run={path}", *TINY, *steps(20, 60), *QUICK, "solver=ddpm")
     return path
 
 
@@ -128,26 +131,89 @@ def test_conditions_and_guidance_of_the_user_s_own(run, cache, tmp_path):
     assert not torch.equal(found["list"].noise["z"], found["none"].noise["z"])
 
 
-def test_files_of_the_user_s_own(run, inverted, cli, cache, tmp_path):
-    """All of them, in colour where the model knows none: an error; else they come back."""
-    folder = tmp_path / "mine" / "3"
-    folder.mkdir(parents=True)
+@pytest.fixture(scope="module")
+def colour(inverted, tmp_path_factory, cache):
+    """A model of pictures in colour, of which it knows the folders `left` and `right`."""
+    folder = tmp_path_factory.mktemp("colour")
     for i, path in enumerate(sorted((inverted[0] / "originals").glob("*.png"))):
-        shutil.copy(path, folder / f"{i}.png")
+        copy(path, folder / "mine" / ("right" if i % 2 else "left") / f"{i}.png")
+    plain = [s for s in TINY if not s.startswith("data")]
+    data = ["data=folder", f"data.path={folder / 'mine'}", "data.size=16", "data.held_out=0.4"]
+    launch(cache, "train", f"run={folder / 'run'}", *plain, *data, *steps(1, 8), *QUICK)
+    return folder / "run"
+
+
+def copy(path, to):
+    to.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(path, to)
+
+
+def inversion(cli, run, out, *arguments):
+    code, _, err = cli("invert", f"run={run}", "steps=2", f"out={out}", *arguments)
+    assert code == 0, err
+    return stored(run, out), err
+
+
+def test_files_of_the_user_s_own(run, colour, cli, fails, tmp_path):
+    """All of them, however few; where the model knows no colour, an error."""
+    picture = next((colour.parent / "mine").glob("*/*.png"))
+    copy(picture, tmp_path / "mine" / "0.png")
     own = ["data=folder", f"data.path={tmp_path / 'mine'}", "data.size=16"]
-    code, _, err = cli("invert", f"run={run}", *own)
-    assert code == 1 and "data=folder: shape is" in err and "[1, 16, 16]" in err
-    colour = tmp_path / "colour"
-    plain = [s for s in TINY if not s.startswith(("data", "conditioner"))]
-    data = [*own, "data.held_out=0.4", "conditioner=none"]
-    launch(cache, "train", f"run={colour}", *plain, *data, *steps(1, 1))
-    other = Path(shutil.copytree(tmp_path / "mine", tmp_path / "other"))
-    launch(
-        cache, "invert", f"run={colour}", f"data.path={other}", "steps=2", f"out={tmp_path / 'a'}"
-    )
-    assert len(stored(colour, tmp_path / "a").items) == 5
-    launch(cache, "invert", f"run={colour}", "steps=2", f"out={tmp_path / 'b'}")
-    assert len(stored(colour, tmp_path / "b").items) == 2  # held out
+    message = fails("invert", f"run={run}", *own)
+    assert "data=folder: shape is" in message and "[1, 16, 16]" in message
+    assert "settings of such data are path, size, held_out, seed" in message
+    for given in (own, [own[1]], [*own, "data.held_out=0"]):
+        found, err = inversion(cli, colour, tmp_path / "out", *given)
+        assert found.items == [0] and found.columns == {} and "warning" not in err
+    copy(picture, tmp_path / "mine" / "1.png")
+    assert inversion(cli, colour, tmp_path / "out", *own)[0].items == [0, 1]
+
+
+def test_the_run_s_own_data_are_those_held_out(run, colour, cli, fails, tmp_path):
+    place = colour.parent / "mine" / ".." / "mine"  # another spelling is no other place
+    for given in ([], [f"data.path={place}"]):
+        assert len(inversion(cli, colour, tmp_path, *given)[0].items) == 2
+    message = fails("invert", f"run={run}", "data.held_out=0.2", "data.seed=1")
+    assert "leave out data.held_out=0.2 (the run: 0.9), data.seed=1 (the run: 0)" in message
+    assert "data.size" not in message
+
+
+def test_classes_that_the_model_does_not_know_are_none(colour, cli, tmp_path):
+    picture = next((colour.parent / "mine").glob("*/*.png"))
+    for i, name in enumerate(("Left", "up", "down", "up")):
+        copy(picture, tmp_path / "mine" / name / f"{i}.png")
+    own = f"data.path={tmp_path / 'mine'}"
+    found, err = inversion(cli, colour, tmp_path / "out", own)
+    assert found.columns == {"category": ["Left", None, None, None]}
+    (line,) = [line for line in err.splitlines() if "warning" in line]
+    assert line.startswith("anylatent: warning: ") and "knows no category down, up: 3 of 4" in line
+    assert "cond.category=null" in line and "one of left, right" in line
+    chosen, err = inversion(cli, colour, tmp_path / "out", own, "cond.category=right")
+    assert chosen.columns == {"category": ["right"] * 4} and "warning" not in err
+    none, _ = inversion(cli, colour, tmp_path / "out", own, "cond.category=null")
+    moved = [not torch.equal(none.noise["z"][i], found.noise["z"][i]) for i in range(4)]
+    assert moved == [True, False, False, False]
+
+
+def test_training_holds_something_out(fails, tmp_path):
+    message = fails("train", f"run={tmp_path / 'run'}", *TINY, "data.held_out=0")
+    assert "no data are held out" in message and "a fraction between 0 and 1" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_only_warnings_of_our_own_are_one_line(cli, monkeypatch):
+    def warn(*_):
+        warnings.warn_explicit("ours", UserWarning, main.__file__, 3)
+        warnings.warn_explicit("old", DeprecationWarning, main.__file__, 4)
+        warnings.warn_explicit("theirs", UserWarning, warnings.__file__, 5)
+
+    monkeypatch.setattr(main, "_run", warn)
+    with warnings.catch_warnings(record=True) as others:
+        warnings.simplefilter("always")
+        usual = warnings.showwarning
+        assert cli("list") == (0, "", "anylatent: warning: ours\n")
+        assert warnings.showwarning is usual
+    assert [str(other.message) for other in others] == ["old", "theirs"]
 
 
 def test_mistakes_are_messages(run, inverted, fails, tmp_path):

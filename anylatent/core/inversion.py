@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from anylatent.core.modality import Data, Item, Outputs
 from anylatent.core.noise import Noise
 from anylatent.core.normality import normality
 from anylatent.core.progress import bar
-from anylatent.core.registry import build, completed
+from anylatent.core.registry import build, completed, part
 from anylatent.core.run import Run, per_sample
 from anylatent.core.solver_samples import Counting
 from anylatent.core.stored_noise import SETTINGS, Started, StoredNoise, together
@@ -45,8 +46,9 @@ class RoundTrip:
 class Inversion:
     """Inverts data of a run, or other data of their kind, and writes the noise and a report.
 
-    Of the run's own data n of those held out are taken, of others the first n. Raises UserError for
-    a solver that draws noise, a generator without one, and data that are encoded otherwise.
+    Of the run's own data n of those held out are taken, of others, which are read as the run reads
+    its own, the first n. Raises UserError for a solver that draws noise, a generator without one,
+    data that are encoded otherwise, and the run's own data with other settings.
     """
 
     def __init__(self, config: Config) -> None:
@@ -69,7 +71,8 @@ class Inversion:
                 "solver=dpmpp_2m, heun or ddim"
             )
         self.guidance = self.run.guided(config["guidance"])
-        self.data: Data = build("data", config["data"])
+        self.foreign = self._foreign()
+        self.data = self._data()
         self.places, self.items = self._items()
         self.columns = self._columns()
         self.folder = Path(config["out"] or Path(config["run"]) / "inversion")
@@ -94,21 +97,44 @@ class Inversion:
         self._report(found, {"up": up.total / n, "back": back.total / n})
 
     # ---- data ---------------------------------------------------------------------------------
+    def _foreign(self) -> bool:
+        """Whether the data are others than the run's own: of another name, or in another place."""
+        asked, own = (
+            completed({"data": c["data"]})["data"] for c in (self.config, self.run.config)
+        )
+        if asked["name"] != own["name"] or _place(asked) != _place(own):
+            return True
+        keys = [key for key in asked if key != "path" and asked[key] != own.get(key)]
+        if keys:
+            told = ", ".join(f"data.{key}={asked[key]} (the run: {own.get(key)})" for key in keys)
+            raise UserError(
+                f"data={asked['name']} are the run's own data, of which those are inverted that it "
+                f"held out from training, and other settings hold out others: leave out {told}"
+            )
+        return False
+
+    def _data(self) -> Data:
+        """Other data are read by the run's facts, and nothing of them is held out."""
+        node, facts = dict(self.config["data"]), self.run.config["facts"]
+        encoding = {k: facts[k] for k in self.run.system.modality.encoding if k in facts}
+        settings = part("data", node["name"]).settings()
+        if self.foreign and "held_out" in settings:
+            node["held_out"] = 0.0
+        data: Data = build("data", node, **(encoding if self.foreign else {}))
+        for name, here in encoding.items():
+            there = data.facts.get(name)
+            if _plain(here) != _plain(there):
+                raise UserError(
+                    f"data={node['name']}: {name} is {_short(there)} there, and {_short(here)} in "
+                    f"what {self.config['run']} was trained on, which can not read them. The "
+                    f"settings of such data are {', '.join(settings)}"
+                )
+        return data
+
     def _items(self) -> tuple[list[int], list[Item]]:
         """Of the run's own data what no training saw, in an order of the seed; of others all."""
-        facts = self.run.config["facts"]
-        for name in self.run.system.modality.encoding:
-            here, there = facts.get(name), self.data.facts.get(name)
-            if name in facts and _plain(here) != _plain(there):
-                raise UserError(
-                    f"data={self.config['data']['name']}: {name} is {_short(there)} there, and "
-                    f"{_short(here)} in what {self.config['run']} was trained on, which can not "
-                    "read them"
-                )
-        asked, own = (completed({"data": c["data"]}) for c in (self.config, self.run.config))
-        foreign = asked != own
-        parts = [self.data.train(), self.data.held_out()] if foreign else [self.data.held_out()]
-        dataset: Any = ConcatDataset(parts)
+        held_out, foreign = self.data.held_out(), self.foreign
+        dataset: Any = ConcatDataset([self.data.train(), held_out] if foreign else [held_out])
         order = torch.arange(len(dataset))
         if not foreign:
             order = Noise([self.config["seed"]]).uniform(len(dataset))[0].argsort()
@@ -125,7 +151,27 @@ class Inversion:
             raise UserError(f"cond.{sizes[0]} is told by the data that are inverted; leave it out")
         columns = columns_of(self.items, [name for name in known if name not in asked], n)
         own = {name: [self._named(name, v) for v in values] for name, values in columns.items()}
-        return own | per_sample(asked, n)
+        return (self._known(own) if self.foreign else own) | per_sample(asked, n)
+
+    def _known(self, columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+        """Null instead of classes of other data that the run has not, and a warning about them."""
+        found = dict(columns)
+        for name in [name for name in columns if name in self.run.config["facts"]["classes"]]:
+            names = self.run.config["facts"]["classes"][name]
+            known = {label.casefold() for label in names}
+            values = [v if str(v).casefold() in known else None for v in columns[name]]
+            gone = {
+                str(v): None for v, kept in zip(columns[name], values, strict=True) if kept is None
+            }
+            if gone:
+                warnings.warn(
+                    f"{self.config['run']} knows no {name} {_short(', '.join(gone))}: "
+                    f"{values.count(None)} of {len(values)} samples are inverted with "
+                    f"cond.{name}=null. Give cond.{name}=..., one of {', '.join(names)}, or a list",
+                    stacklevel=2,
+                )
+            found[name] = values
+        return found
 
     def _named(self, name: str, value: Any) -> Any:
         """Classes by their names, which mean the same in any data."""
@@ -211,6 +257,11 @@ def errors(found: RoundTrip) -> dict[str, float]:
 
 def _root(squares: Tensor, dim: Tensor) -> float:
     return float(((squares * dim).sum() / dim.sum()).sqrt())
+
+
+def _place(data: Config) -> Path | None:
+    """Where the files of data are, however their path is written."""
+    return Path(data["path"]).expanduser().resolve() if data.get("path") else None
 
 
 def _plain(value: Any) -> Any:

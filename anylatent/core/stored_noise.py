@@ -54,14 +54,13 @@ class StoredNoise:
     """Noise of B samples, and how it was found.
 
     `settings` are solver, grid, steps and guidance; `columns` the conditions, a list of B values by
-    name; `items` the places of the samples in the data. It stands for `time` 1.
+    name; `items` the places of the samples in the data.
     """
 
     noise: Latent
     settings: Mapping[str, Any]
     columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     items: Sequence[int] = ()
-    time: float = 1.0
 
     def save(self, path: Path) -> None:
         tensors = {f"noise.{name}": x.float() for name, x in self.noise.parts.items()}
@@ -71,7 +70,6 @@ class StoredNoise:
             "settings": dict(self.settings),
             "columns": {name: list(values) for name, values in self.columns.items()},
             "items": list(self.items),
-            "time": self.time,
         }
         save_weights(path, tensors, {KEY: json.dumps(told)})
 
@@ -89,6 +87,7 @@ class StoredNoise:
             )
         blank = spec.blank(len(next(iter(parts.values()))), lengths)
         found = {name: parts[name][:, : x.shape[1]] for name, x in blank.parts.items()}
+        told = {name: told[name] for name in ("settings", "columns", "items") if name in told}
         return cls(spec.wrap(found, blank.masks), **told)
 
 

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
 
 HELP = """\
 anylatent: one latent diffusion core for images, video, 3D shapes, text and molecules
@@ -35,6 +38,8 @@ ANYLATENT_PLUGINS=module,module loads plugins that are not installed. ANYLATENT_
 tracebacks.
 """
 
+PACKAGE = Path(__file__).resolve().parents[2]
+
 COMMANDS = ("train", "sample", "invert", "evaluate", "benchmark", "list")
 
 
@@ -54,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(f"unknown command '{command}'; choose one of {', '.join(COMMANDS)}")
     if command == "benchmark" and rest[:1] == ["solvers"]:
         command, rest = "solvers", rest[1:]
-    _guard(lambda: _run(command, rest), command)
+    with _plain_warnings():
+        _guard(lambda: _run(command, rest), command)
 
 
 def _run(command: str, rest: list[str]) -> None:
@@ -89,6 +95,31 @@ def _expected(error: BaseException) -> bool:
     if isinstance(error, (UserError, RegistryError, ValueError, OSError, ImportError)):
         return True
     return type(error).__module__.split(".")[0] in ("hydra", "omegaconf")
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """The package's own warnings are one line each; others are shown as usual."""
+    usual = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, UserWarning) and Path(filename).resolve().is_relative_to(PACKAGE):
+            print(f"anylatent: warning: {message}", file=file or sys.stderr)
+        else:
+            usual(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = usual
 
 
 def _fail(message: str, code: int = 1) -> None:

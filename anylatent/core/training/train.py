@@ -41,6 +41,11 @@ def train(config: Config) -> Path:
         raise UserError(f"stage={config['stage']} is unknown; choose one of {', '.join(STAGES)}")
     _quiet()
     data: Data = build("data", config["data"])
+    if not len(data.held_out()):  # type: ignore[arg-type]
+        raise UserError(
+            "no data are held out, which training measures itself by: give data.held_out a "
+            "fraction between 0 and 1, such as 0.1"
+        )
     torch.manual_seed(config["seed"])
     training = Training(config, RunDirectory(Path(config["run"])), data)
     training.directory.claim(config, data.facts)  # only once everything could be built

@@ -70,10 +70,18 @@ def test_split_of_too_few_says_so(count: int) -> None:
         split([str(i) for i in range(count)], [0] * count, 0.1, seed=0)
 
 
-@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 7.0])
+@pytest.mark.parametrize("fraction", [1.0, -0.1, 7.0])
 def test_fraction_out_of_range(fraction: float) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         make(lambda: Mnist(held_out=fraction))
+
+
+def test_nothing_needs_to_be_held_out(tmp_path: Path) -> None:
+    assert split(["a", "b", "a"], [0, 1, 0], 0, seed=0) == ([0, 1, 2], [])
+    Image.new("RGB", (9, 9), "red").save(tmp_path / "one.png")
+    data = make(lambda: Folder(str(tmp_path), size=8, held_out=0))
+    assert (len(data.train()), len(data.held_out())) == (1, 0)
+    assert data.fingerprint != Folder(str(tmp_path), size=8).fingerprint
 
 
 # ---- emoji ------------------------------------------------------------------------------------

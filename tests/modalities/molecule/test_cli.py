@@ -247,9 +247,8 @@ def test_data_of_your_own(tmp_path, capsys):
     names = [item for item in TINY if not item.startswith("data.")]
     batches = ["training.autoencoder.batch=4", "training.diffusion.batch=4"]
     run_path = tmp_path / "run"
-    with pytest.warns(UserWarning, match="broken.sdf"):
-        code, _, err = run(capsys, "train", f"run={run_path}", *names, *settings, *batches)
-    assert code == 0, err
+    code, _, err = run(capsys, "train", f"run={run_path}", *names, *settings, *batches)
+    assert code == 0 and "anylatent: warning: " in err and "broken.sdf" in err, err
     assert (run_path / "model.safetensors").exists()
 
 
@@ -275,4 +274,20 @@ def test_molecules_are_inverted_and_made_again(kind, request, tmp_path, capsys):
     code, _, err = run(capsys, *again, "cond.atoms=9")
     assert code == 1 and "cond.atoms: noise that is given has its own sizes" in err
     code, _, err = run(capsys, "invert", *arguments, "data.hydrogens=false")
-    assert code == 1 and "elements is ['C', 'N', 'O', 'F'] there" in err
+    assert code == 1 and "leave out data.hydrogens=False (the run: True)" in err
+
+
+def test_a_molecule_of_one_s_own_is_inverted(latent, tmp_path, capsys):
+    """Of fewer elements and charges than the model knows; of others is an error."""
+    (tmp_path / "mine").mkdir()
+    ethyne = "4\n\nC 0 0 0.6\nC 0 0 -0.6\nH 0 0 1.66\nH 0 0 -1.66\n"
+    (tmp_path / "mine" / "ethyne.xyz").write_text(ethyne)
+    own = ["data=molecule_folder", f"data.path={tmp_path / 'mine'}", "steps=4"]
+    arguments = ["invert", f"run={latent}", *own, f"out={tmp_path / 'out'}"]
+    code, told, err = run(capsys, *arguments)
+    assert code == 0 and "1 samples" in told, err
+    (record,) = read_molecules(tmp_path / "out" / "originals" / "00000.xyz")[0]
+    assert sorted(record.molecule.z.tolist()) == [1, 1, 6, 6]
+    (tmp_path / "mine" / "ethyne.xyz").write_text(ethyne.replace("H", "Br"))
+    code, _, err = run(capsys, *arguments)
+    assert code == 1 and "elements is ['C', 'Br'] there" in err

@@ -305,6 +305,13 @@ def test_split_of_one_molecule_or_a_wrong_fraction_is_an_error() -> None:
         split(["a", "b"], 1.0, 0, "it")
 
 
+def test_nothing_needs_to_be_held_out() -> None:
+    train, held_out = split(["a", "b", "a"], 0, 0, "it")
+    assert train.tolist() == [0, 1, 2] and held_out.tolist() == []
+    with pytest.raises(UserError, match="it: 0 molecules"):
+        split([], 0, 0, "it")
+
+
 # ---- packed storage ---------------------------------------------------------------------------
 def test_packed_molecules_are_selected_whole() -> None:
     sizes = torch.tensor([2, 1, 3])

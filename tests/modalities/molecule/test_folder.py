@@ -13,6 +13,7 @@ import torch
 
 import anylatent as al
 from anylatent.core.files import UserError
+from anylatent.core.registry import part
 from anylatent.modalities.molecule.data import MoleculeFolder, Packed
 from anylatent.modalities.molecule.data import folder as folder_module
 from anylatent.modalities.molecule.data.skeletons import nearest, skeletons
@@ -80,6 +81,31 @@ def test_all_formats_below_the_folder(root: Path, build: Build) -> None:
     al.testing.check_data(data)
     heavy = read(root, held_out=0.3, hydrogens=False)
     assert "H" not in heavy.elements and heavy.fingerprint != data.fingerprint
+
+
+def test_one_molecule_with_nothing_held_out(tmp_path: Path, build: Build) -> None:
+    write_xyz(build("CCO")[0], tmp_path / "mine" / "ethanol.xyz")
+    data = read(tmp_path / "mine", held_out=0)
+    assert (len(data.train()), len(data.held_out())) == (1, 0)
+    assert data.elements == ["H", "C", "O"] and data.facts["charges"] == [0]
+    heavy = read(tmp_path / "mine", held_out=0, hydrogens=False)
+    assert heavy.train()[0]["atoms"] == 3 and len(heavy.held_out()) == 0
+
+
+def test_molecules_are_read_by_the_elements_and_charges_of_others(root: Path) -> None:
+    """Unless they have some of their own, which no model of the others knows."""
+    assert not {"elements", "charges"} & set(part("data", "molecule_folder").settings())
+    own = read(root)
+    elements, charges = ["H", "C", "N", "O", "F", "P", "S", "Cl"], [-1, 0, 1]
+    data = read(root, elements=elements, charges=charges)
+    assert data.facts["elements"] == data.elements == elements
+    assert data.facts["charges"] == charges and own.facts["charges"] != charges
+    assert data.fingerprint != own.fingerprint
+    for a, b in zip(all_items(data), all_items(own), strict=True):
+        symbols = [elements[k] for k in a["element"].tolist()]
+        assert symbols == [own.elements[k] for k in b["element"].tolist()]
+    few = read(root, elements=["H", "C"], charges=[0])
+    assert few.elements == own.elements and few.facts["charges"] == own.facts["charges"]
 
 
 def test_bad_molecules_are_counted_and_named(root: Path, build: Build) -> None:

@@ -61,6 +61,17 @@ def test_a_run_says_what_was_left_out_and_keeps_its_tokenizer(model):
     assert al.load(model).system.modality.tokenizer.size == facts["vocabulary"] == 300
 
 
+def test_a_text_of_one_s_own_is_inverted(model, tmp_path, capsys):
+    """By the model's tokenizer, which such a file would never teach."""
+    (tmp_path / "mine.txt").write_text("a bird sees the king\n")
+    own = [f"data.path={tmp_path / 'mine.txt'}", "n=3", "steps=2", f"out={tmp_path / 'out'}"]
+    code, told, error = run(capsys, "invert", f"run={model}", *own)
+    assert code == 0 and "1 samples" in told, error
+    assert (tmp_path / "out" / "originals" / "samples.txt").read_text().strip() == (
+        "a bird sees the king"
+    )
+
+
 def test_a_template_is_in_every_sample(model, tmp_path, capsys):
     command = ["sample", f"run={model}", "n=5", "seed=3", f"out={tmp_path}"]
     code, _, error = run(capsys, *command, f"cond.template={TEMPLATE}")

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import anylatent as al
+from anylatent.core import registry
 from anylatent.core.files import UserError
 from anylatent.core.packages import MissingPackage
 from anylatent.modalities.text.attributes import computed
@@ -314,6 +315,28 @@ def test_a_changed_file_is_read_again(tmp_path):
     path.write_text("\n".join([*LINES, "more"]))
     after = TextFile(path=str(path))
     assert len(every(after)) == 41 and after.fingerprint != before.fingerprint
+
+
+def test_texts_are_read_by_the_tokenizer_of_a_model(tmp_path, capsys):
+    """All in one part, in their order, however few; what it can not write is left out."""
+    assert "tokenizer" not in registry.part("data", "text_file").settings()
+    (tmp_path / "learned.txt").write_text("\n".join(LINES))
+    learned = TextFile(path=str(tmp_path / "learned.txt"), vocabulary=300)
+    path = tmp_path / "mine.txt"
+    path.write_text("zebras\nzebras\nand a dog\n")
+    data = TextFile(learned.facts["tokenizer"], path=str(path))
+    assert texts_of(data, "train") == ["zebras", "zebras", "and a dog"]
+    assert len(data.held_out()) == len(data.judged_by()) == 0
+    for fact in ("tokenizer", "vocabulary"):
+        assert data.facts[fact] == learned.facts[fact]
+    symbols = Given(["CC", "CO", "C", "OC"], kind="smiles").facts["tokenizer"]
+    other = TextFile(symbols, path=str(path))
+    assert other.fingerprint != data.fingerprint
+    with pytest.raises(UserError, match="nothing is left of the part train"):
+        other.train()
+    path.write_text("COC\nzebra\n")
+    assert texts_of(TextFile(symbols, path=str(path)), "train") == ["COC"]
+    assert "1 left out: a symbol" in capsys.readouterr().err
 
 
 BAD = {

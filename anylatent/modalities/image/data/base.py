@@ -74,8 +74,10 @@ class PictureData(Data):
     ) -> None:
         if shape[1] < 4:
             raise ValueError(f"size must be at least 4 pixels, got {shape[1]}")
-        if not 0 < held_out < 1:
-            raise ValueError(f"held_out is a fraction between 0 and 1, got {held_out}")
+        if not 0 <= held_out < 1:
+            raise ValueError(
+                f"held_out is a fraction between 0 and 1, or 0 for none, got {held_out}"
+            )
         self.shape = shape
         self.classes = {name: tuple(values) for name, values in classes.items()}
         self._key = {"kind": type(self).__name__, **key}
@@ -107,8 +109,11 @@ def split(
 ) -> tuple[list[int], list[int]]:
     """Rows to learn from and rows to hold out: whole groups, the same fraction of each stratum.
 
-    A group's stratum is that of its first row. Raises ValueError where either part is empty.
+    A group's stratum is that of its first row. A fraction of 0 holds nothing out; of any other,
+    raises ValueError where either part is empty.
     """
+    if fraction == 0:
+        return list(range(len(groups))), []
     stratum_of: dict[str, int] = {}
     for group, stratum in zip(groups, strata, strict=True):
         stratum_of.setdefault(group, stratum)

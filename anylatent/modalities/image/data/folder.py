@@ -36,7 +36,7 @@ class Folder(PictureData):
 
     A picture that cannot be read is left out; one warning counts and names them. Raises
     FileNotFoundError or NotADirectoryError for the path, ValueError where no picture is found or
-    none is left to hold out.
+    none is left to hold out, unless `held_out` is 0.
     """
 
     def __init__(

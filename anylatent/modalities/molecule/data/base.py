@@ -58,6 +58,9 @@ class MoleculeData(Data):
     `key` is everything that determines the items, as plain values. `parts()` is called once, when
     items or facts are first asked for. `units` names the unit of each property. `published` has
     figures from papers on the same data, by row and figure, which were not measured here.
+
+    Elements and charges are those that occur, or those of other data, `elements` and `charges`,
+    where they have all that occur: so a trained model reads molecules that lack some of them.
     """
 
     classes: Mapping[str, Sequence[str]] = {}
@@ -65,9 +68,17 @@ class MoleculeData(Data):
     published: Mapping[str, Mapping[str, float]] = {}
 
     def __init__(
-        self, key: Mapping[str, object], hydrogens: bool, units: Mapping[str, str] | None = None
+        self,
+        key: Mapping[str, object],
+        hydrogens: bool,
+        units: Mapping[str, str] | None = None,
+        elements: Sequence[str] | None = None,
+        charges: Sequence[int] | None = None,
     ) -> None:
         self._key = {"kind": type(self).__name__, "hydrogens": hydrogens, **key}
+        self._encoding = list(elements or []), list(charges or [])
+        if elements or charges:
+            self._key["encoding"] = self._encoding
         self.hydrogens, self.units = hydrogens, dict(units or {})
 
     @property
@@ -97,9 +108,17 @@ class MoleculeData(Data):
 
     @cached_property
     def elements(self) -> list[str]:
-        """The symbols of all elements that occur, by atomic number."""
+        """The symbols of all elements that occur, by atomic number, or of those given."""
         found = torch.unique(torch.cat([part.z for part in self._parts.values()]))
-        return [SYMBOLS[number] for number in found.tolist()]
+        symbols, given = [SYMBOLS[number] for number in found.tolist()], self._encoding[0]
+        return given if set(symbols) <= set(given) else symbols
+
+    @cached_property
+    def charges(self) -> list[int]:
+        """All formal charges that occur, or those given."""
+        found = torch.unique(torch.cat([part.charge for part in self._parts.values()])).tolist()
+        given = self._encoding[1]
+        return given if set(found) <= set(given) else found
 
     @cached_property
     def _sets(self) -> dict[str, MoleculeSet]:
@@ -108,9 +127,10 @@ class MoleculeData(Data):
     @cached_property
     def _parts(self) -> dict[str, Packed]:
         parts = dict(self.parts())
+        wanted = [name for name, part in parts.items() if len(part)]
         if not self.hydrogens:
             parts = {name: part.heavy() for name, part in parts.items()}
-        empty = [name for name, part in parts.items() if not len(part)]
+        empty = [name for name in wanted if not len(parts[name])]
         if empty:
             raise UserError(f"no molecule is left in the part {', '.join(empty)}")
         return parts
@@ -118,11 +138,10 @@ class MoleculeData(Data):
     @cached_property
     def _facts(self) -> dict[str, Any]:
         train = self._parts["train"]
-        charges = torch.unique(torch.cat([part.charge for part in self._parts.values()]))
         sizes, counts = torch.unique(train.sizes, return_counts=True)
         return {
             "elements": self.elements,
-            "charges": charges.tolist(),
+            "charges": self.charges,
             "sizes": [list(pair) for pair in zip(sizes.tolist(), counts.tolist(), strict=True)],
             "properties": {
                 name: {**_figures(train.properties[name]), "unit": unit}
@@ -144,11 +163,13 @@ def split(groups: Sequence[str], fraction: float, seed: int, what: str) -> tuple
     """Rows to learn from and rows to hold out; a group is in the second by a hash of its name.
 
     So equal molecules stay together, and adding some moves no other across. Where the hash leaves
-    a part of a small set empty, the group nearest to it is moved. Raises UserError for a single
-    group.
+    a part of a small set empty, the group nearest to it is moved. A fraction of 0 holds nothing
+    out; of any other, raises UserError for a single group.
     """
-    if not 0 < fraction < 1:
-        raise UserError(f"held_out={fraction:g}: a fraction between 0 and 1 is wanted")
+    if not 0 <= fraction < 1:
+        raise UserError(f"held_out={fraction:g}: a fraction between 0 and 1, or 0 for none")
+    if fraction == 0 and groups:
+        return torch.arange(len(groups)), torch.arange(0)
     ranks = {group: _rank(seed, group) for group in dict.fromkeys(groups)}
     if len(ranks) < 2:
         raise UserError(

@@ -32,12 +32,18 @@ class MoleculeFolder(MoleculeData):
 
     What cannot be read, is a single atom, or has atoms nearer than 0.3 Å to one another is left
     out; one warning counts and names it. Raises UserError without a path, for what is no folder,
-    where no molecule is found, and where fewer than two different ones are left;
-    `MissingPackage` without RDKit.
+    where no molecule is found, and where fewer than two different ones are left, unless `held_out`
+    is 0; `MissingPackage` without RDKit. `elements` and `charges`: see `MoleculeData`.
     """
 
     def __init__(
-        self, path: str = "", hydrogens: bool = True, held_out: float = 0.1, seed: int = 0
+        self,
+        path: str = "",
+        hydrogens: bool = True,
+        held_out: float = 0.1,
+        seed: int = 0,
+        elements: Sequence[str] | None = None,
+        charges: Sequence[int] | None = None,
     ) -> None:
         if not path:
             raise UserError(
@@ -54,7 +60,8 @@ class MoleculeFolder(MoleculeData):
             "made by": [f"rdkit {package_version('rdkit')}", "1"],
         }
         given = {"files": stamps, "held_out": held_out, "seed": seed}
-        super().__init__({**given, "made by": self._source["made by"]}, hydrogens)
+        key = {**given, "made by": self._source["made by"]}
+        super().__init__(key, hydrogens, elements=elements, charges=charges)
 
     @cached_property
     def problems(self) -> list[str]:

@@ -80,6 +80,9 @@ class TextData(Data):
     standard error counts them, and so does the fact `left_out`. With a `keyword` there is the class
     of that name, no or yes: whether a text has this word.
 
+    `tokenizer`, the JSON of a trained model's, reads the texts as that model does: nothing is
+    learned then, and nothing held out; all texts are in `train()`, in their order.
+
     Facts: `vocabulary`, the number of tokens; `tokenizer`, its JSON; `lengths`, [length, count] of
     the training part; `shortest` and `longest`, over all parts; `kind`; `keyword`;
     `left_out`; `classes`; `shape`.
@@ -96,6 +99,7 @@ class TextData(Data):
         longest: int,
         truncate: bool,
         keyword: str = "",
+        tokenizer: str = "",
     ) -> None:
         if vocabulary < _BYTES:
             raise UserError(
@@ -104,7 +108,7 @@ class TextData(Data):
         if longest < 1:
             raise UserError(f"longest={longest}: a number of tokens is wanted, 1 or more")
         self.vocabulary, self.longest, self.truncate = vocabulary, longest, truncate
-        self.keyword = keyword
+        self.keyword, self._given = keyword, tokenizer
         if keyword:
             self.classes = {**self.classes, "keyword": KEYWORD}
         self._key = {
@@ -113,6 +117,7 @@ class TextData(Data):
             "longest": longest,
             "truncate": truncate,
             "version": _VERSION,
+            **({"tokenizer": tokenizer} if tokenizer else {}),
             **key,
         }
 
@@ -184,12 +189,13 @@ class TextData(Data):
     @cached_property
     def _facts(self) -> dict[str, Any]:
         sizes, counts = torch.unique(self._tensors["train.sizes"], return_counts=True)
+        every = torch.cat([self._tensors[f"{part}.sizes"] for part in PARTS])
         return {
             "vocabulary": self.tokenizer.size,
             "tokenizer": self.tokenizer.to_json(),
             "lengths": [list(pair) for pair in zip(sizes.tolist(), counts.tolist(), strict=True)],
-            "shortest": min(int(self._tensors[f"{part}.sizes"].min()) for part in PARTS),
-            "longest": max(int(self._tensors[f"{part}.sizes"].max()) for part in PARTS),
+            "shortest": int(every.min()),
+            "longest": int(every.max()),
             "kind": self.kind,
             "left_out": self.left_out,
             "classes": {name: list(values) for name, values in self.classes.items()},
@@ -214,10 +220,7 @@ class TextData(Data):
 
     def _tokenized(self) -> dict[str, Tensor]:
         documents = self._documents
-        parts = split(documents.texts, self.name)
-        learned = [documents.texts[row] for row in parts["train"]]
-        symbols = self.kind == "smiles"
-        tokenizer = Symbols.train(learned) if symbols else BytePairs.train(learned, self.vocabulary)
+        parts, tokenizer = self._split()
         encoder = Encoder(tokenizer, self.longest, self.truncate)
         tensors = {"tokenizer": text_tensor(tokenizer.to_json())}
         with bar(f"tokenizing {self.name}", len(documents)) as advance:
@@ -227,13 +230,25 @@ class TextData(Data):
         counts = encoder.left_out + Counter(documents.left_out)
         for reason, count in counts.items():
             tensors[f"left_out.{reason}"] = torch.tensor([count])
-        empty = [part for part in PARTS if not len(tensors[f"{part}.rows"])]
+        empty = [part for part, rows in parts.items() if rows and not len(tensors[f"{part}.rows"])]
         if empty:
             raise UserError(
                 f"{self.name}: nothing is left of the part {empty[0]} ({self._reasons(counts)}): "
                 "raise data.longest, cut texts there with data.truncate=true, or give more"
             )
         return tensors
+
+    def _split(self) -> tuple[dict[str, list[int]], Tokenizer]:
+        """The rows of each part, and the tokenizer that the training part taught, or that given."""
+        texts = self._documents.texts
+        if self._given:
+            whole = {**dict.fromkeys(PARTS, list[int]()), "train": list(range(len(texts)))}
+            return whole, Tokenizer.from_json(self._given)
+        parts = split(texts, self.name)
+        learned = [texts[row] for row in parts["train"]]
+        symbols = self.kind == "smiles"
+        tokenizer = Symbols.train(learned) if symbols else BytePairs.train(learned, self.vocabulary)
+        return parts, tokenizer
 
 
 class Encoder:

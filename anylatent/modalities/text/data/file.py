@@ -18,13 +18,15 @@ class TextFile(TextData):
     """The lines of the .txt file `path`, or of those in the folder `path` at any depth.
 
     Each line in UTF-8 is a document, without white space at its ends; empty ones do not count.
-    Copies stay in one part. `vocabulary`, `longest`, `truncate` and `keyword`: see `TextData`.
-    Raises UserError without a path, for a path that is missing or has no text, for bytes that are
-    no UTF-8 (naming file and line), and for fewer than three different lines.
+    Copies stay in one part. `tokenizer`, `vocabulary`, `longest`, `truncate` and `keyword`: see
+    `TextData`. Raises UserError without a path, for a path that is missing or has no text, for
+    bytes that are no UTF-8 (naming file and line), and for fewer than three different lines without
+    a `tokenizer`.
     """
 
     def __init__(
         self,
+        tokenizer: str = "",
         *,
         path: str = "",
         vocabulary: int = 4096,
@@ -42,7 +44,7 @@ class TextFile(TextData):
         base = self.root if self.root.is_dir() else self.root.parent
         stamps = [[str(file.relative_to(base)), *stamp(file)] for file in self.paths]
         self._source = {"files": stamps, "root": str(self.root.resolve()), "made by": ["1"]}
-        super().__init__(self._source, vocabulary, longest, truncate, keyword)
+        super().__init__(self._source, vocabulary, longest, truncate, keyword, tokenizer)
 
     @property
     def name(self) -> str:
