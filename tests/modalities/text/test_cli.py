@@ -230,7 +230,7 @@ def test_texts_are_inverted_and_made_again(kind, runs, tmp_path, capsys):
     assert code == 0, error
     read = [(folder / "samples.txt").read_text() for folder in (out / "restored", tmp_path)]
     assert read[0] == read[1]
-    more = ["solver=dopri5", "n=2", "steps=1", f"out={out}"]  # a model that recalls is not asked
+    more = ["solver=dopri5", "n=2", "steps=2", f"out={out}"]  # a model that recalls is not asked
     code, told, error = run(capsys, "invert", f"run={path}", *more)
     assert code == 0, error
     code, _, error = run(capsys, "sample", f"run={path}", noise, "cond.length=9")
