@@ -238,3 +238,16 @@ def test_moving_keeps_masks_boolean():
 def test_constant_is_zero_on_centred_fields():
     ones = like(MOLECULE.blank(2, [3, 2]), 1.0)
     assert not bool(ones["x"].any()) and float(ones["h"].sum()) == 5 * 5
+
+
+@pytest.mark.parametrize("first", (1.0, 2.0))
+def test_a_sum_leaves_its_terms_as_they_were(first):
+    """Where no gradient is kept the sum is added up in place, but never in a term."""
+    x, y = (random_latent(MOLECULE, torch.tensor([4, 2]), seed) for seed in (0, 1))
+    kept = [z.map(torch.clone) for z in (x, y)]
+    with torch.no_grad():
+        total = combine((first, x), (-3.0, y), (0.5, x))
+    for z, old in zip((x, y), kept, strict=True):
+        assert all(torch.equal(z[name], old[name]) for name in z.parts)
+    wanted = (first + 0.5) * kept[0] + -3.0 * kept[1]
+    assert distance(total, wanted) < 1e-12

@@ -113,6 +113,28 @@ def test_a_start_in_the_middle_costs_one_evaluation_and_only_there():
     assert counting.calls == 4, "its first step is too long to be mended"
 
 
+@pytest.mark.parametrize(("name", "degree"), (("unipc", 2), ("dpmpp_3m", 1)))
+def test_a_start_in_the_middle_is_exact_for_polynomials(name, degree):
+    """x0 = λ^degree whatever x is: x/sigma moves by ∫ x0 dκ, κ = exp(λ/2), from the first step on.
+
+    A start of order four corrects its first two steps by a parabola, one of three by a line.
+    """
+    schedule, x = al.get("schedule", "vp")(), FINE.blank(2, dtype=torch.float64)
+    times = schedule.time(torch.linspace(-1.5, 2.5, 9).double())
+
+    def denoise(x, t):
+        return x.map(lambda z: torch.full_like(z, float(schedule.log_snr(t)) ** degree))
+
+    def integral(log_snr):
+        low = {1: log_snr - 2, 2: log_snr**2 - 4 * log_snr + 8}[degree]
+        return low * torch.exp(0.5 * log_snr)
+
+    end = al.solve(al.get("solver", name)(), denoise, schedule, x, times)
+    first, last = schedule.log_snr(times[0]), schedule.log_snr(times[-1])
+    wanted = schedule.sigma(times[-1]) * (integral(last) - integral(first))
+    assert torch.allclose(end["z"], wanted.expand_as(end["z"]), atol=1e-9)
+
+
 @pytest.mark.parametrize("name", ("vp", "flow", "edm"))
 @pytest.mark.parametrize("grid", ("karras", "uniform", "log_snr", "soft"))
 @pytest.mark.parametrize("solver", ("unipc", "dpmpp_3m", "deis"))
