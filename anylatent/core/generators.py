@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -141,6 +141,9 @@ class Diffusion(Generator):
             with other_temperature(self.denoiser, temperature):
                 yield
 
+    def _guided(self, guidance: Guidance | None) -> Denoiser | ScoreInterpolation:
+        return self.denoiser if guidance is None else guidance(self.denoiser)
+
     def loss(self, x0: Latent, cond: Condition | None, noise: Noise) -> Tensor:
         loss: Tensor = self.objective(self.denoiser, x0, cond, noise)
         return loss
@@ -158,7 +161,7 @@ class Diffusion(Generator):
         callback: Callback | None = None,
     ) -> Latent:
         schedule = self.denoiser.schedule
-        denoiser = self.denoiser if guidance is None else guidance(self.denoiser)
+        denoiser = self._guided(guidance)
         times = grid(schedule, steps)
         start = schedule.sigma(times[0]) * noise.like(blank)
         return solve(solver, denoiser.bind(cond), schedule, start, times, noise, callback)
@@ -175,7 +178,7 @@ class Diffusion(Generator):
         callback: Callback | None = None,
     ) -> Latent:
         schedule = self.denoiser.schedule
-        denoiser = self.denoiser if guidance is None else guidance(self.denoiser)
+        denoiser = self._guided(guidance)
         times = grid(schedule, steps)
         x = schedule.alpha(times[-1]) * x0
         top = invert(solver, denoiser.bind(cond), schedule, x, times, callback)
@@ -189,7 +192,7 @@ class Diffusion(Generator):
         measure: Measure,
         guidance: Guidance | None = None,
     ) -> tuple[Tensor, Latent]:
-        denoiser = self.denoiser if guidance is None else guidance(self.denoiser)
+        denoiser = self._guided(guidance)
         free = lambda x, t: denoiser(x, t, cond)  # noqa: E731 - it recalls no estimates
         return measure.nats(free, denoiser.schedule, x0, noise)
 
@@ -252,7 +255,7 @@ class Cascade(Generator):
             part = stage.sample(start, known, solver, grid, steps, guidance, noise, callback)
             known = _given(known, part)
             parts.update(part.parts)
-        return Latent({name: parts[name] for name in blank.parts}, blank.masks, blank.spec)
+        return _whole(parts, blank)
 
     @torch.no_grad()
     def invert(
@@ -271,7 +274,7 @@ class Cascade(Generator):
             found = stage.invert(part, known, solver, grid, steps, guidance, callback)
             known = _given(known, part)
             parts.update(found.parts)
-        return Latent({name: parts[name] for name in x0.parts}, x0.masks, x0.spec)
+        return _whole(parts, x0)
 
     def nats(
         self,
@@ -288,9 +291,14 @@ class Cascade(Generator):
             totals.append(nats)
             known = _given(known, y)
             parts.update(y.parts)
-        whole = Latent({name: parts[name] for name in x0.parts}, x0.masks, x0.spec)
+        whole = _whole(parts, x0)
         return torch.stack(totals).sum(0), whole
 
 
 def _given(cond: Condition, part: Latent) -> Condition:
     return cond.with_(**{name: part.take([name]) for name in part.parts})
+
+
+def _whole(parts: Mapping[str, Tensor], like: Latent) -> Latent:
+    """The fields of all stages in the order of the latent that they are parts of."""
+    return Latent({name: parts[name] for name in like.parts}, like.masks, like.spec)
