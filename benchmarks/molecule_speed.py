@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 import anylatent as al
-from anylatent.core.training.data import StepSampler
+from anylatent.core.training.step_sampler import StepSampler
 from anylatent.modalities.molecule.backbone import EGNNBackbone
 
 WIDTH, DEPTH, LARGEST = 128, 6, 29

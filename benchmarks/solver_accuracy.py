@@ -33,8 +33,8 @@ import torch
 from torch import Tensor
 
 import anylatent as al
-from anylatent.core.files import save_text
-from anylatent.core.registry import names
+from anylatent.core.registry.store import names
+from anylatent.core.support.files import save_text
 
 COUNT, STARTS, COMPONENTS = 20, 16, 5
 STEPS = (5, 10, 20, 40)

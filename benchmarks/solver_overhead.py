@@ -24,7 +24,7 @@ from importlib import import_module
 import torch
 
 import anylatent as al
-from anylatent.core.solver_comparison import steps_within
+from anylatent.core.reports.solvers.comparison import steps_within
 
 SHAPE = (16, 4, 32, 32)
 MULTI, SINGLE = "DPMSolverMultistep", "DPMSolverSinglestep"

@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 
 import anylatent as al
 from anylatent.core.cli.main import main
-from anylatent.core.files import UserError
-from anylatent.core.run import RunDirectory
-from anylatent.core.training.train import Training
+from anylatent.core.runs.run import RunDirectory
+from anylatent.core.support.files import UserError
+from anylatent.core.training.loop import Training
 from tests.test_cli import TINY, _own_cache, cache, cli, fails, start, steps
 
 __all__ = ["_own_cache", "cache", "cli", "fails"]  # fixtures

@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 
 import anylatent as al
 from anylatent.core.cli.main import main
-from anylatent.core.run import RunDirectory
-from anylatent.core.training.train import Training
+from anylatent.core.runs.run import RunDirectory
+from anylatent.core.training.loop import Training
 
 TINY = [
     "data=mnist",

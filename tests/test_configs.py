@@ -9,10 +9,12 @@ from omegaconf import OmegaConf
 import anylatent
 from anylatent.core.cli.configs import publish
 from anylatent.core.cli.main import main
-from anylatent.core.registry import build, groups, names, part
-from anylatent.core.system import System, sampling_parts
+from anylatent.core.registry.building import build
+from anylatent.core.registry.store import groups, names, part
+from anylatent.core.runs.sampling import sampling_parts
+from anylatent.core.runs.system import System
+from anylatent.core.training.loop import Training
 from anylatent.core.training.settings import StageSettings
-from anylatent.core.training.train import Training
 
 CONF = Path(anylatent.__file__).parent / "conf"
 PARTS = [(g, n) for g in groups() if g != "modality" for n in names(g)]

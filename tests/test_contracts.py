@@ -12,7 +12,7 @@ import torch
 
 import anylatent as al
 from anylatent.core.guidance import Autoguidance
-from anylatent.core.registry import build
+from anylatent.core.registry.building import build
 
 GROUPS = ("schedule", "prediction", "grid", "solver", "times", "weighting", "features")
 CLASSES = {"kind": ["one", "two", "three"]}

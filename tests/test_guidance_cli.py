@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import anylatent as al
-from anylatent.core.files import UserError
-from anylatent.core.run import RunDirectory
-from anylatent.core.weak import weak_denoiser
+from anylatent.core.runs.run import RunDirectory
+from anylatent.core.runs.weak import weak_denoiser
+from anylatent.core.support.files import UserError
 from tests.test_classify_cli import CLASSIFY, launch
 from tests.test_cli import TINY, _own_cache, cache, cli, fails, steps
 

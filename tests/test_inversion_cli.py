@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 import anylatent as al
 from anylatent.core.cli import main
-from anylatent.core.files import UserError
-from anylatent.core.stored_noise import StoredNoise
+from anylatent.core.runs.stored_noise import StoredNoise
+from anylatent.core.support.files import UserError
 from tests.test_classify_cli import launch
 from tests.test_cli import TINY, _own_cache, cache, cli, fails, steps
 

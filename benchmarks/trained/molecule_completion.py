@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 import anylatent as al
-from anylatent.core.registry import build
+from anylatent.core.registry.building import build
 from anylatent.modalities.molecule.bonds import bond_orders
 from anylatent.modalities.molecule.files import write_xyz
 from anylatent.modalities.molecule.metrics.chemistry import judge, shares

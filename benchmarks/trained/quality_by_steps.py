@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 import anylatent as al
-from anylatent.core.files import replacing, save_text
-from anylatent.core.registry import build
+from anylatent.core.registry.building import build
+from anylatent.core.support.files import replacing, save_text
 
 
 class Counted:

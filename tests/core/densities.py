@@ -5,7 +5,7 @@ import math
 import torch
 
 import anylatent as al
-from anylatent.core.exact import constant
+from anylatent.core.denoisers.exact import constant
 from tests.core.toys import PointNet
 
 LEVEL = 14.0

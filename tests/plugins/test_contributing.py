@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import anylatent as al
-from anylatent.core import registry
+from anylatent.core.registry import store as registry
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")

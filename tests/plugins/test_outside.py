@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from anylatent.core.run import RunDirectory
+from anylatent.core.runs.run import RunDirectory
 
 HERE = Path(__file__).parent
 FEW = [

@@ -15,8 +15,8 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
-from anylatent.core.files import UserError
 from anylatent.core.registry import Part, groups, names, part, plugin_modules
+from anylatent.core.support.files import UserError
 
 
 class PluginConfigs(SearchPathPlugin):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from anylatent.core.files import UserError
 from anylatent.core.registry import groups, names, part
+from anylatent.core.support.files import UserError
 
 
 def show(arguments: list[str]) -> None:

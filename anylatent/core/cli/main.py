@@ -69,7 +69,7 @@ def _run(command: str, rest: list[str]) -> None:
 
         show(rest)
         return
-    from anylatent.core.cli.commands import launch
+    from anylatent.core.cli.launch import launch
 
     launch(command, rest)
 
@@ -89,8 +89,8 @@ def _guard(action: Callable[[], Any], command: str) -> None:
 
 
 def _expected(error: BaseException) -> bool:
-    from anylatent.core.files import UserError
     from anylatent.core.registry import RegistryError
+    from anylatent.core.support.files import UserError
 
     if isinstance(error, (UserError, RegistryError, ValueError, OSError, ImportError)):
         return True

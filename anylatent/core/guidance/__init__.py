@@ -1,9 +1,9 @@
-"""Guidance: denoisers that wrap denoisers, so that they stack and every solver takes them."""
+"""Denoisers around denoisers that follow conditions more closely."""
 
-from anylatent.core.guidance.autoguidance import Autoguidance
+from anylatent.core.guidance.autoguidance import Autoguidance, Told
 from anylatent.core.guidance.base import Guided
 from anylatent.core.guidance.classifier import ClassifierGuidance
 from anylatent.core.guidance.classifier_free import ClassifierFree
 from anylatent.core.guidance.projected import Projected
 
-__all__ = ["Autoguidance", "ClassifierFree", "ClassifierGuidance", "Guided", "Projected"]
+__all__ = ["Autoguidance", "ClassifierFree", "ClassifierGuidance", "Guided", "Projected", "Told"]

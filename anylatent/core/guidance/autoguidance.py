@@ -8,13 +8,12 @@ from copy import copy
 
 from torch import Tensor
 
-from anylatent.core.condition import Condition
-from anylatent.core.denoiser import Denoiser
-from anylatent.core.files import UserError
+from anylatent.core.denoisers import Denoiser
 from anylatent.core.guidance.base import STACK, Guided
-from anylatent.core.latent import Latent
+from anylatent.core.latents import Condition, Latent
+from anylatent.core.process import Time
 from anylatent.core.registry import register
-from anylatent.core.schedules import Time
+from anylatent.core.support.files import UserError
 
 
 class Autoguidance(Guided):

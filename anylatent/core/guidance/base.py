@@ -16,10 +16,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from anylatent.core.condition import Condition
-from anylatent.core.denoiser import Denoiser
-from anylatent.core.latent import Latent, cat, combine
-from anylatent.core.schedules import Time, as_time
+from anylatent.core.denoisers import Denoiser
+from anylatent.core.latents import Condition, Latent, cat, combine
+from anylatent.core.process import Time, as_time
+from anylatent.core.registry import register
 
 STACK = {"denoiser": ("guidance", "none")}
 """For `register`: in a configuration, what a guidance guides may be guided itself."""
@@ -86,3 +86,9 @@ def branches(
     times = torch.cat([t] * count) if t.ndim else t
     output: Latent = denoiser(cat([x] * count), times, Condition.stack(*conditions))
     return [output.select(slice(i * x.batch, (i + 1) * x.batch)) for i in range(count)]
+
+
+@register("guidance", "none")
+def no_guidance(denoiser: object) -> object:
+    """The denoiser as it is, under its condition."""
+    return denoiser

@@ -10,11 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from anylatent.core.classifier import Classify
-from anylatent.core.condition import Condition
-from anylatent.core.denoiser import Denoiser
+from anylatent.core.denoisers import Classify, Denoiser
 from anylatent.core.guidance.base import STACK, Guided
-from anylatent.core.latent import Latent, combine
+from anylatent.core.latents import Condition, Latent, combine
 from anylatent.core.registry import register
 
 

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from anylatent.core.condition import Condition
-from anylatent.core.denoiser import Denoiser
+from anylatent.core.denoisers import Denoiser
 from anylatent.core.guidance.base import STACK, Guided, branches
-from anylatent.core.latent import Latent, combine
+from anylatent.core.latents import Condition, Latent, combine
 from anylatent.core.registry import register
 
 

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from anylatent.core.registry import register
+
 
 def hinge(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """The discriminator's losses on logits (B, ...) of data and reconstructions, each (B,).
@@ -33,3 +35,13 @@ def adaptive_weight(
 
 def _mean(x: Tensor) -> Tensor:
     return x.float().flatten(1).mean(1) if x.dtype != torch.float64 else x.flatten(1).mean(1)
+
+
+@register("perceptual", "none")
+def no_perceptual() -> None:
+    """No perceptual loss."""
+
+
+@register("adversary", "none")
+def no_adversary() -> None:
+    """No adversarial loss."""

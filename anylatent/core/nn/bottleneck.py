@@ -10,9 +10,8 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
-from anylatent.core.autoencoder import Posterior
-from anylatent.core.latent import Latent, LatentSpec
-from anylatent.core.noise import Noise
+from anylatent.core.latents import Latent, LatentSpec, Noise, Posterior
+from anylatent.core.registry import register
 
 
 class Bottleneck(nn.Module, ABC):
@@ -40,6 +39,7 @@ class Bottleneck(nn.Module, ABC):
         return {}
 
 
+@register("bottleneck", "kl")
 class KL(Bottleneck):
     """A Gaussian posterior, kept near the standard normal. 1312.6114, in LDM (2112.10752).
 

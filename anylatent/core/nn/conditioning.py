@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from anylatent.core.condition import Condition, ConditionSpec, Value
-from anylatent.core.latent import Latent
+from anylatent.core.latents import Condition, ConditionSpec, Latent, Value
 from anylatent.core.nn.embedding import SinusoidalFeatures
 
 

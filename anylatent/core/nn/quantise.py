@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, distributed
 
-from anylatent.core.autoencoder import Posterior
-from anylatent.core.latent import Latent, LatentSpec
+from anylatent.core.latents import Latent, LatentSpec, Noise, Posterior
 from anylatent.core.nn.bottleneck import Bottleneck
-from anylatent.core.noise import Noise
+from anylatent.core.registry import register
 
 
+@register("bottleneck", "vq")
 class VQ(Bottleneck):
     """The nearest code of a codebook, with a straight-through gradient. VQ-VAE (1711.00937).
 

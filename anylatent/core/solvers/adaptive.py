@@ -24,13 +24,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from anylatent.core.denoiser import Denoise, restrict
-from anylatent.core.latent import Latent, choose, combine
-from anylatent.core.noise import Noise, Path
+from anylatent.core.denoisers import Denoise, restrict
+from anylatent.core.latents import Latent, Noise, Path, choose, combine
+from anylatent.core.process import Schedule, Time, angle_log_snr, as_time
 from anylatent.core.registry import register
-from anylatent.core.runge_kutta import attempt, excess, resized
-from anylatent.core.schedules import Schedule, Time, angle_log_snr, as_time
 from anylatent.core.solvers.base import Callback, Solver, Step
+from anylatent.core.solvers.runge_kutta import attempt, excess, resized
 
 FIRST = 0.05  # the first step, of log φ: to a log-SNR of -5, a long one sees no error of its own
 SMALLEST = 1e-9  # step, of u

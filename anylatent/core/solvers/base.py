@@ -18,10 +18,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from anylatent.core.denoiser import Denoise
-from anylatent.core.latent import Coefficient, Latent, combine
-from anylatent.core.noise import Noise
-from anylatent.core.schedules import Schedule
+from anylatent.core.denoisers import Denoise
+from anylatent.core.latents import Coefficient, Latent, Noise, combine
+from anylatent.core.process import Schedule
 
 Callback: TypeAlias = Callable[[int, Tensor, Latent], None]
 """i, times[i], x after step i = 1, 2, ..."""

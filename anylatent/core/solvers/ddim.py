@@ -12,11 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anylatent.core.denoiser import NO_VARIANCE, Denoise
-from anylatent.core.latent import Latent, combine
-from anylatent.core.noise import Noise
+from anylatent.core.denoisers import NO_VARIANCE, Denoise
+from anylatent.core.latents import Latent, Noise, combine
+from anylatent.core.process import Schedule
 from anylatent.core.registry import register
-from anylatent.core.schedules import Schedule
 from anylatent.core.solvers.base import Solver, Step, tabulate
 
 

@@ -14,8 +14,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from anylatent.core.process import Schedule
 from anylatent.core.registry import register
-from anylatent.core.schedules import Schedule
 from anylatent.core.solvers.multistep import (
     Frame,
     Multistep,

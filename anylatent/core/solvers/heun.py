@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from anylatent.core.process import Schedule
 from anylatent.core.registry import register
-from anylatent.core.schedules import Schedule
 from anylatent.core.solvers.single_step import TRAPEZIUM, SingleStep
 
 

@@ -42,10 +42,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anylatent.core.denoiser import Denoise
-from anylatent.core.latent import Coefficient, Latent
-from anylatent.core.noise import Noise, Path
-from anylatent.core.schedules import Schedule
+from anylatent.core.denoisers import Denoise
+from anylatent.core.latents import Coefficient, Latent, Noise, Path
+from anylatent.core.process import Schedule
 from anylatent.core.solvers.base import Solver, Step, tabulate, weighted
 
 POINTS = 48  # of Gauss's rule; enough for steps over a factor of thousands

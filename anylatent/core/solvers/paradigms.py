@@ -18,11 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anylatent.core.denoiser import Denoise, restrict
-from anylatent.core.latent import Latent, cat, choose, combine
-from anylatent.core.noise import Noise
+from anylatent.core.denoisers import Denoise, restrict
+from anylatent.core.latents import Latent, Noise, cat, choose, combine
+from anylatent.core.process import Schedule
 from anylatent.core.registry import register
-from anylatent.core.schedules import Schedule
 from anylatent.core.solvers.base import Callback, Solver, Step
 from anylatent.core.solvers.ddim import DDIM
 from anylatent.core.solvers.single_step import SingleStep

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from anylatent.core.denoiser import Denoise
-from anylatent.core.latent import Latent, combine
-from anylatent.core.noise import Noise
+from anylatent.core.denoisers import Denoise
+from anylatent.core.latents import Latent, Noise, combine
+from anylatent.core.process import Schedule
 from anylatent.core.registry import register
-from anylatent.core.schedules import Schedule
 from anylatent.core.solvers.base import Solver, Step
 from anylatent.core.solvers.exponential import ADAMS_BASHFORTH, PLMS
 from anylatent.core.solvers.multistep import History

@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from anylatent.core.denoiser import Denoise
-from anylatent.core.latent import Coefficient, Latent, combine
-from anylatent.core.noise import Noise
+from anylatent.core.denoisers import Denoise
+from anylatent.core.latents import Coefficient, Latent, Noise, combine
+from anylatent.core.process import Schedule
 from anylatent.core.registry import register
-from anylatent.core.schedules import Schedule
 from anylatent.core.solvers.adaptive import DormandPrince
 from anylatent.core.solvers.base import Solver, Step, tabulate
 from anylatent.core.solvers.ddim import DDIM

@@ -26,11 +26,10 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from anylatent.core.denoiser import Denoise
-from anylatent.core.latent import Coefficient, Latent, combine
-from anylatent.core.noise import Noise, Path
+from anylatent.core.denoisers import Denoise
+from anylatent.core.latents import Coefficient, Latent, Noise, Path, combine
+from anylatent.core.process import Schedule
 from anylatent.core.registry import register
-from anylatent.core.schedules import Schedule
 from anylatent.core.solvers.base import Solver, Step, counts, tabulate, weighted
 
 Weight: TypeAlias = float | Callable[[Tensor], Tensor]

@@ -4,7 +4,7 @@ Each `check_*` raises AssertionError with what went wrong. The package runs them
 registered name, so a part is tested by being registered; plugins call them from their own tests.
 """
 
-from anylatent.core.exact import GaussianDenoiser, MixtureDenoiser
+from anylatent.core.denoisers import GaussianDenoiser, MixtureDenoiser
 from anylatent.core.testing.data import check_conditioner, check_data, check_modality
 from anylatent.core.testing.examples import SPECS, Impulses, example, in_subspace
 from anylatent.core.testing.networks import check_autoencoder, check_backbone

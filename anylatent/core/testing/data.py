@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from anylatent.core.latent import Latent, LatentSpec
+from anylatent.core.latents import Latent, LatentSpec, Noise
 from anylatent.core.modality import Conditioner, Data, Item, Modality
-from anylatent.core.noise import Noise
 from anylatent.core.testing.examples import in_subspace
 
 

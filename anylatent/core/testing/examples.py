@@ -7,9 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from anylatent.core.exact import constant
-from anylatent.core.latent import Field, Latent, LatentSpec
-from anylatent.core.noise import Noise, Path
+from anylatent.core.denoisers import constant
+from anylatent.core.latents import Field, Latent, LatentSpec, Noise, Path
 
 SPECS: Mapping[str, LatentSpec] = {
     "image": LatentSpec({"z": Field((4, 8, 8), channels=0)}),

@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from anylatent.core.autoencoder import Autoencoder, Batch
-from anylatent.core.backbone import Backbone
-from anylatent.core.condition import Condition, ConditionSpec, Value, token_condition
-from anylatent.core.latent import Latent
-from anylatent.core.noise import Noise
+from anylatent.core.autoencoders import Autoencoder
+from anylatent.core.latents import Condition, ConditionSpec, Latent, Noise, Value, token_condition
+from anylatent.core.modality import Batch
+from anylatent.core.nn.backbone import Backbone
 from anylatent.core.testing.examples import alone, distance, example, in_subspace, spoil
 
 CONDITIONS = ConditionSpec(classes={"kind": 3}, tokens={"words": 5})

@@ -7,13 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-from anylatent.core.grids import Grid
-from anylatent.core.predictions import Prediction
-from anylatent.core.schedules import (
+from anylatent.core.process import Grid, Prediction, Schedule
+from anylatent.core.process.schedules import (
     Cosine,
     Polynomial,
     RectifiedFlow,
-    Schedule,
     SquareRoot,
     SubVariancePreserving,
     VarianceExploding,

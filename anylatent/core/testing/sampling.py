@@ -8,13 +8,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from anylatent.core.condition import Condition
-from anylatent.core.denoiser import Denoiser
-from anylatent.core.exact import GaussianDenoiser, constant
-from anylatent.core.grids import Grid, LogSNRGrid, UniformGrid
-from anylatent.core.latent import Field, Latent, LatentSpec
-from anylatent.core.noise import Noise
-from anylatent.core.schedules import Cosine, RectifiedFlow, Schedule, Time, VariancePreserving
+from anylatent.core.denoisers import Denoiser, GaussianDenoiser, constant
+from anylatent.core.latents import Condition, Field, Latent, LatentSpec, Noise
+from anylatent.core.process import Grid, Schedule, Time
+from anylatent.core.process.grids import LogSNRGrid, UniformGrid
+from anylatent.core.process.schedules import Cosine, RectifiedFlow, VariancePreserving
 from anylatent.core.solvers import Adaptive, Solver, solve
 from anylatent.core.testing.examples import SPECS, Impulses, alone, distance, example, in_subspace
 from anylatent.core.testing.process import SCHEDULES, close

@@ -6,24 +6,22 @@ import itertools
 
 import torch
 
-from anylatent.core.backbone import Backbone
-from anylatent.core.condition import Condition, ConditionSpec
-from anylatent.core.denoiser import Preconditioned
-from anylatent.core.latent import Latent
+from anylatent.core.denoisers import Preconditioned
+from anylatent.core.latents import Condition, ConditionSpec, Latent, Noise
+from anylatent.core.nn.backbone import Backbone
 from anylatent.core.nn.embedding import Features
-from anylatent.core.noise import Noise
-from anylatent.core.predictions import (
+from anylatent.core.objectives import Bound, Weighting
+from anylatent.core.process import LogitNormal, Prediction, Schedule, Times, time_limits
+from anylatent.core.process.predictions import (
     DataPrediction,
     EDMPrediction,
     NoisePrediction,
-    Prediction,
     VPrediction,
 )
-from anylatent.core.schedules import RectifiedFlow, Schedule, VariancePreserving
+from anylatent.core.process.schedules import RectifiedFlow, VariancePreserving
+from anylatent.core.process.times import LogNormal, Uniform
 from anylatent.core.testing.examples import SPECS
 from anylatent.core.testing.process import SCHEDULES, close
-from anylatent.core.times import LogitNormal, LogNormal, Times, Uniform, time_limits
-from anylatent.core.weightings import Bound, Weighting
 
 
 def check_times(times: Times) -> None:

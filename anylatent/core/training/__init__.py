@@ -1,0 +1,1 @@
+"""Training: the loop, its stages, what they learn from and how."""

@@ -13,8 +13,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from anylatent.core.files import UserError, replacing, save_text
-from anylatent.core.training.stages import Stage
+from anylatent.core.support.files import UserError, replacing, save_text
+from anylatent.core.training.stages.base import Stage
 
 
 class StageCallback(pl.Callback):

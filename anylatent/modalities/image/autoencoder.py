@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle, silu
 
-from anylatent.core.autoencoder import Autoencoder, Batch, Posterior
-from anylatent.core.latent import Field, Latent, LatentSpec
+from anylatent.core.autoencoders import Autoencoder
+from anylatent.core.latents import Field, Latent, LatentSpec, Noise, Posterior
+from anylatent.core.modality import Batch
 from anylatent.core.nn.adversary import adaptive_weight, hinge
 from anylatent.core.nn.bottleneck import KL, Bottleneck
 from anylatent.core.nn.layers import GroupNorm, convolution
 from anylatent.core.nn.residual import AttentionBlock, Downsample, ResBlock, Upsample
-from anylatent.core.noise import Noise
 from anylatent.modalities.image.likelihood import log_prob
 
 FACTORS = (1, 2, 4, 8, 16)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from anylatent.core.packages import package_file
+from anylatent.core.support.packages import package_file
 
 SIZE = 224
 DIMENSION = 1280

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from anylatent.core.scale_mixture import of_any_scale
+from anylatent.core.autoencoders import of_any_scale
 
 LEVELS = 256
 

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from anylatent.core.autoencoder import Batch
-from anylatent.core.files import replacing
-from anylatent.core.latent import Field, Latent, LatentSpec
-from anylatent.core.modality import Data, Metrics, Modality
-from anylatent.core.noise import Noise
+from anylatent.core.latents import Field, Latent, LatentSpec, Noise
+from anylatent.core.modality import Batch, Data, Metrics, Modality
+from anylatent.core.support.files import replacing
 from anylatent.modalities.image.likelihood import log_prob
 
 if TYPE_CHECKING:

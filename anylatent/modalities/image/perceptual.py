@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from anylatent.core.packages import package_file
+from anylatent.core.support.packages import package_file
 
 _SMALLEST = 32
 _SHIFT = (-0.030, -0.088, -0.188)

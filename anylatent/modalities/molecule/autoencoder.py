@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from anylatent.core.autoencoder import Autoencoder, Batch, Posterior
-from anylatent.core.latent import Field, Latent, LatentSpec
+from anylatent.core.autoencoders import Autoencoder
+from anylatent.core.latents import Field, Latent, LatentSpec, Noise, Posterior
 from anylatent.core.likelihood import log_normal
+from anylatent.core.modality import Batch
 from anylatent.core.nn.bottleneck import KL, Bottleneck
-from anylatent.core.noise import Noise
 from anylatent.modalities.molecule.egnn import EGNN
 from anylatent.modalities.molecule.elements import NUMBERS
 from anylatent.modalities.molecule.molecules import Molecules

@@ -5,9 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from anylatent.core.backbone import Backbone
-from anylatent.core.condition import Condition, ConditionSpec
-from anylatent.core.latent import Field, Latent, LatentSpec
+from anylatent.core.latents import Condition, ConditionSpec, Field, Latent, LatentSpec
+from anylatent.core.nn.backbone import Backbone
 from anylatent.core.nn.conditioning import ConditionEmbedder
 from anylatent.core.nn.embedding import Features, NoiseEmbedding
 from anylatent.core.nn.layers import zero

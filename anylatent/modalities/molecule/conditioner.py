@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anylatent.core.condition import Condition, ConditionSpec
-from anylatent.core.conditioners import column_entries, given
-from anylatent.core.modality import Conditioner
+from anylatent.core.latents import Condition, ConditionSpec
+from anylatent.core.modality import Conditioner, column_entries, given
 
 Facts = Mapping[str, Mapping[str, Any]]
 """What `Data.facts["properties"]` says of each: mean, std, min, max and unit."""

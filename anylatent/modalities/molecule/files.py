@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from anylatent.core.files import save_text
-from anylatent.core.packages import MissingPackage
+from anylatent.core.support.files import save_text
+from anylatent.core.support.packages import MissingPackage
 from anylatent.modalities.molecule.elements import NUMBERS, SYMBOLS
 from anylatent.modalities.molecule.molecules import Molecule
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm, pad, silu
 
 from anylatent.core.nn.layers import zero
-from anylatent.core.packages import MissingPackage
+from anylatent.core.support.packages import MissingPackage
 
 Sizes: TypeAlias = tuple[int, ...]
 """How many features there are of degree l = 0, 1, ...; they lie one degree after the other."""

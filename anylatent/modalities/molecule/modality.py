@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from anylatent.core.autoencoder import Batch
-from anylatent.core.files import UserError
-from anylatent.core.latent import Field, Latent, LatentSpec
+from anylatent.core.autoencoders import of_any_scale
+from anylatent.core.latents import Field, Latent, LatentSpec, Noise
 from anylatent.core.likelihood import log_normal
-from anylatent.core.modality import Data, Item, Metrics, Modality, histogram_nats
-from anylatent.core.noise import Noise
-from anylatent.core.scale_mixture import of_any_scale
+from anylatent.core.modality import Batch, Data, Item, Metrics, Modality, histogram_nats
+from anylatent.core.support.files import UserError
 from anylatent.modalities.molecule.elements import NUMBERS, indices
 from anylatent.modalities.molecule.molecules import Molecule, Molecules
 
@@ -75,7 +73,7 @@ class MoleculeModality(Modality):
     # ---- batches ------------------------------------------------------------------------------
     def collate(self, items: Sequence[Item]) -> dict[str, Any]:
         """Atoms padded to the largest of the items; floats become float32, texts lists."""
-        from anylatent.core.training.data import pad_items
+        from anylatent.core.modality import pad_items
 
         batch = pad_items(items)
         batch["mask"] = torch.arange(batch["x"].shape[1]) < batch["atoms"][:, None]

@@ -15,11 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from anylatent.core.autoencoder import Autoencoder, Batch, Posterior
-from anylatent.core.codebook import Codebook
-from anylatent.core.latent import Field, Latent, LatentSpec
+from anylatent.core.autoencoders import Autoencoder
+from anylatent.core.latents import Codebook, Field, Latent, LatentSpec, Noise, Posterior
+from anylatent.core.modality import Batch
 from anylatent.core.nn.layers import outer
-from anylatent.core.noise import Noise
 from anylatent.modalities.text.texts import Texts
 from anylatent.modalities.text.tokenizer import Tokenizer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from anylatent.core.packages import MissingPackage
+from anylatent.core.support.packages import MissingPackage
 
 CLASSES: Mapping[str, Sequence[str]] = {
     "rings": ("0", "1", "2", "3 or more"),

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from anylatent.core.autoencoder import Batch
-from anylatent.core.files import UserError, save_text
-from anylatent.core.latent import Field, Latent, LatentSpec
-from anylatent.core.modality import Data, Item, Metrics, Modality, histogram_nats
-from anylatent.core.noise import Noise
+from anylatent.core.latents import Field, Latent, LatentSpec, Noise
+from anylatent.core.modality import Batch, Data, Item, Metrics, Modality, histogram_nats
+from anylatent.core.support.files import UserError, save_text
 from anylatent.modalities.text.templates import Layout, Template, filled
 from anylatent.modalities.text.texts import Text, Texts
 from anylatent.modalities.text.tokenizer import Tokenizer
@@ -62,7 +60,7 @@ class TextModality(Modality):
     # ---- batches ------------------------------------------------------------------------------
     def collate(self, items: Sequence[Item]) -> dict[str, Any]:
         """Tokens padded with 0 to the longest; floats become float32, strings lists."""
-        from anylatent.core.training.data import pad_items
+        from anylatent.core.modality import pad_items
 
         batch = pad_items(items)
         batch["mask"] = torch.arange(batch["tokens"].shape[1]) < batch["length"][:, None]

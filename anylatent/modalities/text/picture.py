@@ -10,7 +10,7 @@ from functools import lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from anylatent.core.packages import MissingPackage, package_file
+from anylatent.core.support.packages import MissingPackage, package_file
 from anylatent.modalities.text.texts import Text, Texts
 from anylatent.modalities.text.tokenizer import Tokenizer
 

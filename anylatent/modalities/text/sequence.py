@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from anylatent.core.autoencoder import Autoencoder, Batch, Posterior
-from anylatent.core.latent import Field, Latent, LatentSpec
+from anylatent.core.autoencoders import Autoencoder
+from anylatent.core.latents import Field, Latent, LatentSpec, Noise, Posterior
+from anylatent.core.modality import Batch
 from anylatent.core.nn.bottleneck import KL, Bottleneck
 from anylatent.core.nn.layers import outer
 from anylatent.core.nn.rotary import head_size, rotation
 from anylatent.core.nn.transformer import Block, CausalTransformer
-from anylatent.core.noise import Noise
 from anylatent.modalities.text.autoencoder import EXAMPLE, read_tokenizer, token_nats
 from anylatent.modalities.text.texts import Texts
 

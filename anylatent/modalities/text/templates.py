@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from anylatent.core.files import UserError
+from anylatent.core.support.files import UserError
 from anylatent.modalities.text.tokenizer import Tokenizer
 
 GAP = re.compile(r"_{3,}")

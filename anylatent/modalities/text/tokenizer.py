@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
-from anylatent.core.files import UserError
-from anylatent.core.packages import MissingPackage
+from anylatent.core.support.files import UserError
+from anylatent.core.support.packages import MissingPackage
 
 SYMBOL = re.compile(r"\[[^\[\]]*\]|Br|Cl|%\d\d|.", re.DOTALL)
 """A token of a SMILES: an atom in brackets, a two-letter element, a ring bond %NN, a character."""

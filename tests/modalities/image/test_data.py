@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from anylatent.core.cache import cached
-from anylatent.core.packages import MissingPackage, package_file
+from anylatent.core.support.disk_cache import cached
+from anylatent.core.support.packages import MissingPackage, package_file
 from anylatent.modalities.image.data import Folder, Mnist, OpenMoji, Pictures, split
 from anylatent.modalities.image.data import folder as folder_module
 from anylatent.modalities.image.data import openmoji as openmoji_module
@@ -341,7 +341,7 @@ def test_no_space_costs_a_warning_and_leaves_no_half_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr("anylatent.core.files.os.replace", full)
+    monkeypatch.setattr("anylatent.core.support.files.os.replace", full)
     with pytest.warns(UserWarning, match="No space left"):
         assert cached("test", {}, lambda: {"x": torch.ones(1)})["x"].tolist() == [1]
     assert list((tmp_path / "anylatent").iterdir()) == []

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from anylatent.core.packages import MissingPackage, package_file
+from anylatent.core.support.packages import MissingPackage, package_file
 from anylatent.modalities.image.features import EfficientNetLite0, _prepare, features
 from anylatent.modalities.image.metrics import blur, classifier
 

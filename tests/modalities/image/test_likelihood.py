@@ -7,11 +7,11 @@ import pytest
 import torch
 
 import anylatent as al
-from anylatent.core.data_likelihood import DataLikelihood
-from anylatent.core.measures import Elbo
-from anylatent.core.normaliser import Normaliser
+from anylatent.core.latents.normaliser import Normaliser
+from anylatent.core.likelihood.measures import Elbo
+from anylatent.core.reports.likelihood import DataLikelihood
 from anylatent.modalities.image.likelihood import log_prob
-from tests.core.test_measures import Exact
+from tests.core.likelihood.test_measures import Exact
 
 LEVELS = torch.arange(256).double() / 127.5 - 1
 SHAPE = (1, 2, 2)

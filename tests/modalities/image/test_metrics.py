@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-from anylatent.core.modality import Data, Item
-from anylatent.core.packages import MissingPackage
+from anylatent.core.modality.batch import Item
+from anylatent.core.modality.data import Data
+from anylatent.core.support.packages import MissingPackage
 from anylatent.modalities.image.data import Mnist, OpenMoji
 from anylatent.modalities.image.features import features
 from anylatent.modalities.image.metrics import (

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from anylatent.core.condition import Condition, ConditionSpec, token_condition
-from anylatent.core.latent import Field, LatentSpec
+from anylatent.core.latents.condition import Condition, ConditionSpec, token_condition
+from anylatent.core.latents.noise import Noise
+from anylatent.core.latents.spec import Field, LatentSpec
 from anylatent.core.nn.bottleneck import KL
 from anylatent.core.nn.quantise import VQ
-from anylatent.core.noise import Noise
 from anylatent.modalities.image.autoencoder import ConvAutoencoder
 from anylatent.modalities.image.discriminator import PatchDiscriminator
 from anylatent.modalities.image.dit import DiT

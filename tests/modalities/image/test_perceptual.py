@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from anylatent.core.packages import MissingPackage
+from anylatent.core.support.packages import MissingPackage
 from anylatent.modalities.image.metrics import blur
 from anylatent.modalities.image.perceptual import Perceptual, _Blur, _unit
 

@@ -9,8 +9,8 @@ from PIL import Image
 
 import anylatent as al
 from anylatent.core.cli.main import main
-from anylatent.core.stored_noise import StoredNoise
-from anylatent.core.training.stages import DiffusionStage
+from anylatent.core.runs.stored_noise import StoredNoise
+from anylatent.core.training.stages.diffusion import DiffusionStage
 from anylatent.modalities.molecule.files import read_molecules
 from anylatent.modalities.molecule.metrics import properties
 from anylatent.modalities.molecule.modality import MoleculeModality

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 import anylatent as al
-from anylatent.core.files import UserError
-from anylatent.core.packages import MissingPackage
-from anylatent.core.training.data import StepSampler
+from anylatent.core.support.files import UserError
+from anylatent.core.support.packages import MissingPackage
+from anylatent.core.training.step_sampler import StepSampler
 from anylatent.modalities.molecule.data import Components, MoleculeData, MoleculeSet, Packed, Qm9
 from anylatent.modalities.molecule.data import base as base_module
 from anylatent.modalities.molecule.data import qm9 as qm9_module

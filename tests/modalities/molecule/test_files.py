@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from anylatent.core.files import UserError
+from anylatent.core.support.files import UserError
 from anylatent.modalities.molecule.files import formula, read_molecules, write_sdf, write_xyz
 from anylatent.modalities.molecule.molecules import Molecule
 
@@ -347,7 +347,7 @@ def test_a_failed_write_leaves_the_old_file(build, tmp_path: Path, monkeypatch):
     def full(*names):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("anylatent.core.files.os.replace", full)
+    monkeypatch.setattr("anylatent.core.support.files.os.replace", full)
     with pytest.raises(UserError, match="the old file is untouched"):
         write_sdf(molecule, None, paths[0])
     with pytest.raises(UserError, match="the old file is untouched"):

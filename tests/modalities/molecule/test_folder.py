@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import anylatent as al
-from anylatent.core.files import UserError
-from anylatent.core.registry import part
+from anylatent.core.registry.store import part
+from anylatent.core.support.files import UserError
 from anylatent.modalities.molecule.data import MoleculeFolder, Packed
 from anylatent.modalities.molecule.data import folder as folder_module
 from anylatent.modalities.molecule.data.skeletons import nearest, skeletons

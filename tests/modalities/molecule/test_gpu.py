@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import anylatent as al
-from anylatent.core.likelihood import log_likelihood
+from anylatent.core.likelihood.flow import log_likelihood
 from anylatent.modalities.molecule.autoencoder import GeoLDM
 from anylatent.modalities.molecule.backbone import EGNNBackbone
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from anylatent.core.modality import Data
-from anylatent.core.packages import MissingPackage
+from anylatent.core.modality.data import Data
+from anylatent.core.support.packages import MissingPackage
 from anylatent.modalities.molecule.data import Qm9
 from anylatent.modalities.molecule.elements import NUMBERS, SYMBOLS
 from anylatent.modalities.molecule.metrics import (

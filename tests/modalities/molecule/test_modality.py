@@ -9,8 +9,8 @@ import torch
 from torch.utils.data import Dataset
 
 import anylatent as al
-from anylatent.core.files import UserError
-from anylatent.core.registry import Part
+from anylatent.core.registry.part import Part
+from anylatent.core.support.files import UserError
 from anylatent.modalities.molecule.files import read_molecules
 from anylatent.modalities.molecule.modality import MoleculeModality
 from anylatent.modalities.molecule.molecules import Molecule, Molecules

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 import anylatent as al
-from anylatent.core.condition import Condition, ConditionSpec
-from anylatent.core.latent import Field, Latent, LatentSpec
-from anylatent.core.noise import Noise
-from anylatent.core.packages import MissingPackage
+from anylatent.core.latents.condition import Condition, ConditionSpec
+from anylatent.core.latents.latent import Latent
+from anylatent.core.latents.noise import Noise
+from anylatent.core.latents.spec import Field, LatentSpec
+from anylatent.core.support.packages import MissingPackage
 from anylatent.core.testing.examples import alone, distance, example, spoil
 from anylatent.modalities.molecule import irreps
 from anylatent.modalities.molecule.tensor_product import (

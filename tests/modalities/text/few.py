@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from anylatent.core.modality import Data
+from anylatent.core.modality.data import Data
 from anylatent.modalities.text.texts import Text, Texts
 from anylatent.modalities.text.tokenizer import Symbols
 

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import one_hot
 
 import anylatent as al
-from anylatent.core.noise import Noise
+from anylatent.core.latents.noise import Noise
 from anylatent.modalities.text.autoencoder import (
     LearnedEmbedding,
     UnitEmbedding,

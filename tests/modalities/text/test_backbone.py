@@ -5,9 +5,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import anylatent as al
-from anylatent.core.condition import Condition, ConditionSpec, token_condition
-from anylatent.core.latent import Field, Latent, LatentSpec
-from anylatent.core.noise import Noise
+from anylatent.core.latents.condition import Condition, ConditionSpec, token_condition
+from anylatent.core.latents.latent import Latent
+from anylatent.core.latents.noise import Noise
+from anylatent.core.latents.spec import Field, LatentSpec
 from anylatent.core.testing.examples import distance, spoil
 from anylatent.modalities.text.backbone import Transformer, _distances
 

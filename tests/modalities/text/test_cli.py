@@ -8,7 +8,7 @@ import torch
 
 import anylatent as al
 from anylatent.core.cli.main import main
-from anylatent.core.training.stages import JointStage
+from anylatent.core.training.stages.joint import JointStage
 from anylatent.modalities.text.metrics import TextMetrics
 from anylatent.modalities.text.modality import TextModality
 

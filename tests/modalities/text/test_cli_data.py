@@ -7,7 +7,7 @@ import pytest
 
 import anylatent as al
 from anylatent.core.cli.main import main
-from anylatent.core.training.train import Training
+from anylatent.core.training.loop import Training
 
 TINY = [
     "modality=text", "data=text_file", "data.vocabulary=300", "backbone.width=32",

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import anylatent as al
-from anylatent.core import registry
-from anylatent.core.files import UserError
-from anylatent.core.packages import MissingPackage
+from anylatent.core.registry import store as registry
+from anylatent.core.support.files import UserError
+from anylatent.core.support.packages import MissingPackage
 from anylatent.modalities.text.attributes import computed
 from anylatent.modalities.text.chemistry import CLASSES, attributes, canonical
 from anylatent.modalities.text.data import Documents, Kjv, Smiles, TextData, TextFile, WordNet

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from anylatent.core.files import UserError
+from anylatent.core.support.files import UserError
 from anylatent.modalities.text.metrics import TextMetrics, divergence, evaluator, grams
 from anylatent.modalities.text.texts import Text, Texts
 from anylatent.modalities.text.tokenizer import BytePairs

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from anylatent.core.packages import MissingPackage
+from anylatent.core.support.packages import MissingPackage
 from anylatent.modalities.text.data import Kjv, Smiles
 from anylatent.modalities.text.metrics import TextMetrics, evaluator
 from anylatent.modalities.text.texts import Texts

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import anylatent as al
-from anylatent.core.files import UserError
-from anylatent.core.registry import Part
+from anylatent.core.registry.part import Part
+from anylatent.core.support.files import UserError
 from anylatent.modalities.text.modality import TextModality
 from anylatent.modalities.text.templates import GAP, Layout, Template, filled
 from anylatent.modalities.text.texts import Text, Texts

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 import anylatent as al
-from anylatent.core.latent import Field, LatentSpec
+from anylatent.core.latents.noise import Noise
+from anylatent.core.latents.spec import Field, LatentSpec
 from anylatent.core.nn.bottleneck import KL
 from anylatent.core.nn.quantise import VQ
-from anylatent.core.noise import Noise
 from anylatent.modalities.text.sequence import SequenceAutoencoder
 from anylatent.modalities.text.tokenizer import Symbols
 

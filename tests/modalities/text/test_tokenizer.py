@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anylatent.core.files import UserError
+from anylatent.core.support.files import UserError
 from anylatent.modalities.text.tokenizer import BytePairs, Symbols, Tokenizer
 
 VERSES = [

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from anylatent.core.cache import digest
 from anylatent.core.modality import Data, Item
+from anylatent.core.support.disk_cache import digest
 
 T = TypeVar("T")
 

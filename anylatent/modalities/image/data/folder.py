@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from anylatent.core.cache import cached
-from anylatent.core.files import stamp, visible_files
-from anylatent.core.packages import MissingPackage, package_version
+from anylatent.core.support.disk_cache import cached
+from anylatent.core.support.files import stamp, visible_files
+from anylatent.core.support.packages import MissingPackage, package_version
 from anylatent.modalities.image.data.base import PictureData, Table, progress
 
 if TYPE_CHECKING:

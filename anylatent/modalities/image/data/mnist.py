@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from anylatent.core.packages import package_file, package_version
+from anylatent.core.support.packages import package_file, package_version
 from anylatent.modalities.image.data.base import PictureData, Table
 
 _NATIVE = 28

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from anylatent.core.cache import cached
-from anylatent.core.packages import MissingPackage, package_file, package_version
+from anylatent.core.support.disk_cache import cached
+from anylatent.core.support.packages import MissingPackage, package_file, package_version
 from anylatent.modalities.image.data.base import PictureData, Table, progress
 
 _PURPOSE = "the data set 'openmoji'"

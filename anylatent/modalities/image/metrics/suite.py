@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from anylatent.core.cache import cached
 from anylatent.core.modality import Data, Item, Metrics, Outputs
+from anylatent.core.support.disk_cache import cached
 from anylatent.modalities.image.data.base import progress
 from anylatent.modalities.image.features import features
 from anylatent.modalities.image.metrics.classifier import VERSION, Classifier, learn, restore

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from anylatent.core.cache import digest
-from anylatent.core.files import UserError
 from anylatent.core.modality import Data, Item
+from anylatent.core.support.disk_cache import digest
+from anylatent.core.support.files import UserError
 from anylatent.modalities.molecule.data.packed import Packed
 from anylatent.modalities.molecule.elements import SYMBOLS, indices
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from anylatent.core.cache import cached
-from anylatent.core.files import UserError
-from anylatent.core.packages import package_file, package_version
+from anylatent.core.support.disk_cache import cached
+from anylatent.core.support.files import UserError
+from anylatent.core.support.packages import package_file, package_version
 from anylatent.modalities.molecule.data.base import MoleculeData, split
 from anylatent.modalities.molecule.data.packed import Packed
 from anylatent.modalities.molecule.data.skeletons import NEAREST, nearest, skeletons

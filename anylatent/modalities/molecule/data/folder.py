@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from anylatent.core.cache import cached
-from anylatent.core.files import UserError, stamp, visible_files
-from anylatent.core.packages import package_version
-from anylatent.core.progress import track
+from anylatent.core.support.disk_cache import cached
+from anylatent.core.support.files import UserError, stamp, visible_files
+from anylatent.core.support.packages import package_version
+from anylatent.core.support.progress import track
 from anylatent.modalities.molecule.data.base import MoleculeData, split
 from anylatent.modalities.molecule.data.packed import Packed, tensor_text, text_tensor
 from anylatent.modalities.molecule.data.skeletons import NEAREST, nearest, skeletons

@@ -10,10 +10,10 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from anylatent.core.cache import cached
-from anylatent.core.files import UserError
-from anylatent.core.packages import package_file, package_version
-from anylatent.core.progress import track
+from anylatent.core.support.disk_cache import cached
+from anylatent.core.support.files import UserError
+from anylatent.core.support.packages import package_file, package_version
+from anylatent.core.support.progress import track
 from anylatent.modalities.molecule.data.base import MoleculeData, MoleculeSet
 from anylatent.modalities.molecule.data.packed import Packed
 from anylatent.modalities.molecule.elements import NUMBERS

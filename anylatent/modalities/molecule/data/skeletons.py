@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from anylatent.core.progress import track
+from anylatent.core.support.progress import track
 from anylatent.modalities.molecule.bonds import bond_orders
 from anylatent.modalities.molecule.data.packed import Packed
 

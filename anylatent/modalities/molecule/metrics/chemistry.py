@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from anylatent.core.progress import track
+from anylatent.core.support.progress import track
 from anylatent.modalities.molecule.bonds import stable
 from anylatent.modalities.molecule.molecules import Molecule
 from anylatent.modalities.molecule.perception import (

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anylatent.core.cache import cached
 from anylatent.core.modality import Data
+from anylatent.core.support.disk_cache import cached
 from anylatent.modalities.molecule.metrics import properties
 from anylatent.modalities.molecule.molecules import Molecule, Molecules
 

@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from anylatent.core.progress import track
-from anylatent.core.training.data import StepSampler
+from anylatent.core.support.progress import track
+from anylatent.core.training.step_sampler import StepSampler
 from anylatent.modalities.molecule.egnn import EGNN
 from anylatent.modalities.molecule.molecules import Molecules
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from anylatent.core.cache import cached
 from anylatent.core.modality import Data, Item, Metrics, Outputs
-from anylatent.core.packages import package_version
-from anylatent.core.progress import track
+from anylatent.core.support.disk_cache import cached
+from anylatent.core.support.packages import package_version
+from anylatent.core.support.progress import track
 from anylatent.modalities.molecule.elements import NUMBERS
 from anylatent.modalities.molecule.metrics.chemistry import judge, keys, shares, stability
 from anylatent.modalities.molecule.metrics.control import PropertyJudge

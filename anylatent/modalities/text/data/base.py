@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from anylatent.core.cache import cached, digest
-from anylatent.core.files import UserError
 from anylatent.core.modality import Data, Item
-from anylatent.core.progress import bar
+from anylatent.core.support.disk_cache import cached, digest
+from anylatent.core.support.files import UserError
+from anylatent.core.support.progress import bar
 from anylatent.modalities.text.attributes import KEYWORD, has
 from anylatent.modalities.text.data.documents import (
     PARTS,

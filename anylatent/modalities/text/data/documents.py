@@ -10,7 +10,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from anylatent.core.files import UserError
+from anylatent.core.support.files import UserError
 
 Column: TypeAlias = Sequence[int] | Sequence[float] | Sequence[str]
 

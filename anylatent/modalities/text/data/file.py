@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from anylatent.core.cache import cached
-from anylatent.core.files import UserError, stamp, visible_files
+from anylatent.core.support.disk_cache import cached
+from anylatent.core.support.files import UserError, stamp, visible_files
 from anylatent.modalities.text.data.base import TextData
 from anylatent.modalities.text.data.documents import Documents
 

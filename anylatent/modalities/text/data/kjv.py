@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from anylatent.core.cache import cached
-from anylatent.core.files import UserError
-from anylatent.core.packages import package_file, package_version
+from anylatent.core.support.disk_cache import cached
+from anylatent.core.support.files import UserError
+from anylatent.core.support.packages import package_file, package_version
 from anylatent.modalities.text.data.base import TextData
 from anylatent.modalities.text.data.documents import Documents
 

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
-from anylatent.core.cache import cached
-from anylatent.core.files import UserError
-from anylatent.core.packages import package_file, package_version
-from anylatent.core.progress import track
+from anylatent.core.support.disk_cache import cached
+from anylatent.core.support.files import UserError
+from anylatent.core.support.packages import package_file, package_version
+from anylatent.core.support.progress import track
 from anylatent.modalities.text.chemistry import CLASSES, chemistry, classes_of, parse
 from anylatent.modalities.text.data.base import TextData
 from anylatent.modalities.text.data.documents import Documents

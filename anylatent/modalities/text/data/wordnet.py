@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from anylatent.core.cache import cached
-from anylatent.core.files import UserError, stamp
+from anylatent.core.support.disk_cache import cached
+from anylatent.core.support.files import UserError, stamp
 from anylatent.modalities.text.data.base import TextData
 from anylatent.modalities.text.data.documents import Documents
 

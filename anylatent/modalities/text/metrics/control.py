@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anylatent.core.cache import cached
-from anylatent.core.conditioners import ClassLabel
+from anylatent.core.modality import ClassLabel
+from anylatent.core.support.disk_cache import cached
 from anylatent.modalities.text.attributes import computed
 from anylatent.modalities.text.metrics import probe
 from anylatent.modalities.text.metrics.corpus import Corpus, Part

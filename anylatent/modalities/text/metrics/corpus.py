@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from anylatent.core.cache import cached
-from anylatent.core.files import UserError
+from anylatent.core.latents import Noise
 from anylatent.core.modality import Data, Item
-from anylatent.core.noise import Noise
-from anylatent.core.packages import package_version
+from anylatent.core.support.disk_cache import cached
+from anylatent.core.support.files import UserError
+from anylatent.core.support.packages import package_version
 from anylatent.modalities.text.metrics import smiles
 from anylatent.modalities.text.texts import Text
 from anylatent.modalities.text.tokenizer import Tokenizer

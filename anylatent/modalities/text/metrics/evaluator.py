@@ -20,9 +20,9 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from anylatent.core.nn.transformer import CausalTransformer
-from anylatent.core.progress import track
-from anylatent.core.training.data import StepSampler
+from anylatent.core.support.progress import track
 from anylatent.core.training.optimizers import AdamW, Muon
+from anylatent.core.training.step_sampler import StepSampler
 
 WIDTH, DEPTH, HEADS = 192, 4, 4
 STEPS, TOKENS, EPOCHS = 800, 1024, 8

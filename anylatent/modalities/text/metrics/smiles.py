@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from anylatent.core.progress import track
+from anylatent.core.support.progress import track
 from anylatent.modalities.text.chemistry import canonical
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from anylatent.core.cache import cached
 from anylatent.core.modality import Data, Metrics, Outputs
+from anylatent.core.support.disk_cache import cached
 from anylatent.modalities.text.metrics import evaluator, ngrams, smiles
 from anylatent.modalities.text.metrics.control import Control
 from anylatent.modalities.text.metrics.corpus import Corpus

@@ -1,0 +1,65 @@
+"""The first stage: data to latents and back.
+
+An autoencoder lifts data to a continuous, compressed, regularised latent space and owns the spec
+of that space. Everything after it sees latents only.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor, nn
+
+from anylatent.core.latents import Codebook, Latent, LatentSpec, Noise, Posterior
+from anylatent.core.modality import Batch
+
+
+class Autoencoder(nn.Module, ABC):
+    """Encoder, decoder, and the loss that trains them.
+
+    `adversary` is a network that learns to tell reconstructions from data, with an optimiser of
+    its own; None where the loss has no such part. `joint` says that it learns together with the
+    generator, whose loss its latents then lower too, instead of before it.
+    """
+
+    spec: LatentSpec
+    adversary: nn.Module | None
+    joint: bool = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.adversary = None
+
+    @abstractmethod
+    def encode(self, batch: Batch) -> Posterior:
+        """The posterior of each sample; its mean is projected onto the subspace."""
+
+    @abstractmethod
+    def decode(self, z: Latent) -> Any:
+        """The outputs of a batch of latents, in the form that the modality saves and shows."""
+
+    @abstractmethod
+    def loss(self, batch: Batch, noise: Noise, step: int) -> tuple[dict[str, Tensor], Any]:
+        """Named terms of shape (B,) or (), weighted, to be summed; and the reconstruction."""
+
+    def log_prob(self, batch: Batch, z: Latent) -> Tensor | None:
+        """log p(data | z) in nats, shape (B,); None where the decoder is no law of the data.
+
+        Of discrete data a log-probability, of others a log-density in the data's own units. z is
+        any latent near the posterior; with it, data have a likelihood: see `data_likelihood`.
+        """
+        return None
+
+    def codebook(self) -> Codebook | None:
+        """The table of latents of tokens, where outputs are made of such; these latents are not
+        normalised."""
+        return None
+
+    def adversary_loss(self, batch: Batch, output: Any, step: int) -> dict[str, Tensor]:
+        """The adversary's own terms, given the reconstruction; empty before it starts."""
+        return {}
+
+    def report(self) -> dict[str, float]:
+        """Figures about the latent space that are worth logging, such as the use of a codebook."""
+        return {}

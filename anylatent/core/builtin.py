@@ -1,0 +1,22 @@
+"""The parts that come with the core: importing this module registers them."""
+
+from anylatent.core.registry import discover
+
+ROOMS = (
+    "latents",
+    "process",
+    "modality",
+    "nn",
+    "autoencoders",
+    "denoisers",
+    "solvers",
+    "guidance",
+    "inverse",
+    "objectives",
+    "likelihood",
+    "generators",
+    "training.optimizers",
+)
+
+for room in ROOMS:
+    discover(f"anylatent.core.{room}")

@@ -1,0 +1,12 @@
+"""`anylatent invert`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def run(config: Mapping[str, Any]) -> None:
+    from anylatent.core.reports.inversion import Inversion
+
+    Inversion(config).write()

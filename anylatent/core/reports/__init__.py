@@ -1,0 +1,1 @@
+"""Figures of trained runs, as tables and pictures."""

@@ -1,0 +1,205 @@
+"""Figures of a run: its samples and reconstructions, beside data and an untrained model."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from anylatent.core.latents import Noise
+from anylatent.core.likelihood import Measure
+from anylatent.core.modality import Data, Item, Metrics, move
+from anylatent.core.registry import build
+from anylatent.core.reports.latents import effective_dimensions, rate
+from anylatent.core.reports.likelihood import DataLikelihood
+from anylatent.core.runs import Config, Run, guidances
+from anylatent.core.support.files import UserError, save_text
+from anylatent.core.support.progress import track
+
+Rows = dict[str, dict[str, float]]
+Draw = Callable[[Run, Config, int, Config], Any]
+
+
+class Evaluation:
+    """What `evaluate` and `benchmark` share: a run, its data and its metrics."""
+
+    def __init__(self, config: Config, draw: Draw) -> None:
+        if config["n"] < 2:
+            raise UserError(f"n={config['n']}: figures need at least two samples")
+        self.config, self.draw = config, draw
+        self.run = Run.load(config["run"], config["device"], config["run_is"])
+        self.data: Data = build("data", self.run.config["data"])
+        self.metrics: Metrics = self.run.system.modality.metrics(self.data)
+        self.folder = Path(config["out"] or config["run"])
+
+    def evaluate(self) -> None:
+        """Samples and reconstructions."""
+        rows, reconstructions = {"samples": self.samples(self.run)}, self.reconstructions()
+        self.report("evaluation", rows, reconstructions, {})
+
+    def benchmark(self) -> None:
+        """The same beside held-out data, data made worse, an untrained model; and the speed."""
+        rows: Rows = {"samples": self.samples(self.run)}
+        seconds = self.seconds / self.config["n"]
+        rows |= self.metrics.baselines(self.run.conditions(self.config["guidance"]))
+        quick = {"steps": min(self.config["steps"], 4), "guidance": {"name": "none"}}
+        untrained = {**self.config, **quick}
+        rows["untrained"] = self.samples(self.run.untrained(), untrained)
+        parameters = sum(p.numel() for p in self.run.system.generator.parameters())
+        speed = {
+            "seconds_per_sample": seconds,
+            "steps": float(self.config["steps"]),
+            "generator_parameters": float(parameters),
+            "training_samples": self._seen(),
+        }
+        other = {**speed, **self.latents(), **self.likelihood()}
+        self.report("benchmark", rows, self.reconstructions(), other)
+
+    # ---- figures ------------------------------------------------------------------------------
+    def samples(self, run: Run, config: Config | None = None) -> dict[str, float]:
+        """Figures of n samples under the held-out data's conditions, each used in turn."""
+        n, config = self.config["n"], config or self.config
+        dataset: Any = self.data.held_out()
+        items = [dataset[i] for i in range(min(n, len(dataset)))]
+        cond = columns_of(items, asked(run, config["guidance"]), n)
+        also = self.data.classes if run.system.conditioner.spec.names else ()  # a caption's class
+        columns = {**cond, **columns_of(items, also, n)}
+        start = time.monotonic()
+        outputs = self.draw(run, config, n, cond)
+        self.seconds = time.monotonic() - start
+        return self.metrics.samples(outputs, columns if cond else {})
+
+    def _held_out(self, most: int = 512) -> Any:
+        """Held-out batches on the run's device."""
+        system, dataset = self.run.system, self.data.held_out()
+        count = min(most, len(dataset))  # type: ignore[arg-type]
+        for start in track(range(0, count, 64), "encoding", -(-count // 64)):
+            items = [dataset[i] for i in range(start, min(start + 64, count))]
+            yield move(system.modality.collate(items), system.device)
+
+    @torch.no_grad()
+    def reconstructions(self) -> Rows:
+        """Figures of held-out data encoded and decoded: from the mean, from a sample, and from
+        means without each field of the latent in turn, which then has its average value."""
+        system = self.run.system
+        fields = list(system.autoencoder.spec.fields)
+        lost = {f"without {name}": name for name in fields if len(fields) > 1}
+        outputs: dict[str, list[Any]] = {"mean": [], "sample": [], **{row: [] for row in lost}}
+        originals = []
+        for index, batch in enumerate(self._held_out()):
+            originals.append(system.modality.originals(batch).cpu())
+            posterior = system.autoencoder.encode(batch)
+            noise = Noise.of((self.config["seed"], 94, index), posterior.mean.batch)
+            whole = system.normaliser.encode(posterior.mean)
+            outputs["mean"].append(system.decode(whole).cpu())
+            outputs["sample"].append(system.autoencoder.decode(posterior.sample(noise)).cpu())
+            for row, name in lost.items():
+                partial = whole.replace(**{name: torch.zeros_like(whole[name])})
+                outputs[row].append(system.decode(partial).cpu())
+        join, judge = system.modality.join, self.metrics.reconstructions
+        return {row: judge(join(originals), join(pieces)) for row, pieces in outputs.items()}
+
+    @torch.no_grad()
+    def latents(self) -> dict[str, float]:
+        """Does the latent do anything? Its rate, and how many of its dimensions carry it."""
+        system, rates, samples = self.run.system, [], []
+        for index, batch in enumerate(self._held_out()):
+            posterior = system.autoencoder.encode(batch)
+            noise = Noise.of((self.config["seed"], 93, index), posterior.mean.batch)
+            samples.append(system.normaliser.encode(posterior.sample(noise)))
+            if posterior.log_std is not None:
+                rates.append(system.normaliser.posterior(posterior))
+        return {**rate(rates), **effective_dimensions(samples)}
+
+    def likelihood(self) -> dict[str, float]:
+        """That of held-out latents and, where there is one, the bound on that of the data."""
+        measure: Measure = build("likelihood", self.config["likelihood"])
+        if measure.samples < 1:
+            return {}
+        run = self.run
+        followed = self.config["guidance"] if measure.guided else None
+        guidance = None if followed is None else run.guided(followed)
+        part = DataLikelihood(run.system, measure, run.conditions(followed), guidance)
+        found = part.figures(self._held_out(measure.samples), self.config["seed"])
+        return {**found, **self._units_seen(found)}
+
+    def _units_seen(self, found: Mapping[str, float]) -> dict[str, float]:
+        """About how many tokens the generator learned from, where data are made of such."""
+        if self.run.system.autoencoder.codebook() is None:
+            return {}
+        (name,) = (key for key in found if key.startswith("bound_nats_per_"))
+        per_sample = found["bound_nats"] / found[name]
+        return {f"training_{name.removeprefix('bound_nats_per_')}s": self._seen() * per_sample}
+
+    # ---- report -------------------------------------------------------------------------------
+    def report(self, name: str, rows: Rows, reconstructions: Rows, other: dict[str, float]) -> None:
+        """Prints tables, and writes them as JSON and Markdown."""
+        config = self.config
+        how = f"{config['n']} samples, seed {config['seed']}, {self._way()}"
+        tables = {how: rows, "reconstruction of held-out data": reconstructions}
+        if other:
+            tables["latents and speed"] = {"": other}
+        text = "\n\n".join(f"{title}\n\n{table(each)}" for title, each in tables.items())
+        text = "\n\n".join([text, *(self.metrics.notes if len(rows) > 1 else ())])
+        print(text)
+        values = {
+            "how": how,
+            "samples": rows,
+            "reconstruction": reconstructions,
+            "other": other,
+        }
+        save_text(self.folder / f"{name}.json", json.dumps(values, indent=2) + "\n")
+        save_text(self.folder / f"{name}.md", f"# {name} of {config['run']}\n\n{text}\n")
+        print(f"\nwritten to {self.folder / name}.json and .md")
+
+    def _way(self) -> str:
+        """How samples were drawn, in words."""
+        config, told = self.config, list[str]()
+        if not self.run.system.generator.ends:
+            guided = " of ".join(map(_told, guidances(config["guidance"]))) or "none"
+            told = [config["solver"]["name"], f"{config['steps']} steps", f"guidance {guided}"]
+        if config["temperature"] is not None:
+            told.append(f"temperature {config['temperature']}")
+        return ", ".join(told) or type(self.run.system.generator).__name__.lower()
+
+    def _seen(self) -> float:
+        """How many samples the generator learned from, copies counted."""
+        settings = self.run.config["training"]["diffusion"]
+        return float(settings["steps"] * settings["batch"])
+
+
+def _told(guidance: Config) -> str:
+    """One guidance in words."""
+    scales = [f"{value:g} for {name}" for name, value in (guidance.get("scales") or {}).items()]
+    return ", ".join([f"{guidance['name']} {guidance['scale']:g}", *scales])
+
+
+def asked(run: Run, guidance: Config | None) -> list[str]:
+    """The columns of held-out data that samples are drawn under."""
+    names = run.conditions(guidance)
+    variable = any(f.variable for f in run.system.autoencoder.spec.fields.values())
+    if names and variable and not run.system.generator.ends:
+        names += run.system.modality.asks  # sizes go with what they belong to
+    return names
+
+
+def columns_of(items: Sequence[Item], names: Iterable[str], n: int) -> dict[str, list[Any]]:
+    """The named columns that the items have, each item used in turn until there are n."""
+    known = [name for name in dict.fromkeys(names) if name in items[0]]
+    return {name: [items[i % len(items)][name] for i in range(n)] for name in known}
+
+
+def table(rows: Mapping[str, Mapping[str, float | None]]) -> str:
+    """Markdown with a row for each figure and a column for each set."""
+    figures = list(dict.fromkeys(name for row in rows.values() for name in row))
+    lines = [["", *rows], ["---"] * (len(rows) + 1)]
+    for name in figures:
+        values = (row.get(name) for row in rows.values())
+        lines.append([name, *("" if v is None else f"{v:.4g}" for v in values)])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    padded = ([cell.ljust(w) for cell, w in zip(line, widths, strict=True)] for line in lines)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in padded)

@@ -1,0 +1,163 @@
+"""A run directory: what training leaves behind, and all that sampling needs.
+
+    config.yaml          the resolved configuration, and the facts of the data
+    model.safetensors    averaged weights; its metadata says which stages are done
+    classifiers/         of noisy latents, one for a label, where some were trained
+    checkpoints/ logs/ pictures/ samples/
+
+Loading executes nothing from a run: weights are safetensors, checkpoints are read as plain
+tensors, and a configuration can name registered parts only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from anylatent.core.registry import completed
+from anylatent.core.runs.config import Config
+from anylatent.core.support.files import UserError, load_weights, save_text, save_weights
+
+# what may change between two commands that train one run
+FREE = ["run", "stage", "trainer", "pictures", "checkpoint", "log_every"]
+FREE += ["solver", "grid", "guidance", "steps", "classifier", "training.classifier"]
+
+
+def is_free(key: str) -> bool:
+    """Whether a key of the configuration, or of what lies within it, may change."""
+    return any(f"{key}.".startswith(f"{free}.") for free in FREE)
+
+
+class RunDirectory:
+    """The files of a run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def config_path(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def weights_path(self) -> Path:
+        return self.path / "model.safetensors"
+
+    def checkpoint(self, stage: str) -> Path:
+        return self.path / "checkpoints" / f"{stage}.ckpt"
+
+    def claim(self, config: Config, facts: Mapping[str, Any]) -> None:
+        """Writes the configuration, or checks that the directory holds the same one."""
+        from omegaconf import OmegaConf
+
+        described = {**config, "facts": dict(facts)}
+        if not self.config_path.exists():
+            save_text(self.config_path, OmegaConf.to_yaml(OmegaConf.create(described)))
+            return
+        old = completed(self.config())
+        new = OmegaConf.to_container(OmegaConf.create(described))
+        assert isinstance(new, dict)
+        new = completed({str(key): value for key, value in new.items()})
+        differences = [
+            f"{key}: {before} there, {after} now"
+            for key, before, after in _differences(old, new)
+            if not is_free(key)
+        ]
+        if differences:
+            shown = "; ".join(differences[:5]) + (" ..." if len(differences) > 5 else "")
+            raise UserError(
+                f"{self.path} holds a run with another configuration ({shown}); give run= another "
+                "directory, or repeat its settings to continue it"
+            )
+
+    def config(self) -> dict[str, Any]:
+        """The saved configuration, as plain values."""
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+        from yaml import YAMLError  # type: ignore[import-untyped]
+
+        if not self.path.is_dir():
+            raise UserError(f"there is no run at {self.path}")
+        if not self.config_path.is_file():
+            raise UserError(f"{self.path} is no run directory: it has no config.yaml")
+        try:
+            config = OmegaConf.to_container(OmegaConf.load(self.config_path), resolve=True)
+        except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+            raise UserError(f"{self.config_path} can not be read: {error}") from error
+        if not isinstance(config, dict) or "facts" not in config:
+            raise UserError(f"{self.config_path} is no configuration of a run, or is cut short")
+        targets = list(_targets(config))
+        if targets:
+            raise UserError(
+                f"{self.config_path} asks to construct {', '.join(targets)}, which is refused: a "
+                "run may only name registered parts ('anylatent list')"
+            )
+        return {str(key): value for key, value in config.items()}
+
+    def weights(self) -> tuple[dict[str, Tensor], str]:
+        """The weights, and the last stage that is done."""
+        if not self.weights_path.is_file():
+            pickles = [
+                p.name for e in ("pt", "pth", "bin", "pkl") for p in self.path.glob(f"*.{e}")
+            ]
+            also = f" ({', '.join(pickles)} would be a pickle, never loaded)" if pickles else ""
+            raise UserError(
+                f"{self.path} has no model.safetensors{also}: its training is not finished. "
+                "Repeat the train command to continue"
+            )
+        tensors, metadata = load_weights(self.weights_path)
+        return tensors, metadata.get("stage", "")
+
+    def stage(self) -> str | None:
+        """The last stage that is done, if any."""
+        return self.weights()[1] if self.weights_path.exists() else None
+
+    def save(self, tensors: Mapping[str, Tensor], stage: str) -> None:
+        """Weights of a finished stage; its checkpoint is no longer needed."""
+        if first_process():
+            save_weights(self.weights_path, tensors, {"stage": stage})
+            self.checkpoint(stage).unlink(missing_ok=True)
+
+    def load_checkpoint(self, stage: str) -> dict[str, Any]:
+        path = self.checkpoint(stage)
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises half a dozen kinds for a broken file
+            raise UserError(
+                f"{path} is no checkpoint of plain tensors ({type(error).__name__}); it is not "
+                "loaded. Remove it to start the stage anew"
+            ) from error
+        return state
+
+
+def first_process() -> bool:
+    """Whether this is the first of several processes, which alone writes."""
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return True
+    return distributed.get_rank() == 0
+
+
+def _targets(node: Any) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if str(key).startswith("_") and str(key).endswith("_"):
+                yield f"{key}: {value}"
+            yield from _targets(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _targets(value)
+
+
+def _differences(
+    old: Mapping[Any, Any], new: Mapping[Any, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    for key in [*old, *(k for k in new if k not in old)]:
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            yield from _differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            yield f"{prefix}{key}", before, after

@@ -1,0 +1,1 @@
+"""Files, packages, progress and caches: nothing of diffusion."""

@@ -1,0 +1,221 @@
+"""Training of a classifier of noisy latents, beside a finished diffusion model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import nll_loss
+from torch.utils.data import Dataset
+
+from anylatent.core.denoisers import NoisyClassifier
+from anylatent.core.latents import Latent, Noise, Posterior, combine
+from anylatent.core.modality import Data, move
+from anylatent.core.process import as_time
+from anylatent.core.runs import Classification, Config, System, first_process, save_classifier
+from anylatent.core.support.files import UserError, load_weights, save_text
+from anylatent.core.support.progress import track
+from anylatent.core.training.latent_store import LatentCache
+from anylatent.core.training.settings import StageSettings
+from anylatent.core.training.stages.base import Stage
+
+if TYPE_CHECKING:
+    from anylatent.core.training.loop import Training
+
+LEVELS = (8.0, 4.0, 2.0, 0.0, -2.0, -4.0, -6.0)
+"""Log-SNRs at which held-out accuracy is told."""
+
+Labelled = tuple[Posterior, Tensor]
+
+
+def classification(config: Config, data: Data) -> Classification:
+    """What `classifier.label` and `classifier.backbone` ask for; settings of the backbone that are
+    not given, or the whole of it, are the run's own."""
+    asked = config["classifier"]
+    label, node = asked["label"], dict(asked["backbone"] or {})
+    columns = ", ".join(data.classes) or "none"
+    if label not in data.classes:
+        got = "is not set" if label is None else f"is {label}"
+        raise UserError(f"classifier.label {got}; the class columns of the data are {columns}")
+    if len(data.classes[label]) < 2:
+        raise UserError(f"all samples are of one {label}; the class columns are {columns}")
+    backbone = node if "name" in node else {**config["backbone"], **node}
+    settings = {k: v for k, v in config["training"]["classifier"].items() if k != "workers"}
+    how = {"training": settings, "seed": config["seed"]}
+    return Classification(label, tuple(data.classes[label]), backbone, how)
+
+
+def train_classifier(training: Training) -> None:
+    """Trains what the configuration asks for, going on where it stopped; the run keeps it."""
+    made, system = classification(training.config, training.data), training.system
+    if system.generator.times is None:
+        raise UserError("this run's generator knows no noisy latents that could be classified")
+    if _is_there(made, training.directory.path):
+        return
+    classifier = made.build(system.autoencoder.spec, system.schedule)
+    system.requires_grad_(False)
+    system.steer_by(made.label, made.classes, classifier)
+    training.compile(classifier)
+    labels = labels_of(training.data.train(), made.label)
+    dataset = LabelledLatents(training.posteriors(), labels)
+    seed = training.config["seed"]
+    training.fit(ClassifierStage(system, dataset, *training.plan("classifier"), seed, made))
+    if first_process():
+        report(training, made)
+        save_classifier(training.directory.path, made, classifier)
+        training.directory.checkpoint(made.stage).unlink(missing_ok=True)
+
+
+def _is_there(made: Classification, run: Path) -> bool:
+    """Whether this very classifier is there; one of other settings is an error."""
+    path = made.path(run)
+    if not path.exists():
+        return False
+    if Classification.read(path, load_weights(path)[1]).json() == made.json():
+        return True
+    raise UserError(
+        f"{path} was trained with other settings: repeat them, or remove it to train another"
+    )
+
+
+class LabelledLatents(Dataset[Labelled]):
+    """Cached posteriors with the labels of their samples, indexed by lists of indices."""
+
+    def __init__(self, cache: LatentCache, labels: Tensor) -> None:
+        if labels.shape != (len(cache),):
+            raise ValueError(f"labels of shape {tuple(labels.shape)} for {len(cache)} latents")
+        self.cache, self.labels, self.lengths = cache, labels, cache.lengths
+
+    def __len__(self) -> int:
+        return len(self.cache)
+
+    def __getitems__(self, indices: list[int]) -> Labelled:
+        return self.cache.__getitems__(indices)[0], self.labels[torch.as_tensor(indices)]
+
+    def __getitem__(self, index: int) -> Labelled:
+        return self.__getitems__([index])
+
+
+def labels_of(dataset: Any, label: str) -> Tensor:
+    """The labels of all items, (N,) long, with progress."""
+    places = track(range(len(dataset)), f"reading {label}", len(dataset))
+    return torch.tensor([int(dataset[i][label]) for i in places])
+
+
+class ClassifierStage(Stage):
+    """-log p(label | x_t) on latents of the run's own autoencoder, noised as in its training."""
+
+    key = 4
+
+    def __init__(
+        self,
+        system: System,
+        dataset: LabelledLatents,
+        settings: StageSettings,
+        optimizer: Any,
+        seed: int,
+        made: Classification,
+    ) -> None:
+        self.made = made  # says which network is trained, which is asked for at once
+        super().__init__(system, dataset, settings, optimizer, seed)
+        self.name = made.stage
+
+    def network(self) -> nn.Module:
+        return self.classifier
+
+    @property
+    def classifier(self) -> NoisyClassifier:
+        return self.system.classifiers[self.made.label]
+
+    def transfer_batch_to_device(self, batch: Labelled, device: torch.device, _: int) -> Labelled:
+        posterior, labels = batch
+        return posterior.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+
+    def training_step(self, batch: Labelled, index: int) -> None:
+        noise = self.begin()
+        posterior, labels = batch
+        x0 = self.system.normaliser.encode(posterior.sample(noise))
+        times, schedule = self.system.generator.times, self.classifier.schedule
+        assert times is not None  # or there would be no such stage
+        t = times.sample(noise, schedule).to(x0.device, non_blocking=True)
+        log_p = self.classifier(noisy(x0, self.classifier, t, noise), t)
+        loss = nll_loss(log_p, labels)
+        norm = self.descend(loss, self.wrapped())
+        right = (log_p.argmax(1) == labels).float()
+        self.finish({"loss": loss, "accuracy": right, "gradient": norm})
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "made": self.made.json()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        if state.get("made") != self.made.json():
+            raise UserError(
+                f"the run's checkpoint {self.name}.ckpt was begun with other settings of the "
+                "classifier: repeat them to continue it, or remove it to start anew"
+            )
+        super().restore(state)
+
+
+def noisy(x0: Latent, classifier: NoisyClassifier, t: Tensor, noise: Noise) -> Latent:
+    """x_t of the classifier's schedule."""
+    alpha, sigma = classifier.schedule.coefficients(t)
+    return combine((alpha, x0), (sigma, noise.like(x0)))
+
+
+# ---- accuracy ---------------------------------------------------------------------------------
+@torch.no_grad()
+def accuracy(
+    system: System, made: Classification, dataset: Any, seed: int, most: int = 1024
+) -> dict[float, float]:
+    """The share of samples that are classified rightly, by log-SNR, under the same noise always."""
+    classifier, places = system.classifiers[made.label], _spread(dataset, most)
+    lowest = float(classifier.schedule.log_snr(1.0))
+    right = {level: 0 for level in LEVELS if level > lowest}
+    for start in range(0, len(places), 64):
+        items = [dataset[i] for i in places[start : start + 64]]
+        labels = torch.tensor([int(item[made.label]) for item in items], device=system.device)
+        noise = Noise.of((seed, 96, start), len(items))
+        batch = move(system.modality.collate(items), system.device)
+        x0 = system.normaliser.encode(system.autoencoder.encode(batch).sample(noise))
+        for level in right:
+            t = classifier.schedule.time(as_time(level)).expand(len(items)).to(system.device)
+            guess = classifier(noisy(x0, classifier, t, noise), t).argmax(1)
+            right[level] += int((guess == labels).sum())
+    return {level: number / len(places) for level, number in right.items()}
+
+
+def _spread(dataset: Any, most: int) -> list[int]:
+    """Places all over a data set, which may be sorted by class."""
+    count = min(most, len(dataset))
+    return [i * len(dataset) // count for i in range(count)]
+
+
+def commonest(dataset: Any, label: str, most: int = 1024) -> float:
+    """The accuracy of a guess that is always the same."""
+    labels = [int(dataset[i][label]) for i in _spread(dataset, most)]
+    return max(labels.count(value) for value in set(labels)) / len(labels)
+
+
+def report(training: Training, made: Classification) -> None:
+    """Prints the held-out accuracy by noise level, and writes it to the run's logs."""
+    dataset = training.data.held_out()
+    found = accuracy(training.system, made, dataset, training.config["seed"])
+    rows = [f"{level:g},{value:.6g}" for level, value in found.items()]
+    path = training.directory.path / "logs" / f"{made.stage}_accuracy.csv"
+    save_text(path, "\n".join(["log_snr,accuracy", *rows]) + "\n")
+    print(table(made, found, commonest(dataset, made.label)))
+
+
+def table(made: Classification, found: Mapping[float, float], chance: float) -> str:
+    """Accuracies as lines of Markdown."""
+    rows: Sequence[Sequence[str]] = [
+        ["log-SNR", *(f"{level:g}" for level in found)],
+        ["---"] * (len(found) + 1),
+        ["accuracy", *(f"{value:.3f}" for value in found.values())],
+    ]
+    lines = ["| " + " | ".join(f"{cell:<8}" for cell in row) + " |" for row in rows]
+    title = f"{made.label} of held-out samples by noise level (the commonest class: {chance:.3f})"
+    return "\n".join([title, "", *lines])

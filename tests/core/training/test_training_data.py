@@ -1,0 +1,189 @@
+"""What a step sees is a function of the step: batches, the cache, the rate, the average."""
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given, settings
+from torch import nn
+
+import anylatent as al
+from anylatent.core.latents.condition import token_condition
+from anylatent.core.latents.posterior import Posterior
+from anylatent.core.modality.batch import stack_items
+from anylatent.core.support.disk_cache import digest
+from anylatent.core.support.files import UserError
+from anylatent.core.training.average import Average
+from anylatent.core.training.latent_store import LatentCache, _flatten, cached_latents
+from anylatent.core.training.settings import StageSettings
+from anylatent.core.training.step_sampler import StepSampler
+from tests.core.toys import alone, distance
+
+
+def steps(size=10, batch=4, count=12, start=0, seed=0, rank=0, world=1):
+    return list(StepSampler(size, batch, count, start, seed, rank, world))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 40), st.sampled_from([2, 4, 8]), st.integers(0, 11), st.integers(0, 5))
+def test_a_run_resumes_anywhere(size, batch, start, seed):
+    whole = steps(size, batch, 12, 0, seed)
+    assert steps(size, batch, 12, start, seed) == whole[start:]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 40), st.sampled_from([1, 2, 4]), st.integers(0, 5))
+def test_the_joint_batch_is_the_union_over_processes(size, world, seed):
+    joint = steps(size, 4, 12, 0, seed)
+    shares = [steps(size, 4, 12, 0, seed, rank, world) for rank in range(world)]
+    for k, batch in enumerate(joint):
+        assert [index for share in shares for index in share[k]] == batch
+
+
+def test_every_pass_is_a_fresh_permutation():
+    drawn = [index for batch in steps(10, 5, 6) for index in batch]
+    passes = [drawn[k : k + 10] for k in (0, 10, 20)]
+    assert all(sorted(each) == list(range(10)) for each in passes)
+    assert len({tuple(each) for each in passes}) == 3
+    assert steps(seed=0) != steps(seed=1)
+
+
+def test_a_batch_may_exceed_the_data():
+    assert [len(batch) for batch in steps(3, 8, 2)] == [8, 8]
+
+
+def test_a_batch_that_does_not_divide_is_an_error():
+    with pytest.raises(UserError, match="batch of 4 does not divide among 3"):
+        StepSampler(10, 4, 1, 0, 0, 0, 3)
+
+
+def test_items_are_stacked_by_kind():
+    items = [{"image": torch.full((2,), k), "label": k, "caption": str(k)} for k in (0.0, 1.0)]
+    batch = stack_items(items)
+    assert batch["image"].shape == (2, 2) and batch["label"].tolist() == [0, 1]
+    assert batch["caption"] == ["0.0", "1.0"]
+
+
+def entries(spec, batches=3):
+    for k in range(batches):
+        blank = al.testing.example(spec, 4, dtype=torch.float32)
+        mean = al.Noise.of(k, 4).like(blank)
+        states = torch.randn(4, 5, 3, generator=torch.Generator().manual_seed(k))
+        mask = torch.arange(5) < torch.tensor([1, 5, 3, 2])[:, None]
+        cond = al.Condition({"kind": torch.arange(4) + k, "words": token_condition(states, mask)})
+        yield Posterior(mean, mean.map(lambda x: x - 1)), cond
+
+
+@pytest.mark.parametrize("key", al.testing.SPECS)
+def test_the_cache_gives_back_what_went_in(key, tmp_path, monkeypatch):
+    monkeypatch.setenv("ANYLATENT_CACHE", str(tmp_path))
+    spec = al.testing.SPECS[key]
+    wanted = list(entries(spec))
+    calls = []
+
+    def encode():
+        calls.append(1)
+        return entries(spec)
+
+    for _ in range(2):  # made, then read from the file
+        cache = cached_latents(spec, "key", encode)
+        assert len(cache) == 12
+        order = [7, 0, 11, 4]
+        posterior, cond = cache.__getitems__(order)
+        for row, index in enumerate(order):
+            source, given = wanted[index // 4]
+            for got, true in (
+                (posterior.mean, source.mean),
+                (posterior.log_std, source.log_std),
+            ):
+                assert distance(alone(got, row), alone(true, index % 4)) == 0
+            assert int(cond.values["kind"][row]) == int(given.values["kind"][index % 4])
+            words, true = cond.values["words"], given.values["words"]
+            assert torch.equal(words["tokens"][row], true["tokens"][index % 4])
+            assert torch.equal(words.masks["tokens"][row], true.masks["tokens"][index % 4])
+        assert al.testing.in_subspace(posterior.mean)
+    assert calls == [1]
+    assert sum(p.mean.batch for p, _ in cache.batches(5)) == 12
+
+
+def test_a_broken_cache_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("ANYLATENT_CACHE", str(tmp_path))
+    spec = al.testing.SPECS["image"]
+    cached_latents(spec, "key", lambda: entries(spec))
+    (path,) = tmp_path.rglob("*.safetensors")
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.warns(UserWarning, match="damaged"):
+        assert len(cached_latents(spec, "key", lambda: entries(spec))) == 12
+
+
+def test_padding_is_not_stored():
+    spec = al.testing.SPECS["text"]
+    posterior, cond = next(entries(spec))
+    flat = _flatten(posterior, cond)
+    assert flat["mean.z"].shape == (5 + 9 + 2 + 7, 6)
+    assert len(LatentCache(spec, flat)) == 4
+
+
+def test_a_batch_is_pinned_as_a_whole(monkeypatch):
+    """As a data loader does it for a GPU; pinned tensors are marked by adding one."""
+    from torch.utils.data._utils.pin_memory import pin_memory
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self + 1)
+    spec = al.testing.SPECS["text"]
+    posterior, cond = next(entries(spec))
+    pinned, pinned_cond = pin_memory((posterior, cond))
+    assert torch.equal(pinned.mean["z"], posterior.mean["z"] + 1)
+    assert torch.equal(pinned.log_std["z"], posterior.log_std["z"] + 1)
+    assert int(pinned.mean.masks["z"].max()) == 2  # masks too
+    for name, value in cond.values.items():
+        moved = pinned_cond.values[name]
+        if isinstance(value, al.Latent):
+            assert torch.equal(moved["tokens"], value["tokens"] + 1)
+        else:
+            assert torch.equal(moved, value + 1)
+
+
+def test_the_key_follows_everything_that_made_it():
+    weights = {"w": torch.zeros(3)}
+    keys = {
+        digest({"size": 32}, weights),
+        digest({"size": 64}, weights),
+        digest({"size": 32}, {"w": torch.tensor([0.0, 0.0, 1e-7])}),
+        digest({"size": 32}, {"v": torch.zeros(3)}),
+    }
+    assert len(keys) == 4 and digest({"size": 32}, weights) in keys
+
+
+def test_the_learning_rate_rises_stays_and_falls():
+    stage = StageSettings(steps=1000, batch=4, warmup=99, decay=0.5)
+    rates = [stage.rate(k) for k in range(1000)]
+    assert rates[0] == pytest.approx(0.01) and rates[99] == 1 and rates[500] == 1
+    assert rates[750] == pytest.approx(0.5) and 0 <= rates[999] < 1e-4
+    for bad in ({"steps": 0}, {"batch": 0}, {"decay": 2.0}, {"average": 1.0}, {"drop": 1.0}):
+        with pytest.raises(ValueError):
+            StageSettings(**{"steps": 1, "batch": 1, **bad})
+
+
+def test_the_average_is_the_weighted_mean_of_the_past():
+    net = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(net.weight, 0.0)
+    average, wanted = Average(net, 0.9), 0.0
+    for step in range(50):
+        net.weight.data.fill_(float(step))
+        average.update(step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        wanted = decay * wanted + (1 - decay) * step
+    assert float(average.shadow[0]) == pytest.approx(wanted, rel=1e-5)
+    with average.applied():
+        assert net.weight.item() == pytest.approx(wanted, rel=1e-5)
+    assert net.weight.item() == 49
+
+
+def test_the_average_comes_off_even_after_an_error():
+    net = nn.Linear(1, 1, bias=False)
+    before = net.weight.item()
+    average = Average(net, 0.5)
+    average.shadow[0].fill_(7.0)
+    with pytest.raises(RuntimeError), average.applied():
+        assert net.weight.item() == 7
+        raise RuntimeError
+    assert net.weight.item() == before
