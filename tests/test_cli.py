@@ -218,7 +218,11 @@ def test_evaluate_and_benchmark(trained, cli, tmp_path):
 
 
 # ---- stopping and going on --------------------------------------------------------------------
-LONG = steps(60, 60) + ["log_every=5", "adversary=patch", "autoencoder.adversary_start=20"]
+LONG = steps(60, 60) + [
+    "log_every=5",
+    "autoencoder.adversary=patch",
+    "autoencoder.adversary_start=20",
+]
 LONG += ["backbone.dropout=0.1", "autoencoder.perceptual_weight=0"]
 
 
@@ -315,7 +319,11 @@ def test_two_processes_train_a_joint_model_as_one(cache, tmp_path):
 
 def test_two_processes_with_an_adversary_that_starts_late(cache, tmp_path):
     """Before its start the adversary has no gradient, for which plain DDP would wait."""
-    late = ["adversary=patch", "autoencoder.adversary_start=2", "autoencoder.perceptual_weight=0"]
+    late = [
+        "autoencoder.adversary=patch",
+        "autoencoder.adversary_start=2",
+        "autoencoder.perceptual_weight=0",
+    ]
     arguments = ["train", *TINY, *steps(4, 1), "log_every=1", *late, "stage=autoencoder"]
     two = ["trainer.devices=2", "trainer.strategy=ddp"]
     finish(start([*arguments, f"run={tmp_path / 'run'}", *two], tmp_path / "cache"))

@@ -71,6 +71,9 @@ NESTED = {
     "optimizer": ("training.diffusion.optimizer",),
     "masking": ("objective.masking", "objective=score_interpolation"),
     "features": ("backbone.features",),
+    "bottleneck": ("autoencoder.bottleneck",),
+    "perceptual": ("autoencoder.perceptual",),
+    "adversary": ("autoencoder.adversary",),
 }
 
 
@@ -94,7 +97,7 @@ MOLECULES = ["modality=molecule", "experiment=molecule_cpu", "experiment=molecul
 
 
 @pytest.mark.parametrize("choice", MOLECULES)
-@pytest.mark.parametrize("other", ["autoencoder=identity", "solver=ddpm", "bottleneck=kl"])
+@pytest.mark.parametrize("other", ["autoencoder=identity", "solver=ddpm", "schedule=vp"])
 def test_choices_of_a_modality_can_be_changed(choice, other):
     group, _, name = other.partition("=")
     assert composed("train", choice, other)[group]["name"] == name

@@ -12,7 +12,7 @@ import torch
 
 import anylatent as al
 from anylatent.core.guidance import Autoguidance
-from anylatent.core.registry.building import build
+from anylatent.core.registry import build, part
 
 GROUPS = ("schedule", "prediction", "grid", "solver", "times", "weighting", "features")
 CLASSES = {"kind": ["one", "two", "three"]}
@@ -132,8 +132,9 @@ def test_autoencoders(name, bottleneck):
     node = {"name": name, **{k: v for k, v in settings.items() if k != "modality"}}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        found = al.get("bottleneck", bottleneck)()
-        autoencoder = build("autoencoder", node, bottleneck=found, **settings)
+        if "bottleneck" in part("autoencoder", name).parts:
+            node["bottleneck"] = {"name": bottleneck}
+        autoencoder = build("autoencoder", node, **settings)
         al.testing.check_autoencoder(autoencoder, batch)
 
 
@@ -145,8 +146,7 @@ def test_data_space_of_variable_length():
 def test_an_autoencoder_with_an_adversary():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        adversary = al.get("adversary", "patch")()
-        part = al.get("autoencoder", "conv")(adversary=adversary, channels=32)
+        part = al.get("autoencoder", "conv")(adversary=al.get("adversary", "patch"), channels=32)
         al.testing.check_autoencoder(part, PICTURES)
 
 

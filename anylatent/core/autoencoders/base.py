@@ -7,12 +7,14 @@ of that space. Everything after it sees latents only.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from anylatent.core.latents import Codebook, Latent, LatentSpec, Noise, Posterior
-from anylatent.core.modality import Batch
+from anylatent.core.modality import Batch, Modality
+from anylatent.core.registry import group
 
 
 class Autoencoder(nn.Module, ABC):
@@ -20,16 +22,21 @@ class Autoencoder(nn.Module, ABC):
 
     `adversary` is a network that learns to tell reconstructions from data, with an optimiser of
     its own; None where the loss has no such part. `joint` says that it learns together with the
-    generator, whose loss its latents then lower too, instead of before it.
+    generator, whose loss its latents then lower too, instead of before it. `for_loss` names the
+    networks in it that only the loss needs: a trained run goes without.
     """
 
     spec: LatentSpec
+    for_loss: Sequence[str] = ()
     adversary: nn.Module | None
     joint: bool = False
 
     def __init__(self) -> None:
         super().__init__()
         self.adversary = None
+
+    def equip(self) -> None:
+        """Makes the networks that only the loss needs; asked for once, before training."""
 
     @abstractmethod
     def encode(self, batch: Batch) -> Posterior:
@@ -63,3 +70,6 @@ class Autoencoder(nn.Module, ABC):
     def report(self) -> dict[str, float]:
         """Figures about the latent space that are worth logging, such as the use of a codebook."""
         return {}
+
+
+group("autoencoder", Autoencoder, offers={"modality": Modality}, facts=True)

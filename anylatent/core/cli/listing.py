@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anylatent.core.registry import groups, names, part
+from anylatent.core.registry import declared, groups, names, part
 from anylatent.core.support.files import UserError
 
 
@@ -20,6 +20,10 @@ def show(arguments: list[str]) -> None:
             record = part(group, name)
             print(f"  {name:<{width}}  {record.summary}")
             settings = record.settings()
-            if len(chosen) == 1 and settings:
-                listed = ", ".join(f"{key}={default}" for key, (_, default) in settings.items())
-                print(f"  {'':<{width}}  settings: {listed}")
+            if len(chosen) == 1 and (settings or record.parts):
+                own = [f"{key}={default}" for key, (_, default) in settings.items()]
+                own += [f"{key}={inner} (a {kind})" for key, (kind, inner) in record.parts.items()]
+                print(f"  {'':<{width}}  settings: {', '.join(own)}")
+        offered = declared(group).offered()
+        if len(chosen) == 1 and offered:
+            print(f"a {group} may also ask for: {', '.join(offered)}")

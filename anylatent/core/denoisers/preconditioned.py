@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Protocol
 
 from torch import Tensor
 
 from anylatent.core.denoisers.base import Denoiser
-from anylatent.core.latents import Condition, Latent, LatentSpec, combine
+from anylatent.core.latents import Codebook, Condition, Latent, LatentSpec, combine
 from anylatent.core.nn.backbone import Backbone
 from anylatent.core.process import LOG_SNR_LIMIT, Prediction, Schedule, Time, as_time
-from anylatent.core.registry import register
+from anylatent.core.registry import group, register
 
 
 class Network(Protocol):
@@ -22,6 +22,20 @@ class Network(Protocol):
     ) -> Backbone:
         """`output`: the spec of what it returns, if not that of its input; `maps`: channels that
         are laid over those of the input, by name."""
+
+
+group(
+    "denoiser",
+    Denoiser,
+    offers={
+        "network": Network,
+        "schedule": Schedule,
+        "prediction": Prediction,
+        "spec": LatentSpec,
+        "codebook": Codebook | None,
+        "tells": Set[str],
+    },
+)
 
 
 def network_input(schedule: Schedule, x: Latent, t: Tensor, std: float) -> tuple[Latent, Tensor]:

@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 
 from anylatent.core.denoisers import Denoiser
-from anylatent.core.latents import Codebook, Condition, Latent, LatentSpec, Noise
+from anylatent.core.latents import Codebook, Condition, ConditionSpec, Latent, LatentSpec, Noise
 from anylatent.core.likelihood import Elbo, Measure
+from anylatent.core.objectives import Objective
 from anylatent.core.process import Grid, Times
+from anylatent.core.registry import group
 from anylatent.core.solvers import Solver
 from anylatent.core.support.files import UserError
 
@@ -111,3 +113,15 @@ class Generator(nn.Module, ABC):
     ) -> Tensor:
         """An upper bound of -log p(tokens | cond) in nats, (B,), for x0 of the codebook."""
         raise UserError(f"{type(self).__name__} of {self.spec} has no bound for tokens")
+
+
+group(
+    "generator",
+    Generator,
+    offers={
+        "denoiser": Denoiser,
+        "objective": Objective,
+        "codebook": Codebook | None,
+        "conditions": ConditionSpec,
+    },
+)

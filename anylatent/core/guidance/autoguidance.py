@@ -80,16 +80,16 @@ def autoguidance(
     sigma_min: float = 0.0,
     sigma_max: float = math.inf,
     rescale: float = 0.0,
-    weaker: Callable[[str], Denoiser] | None = None,
+    load_denoiser: Callable[[str], Denoiser] | None = None,
 ) -> Autoguidance:
     """Away from the model of a weaker run, weak=RUN: x0_weak + scale·(x0 - x0_weak) (2406.02507).
 
-    `weaker` loads the denoiser of a run on the same latents.
+    `load_denoiser` loads the denoiser of a run on the same latents.
     """
-    if weak is not None and weaker is None:
+    if weak is not None and load_denoiser is None:
         raise UserError(
             f"guidance.weak={weak}: another run can guide samples of a finished one only; train "
             "without it, then give guidance=autoguidance guidance.weak=... to 'anylatent sample'"
         )
-    found = None if weak is None or weaker is None else weaker(weak)
+    found = None if weak is None or load_denoiser is None else load_denoiser(weak)
     return Autoguidance(denoiser, found, scale, sigma_min, sigma_max, rescale)

@@ -11,18 +11,30 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from anylatent.core.denoisers import Denoiser
+from anylatent.core.denoisers import Classify, Denoiser
 from anylatent.core.latents import Condition, Latent, cat, combine
 from anylatent.core.process import Time, as_time
-from anylatent.core.registry import register
+from anylatent.core.registry import group, register
 
 STACK = {"denoiser": ("guidance", "none")}
 """For `register`: in a configuration, what a guidance guides may be guided itself."""
+
+
+group(
+    "guidance",
+    Denoiser,
+    offers={
+        "denoiser": Denoiser,
+        "classifiers": Mapping[str, Classify],
+        "known": Sequence[str],
+        "load_denoiser": Callable[[str], Denoiser],
+    },
+)
 
 
 class Guided(Denoiser):

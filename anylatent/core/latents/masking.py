@@ -14,7 +14,7 @@ from torch import Tensor
 
 from anylatent.core.latents.latent import Latent
 from anylatent.core.latents.noise import Noise
-from anylatent.core.registry import register
+from anylatent.core.registry import group, register
 
 
 class Masking(ABC):
@@ -22,6 +22,9 @@ class Masking(ABC):
 
     @abstractmethod
     def __call__(self, valid: Tensor, noise: Noise) -> Tensor | None: ...
+
+
+group("masking", Masking)
 
 
 @register("masking", "none")

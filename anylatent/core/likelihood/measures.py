@@ -17,7 +17,7 @@ from anylatent.core.latents import Latent, Noise
 from anylatent.core.likelihood.elbo import elbo
 from anylatent.core.likelihood.flow import log_likelihood
 from anylatent.core.process import Schedule
-from anylatent.core.registry import register
+from anylatent.core.registry import group, register
 
 LOG_SNR = 8.0
 """Of the latents that are measured, by default: noise of deviation 0.018 beside data of 1."""
@@ -52,6 +52,9 @@ class Measure(ABC):
         self, denoise: Denoise, schedule: Schedule, x0: Latent, noise: Noise
     ) -> tuple[Tensor, Latent]:
         """-log p(y), (B,), float64, and y; `denoise` knows x_t and t alone."""
+
+
+group("likelihood", Measure)
 
 
 @register("likelihood", "flow")

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from anylatent.core.latents import Condition, ConditionSpec
+from anylatent.core.registry import group
 
 
 class Conditioner(nn.Module, ABC):
@@ -25,3 +26,6 @@ class Conditioner(nn.Module, ABC):
 
         Unknown names and values are errors that list what is allowed.
         """
+
+
+group("conditioner", Conditioner, facts=True)

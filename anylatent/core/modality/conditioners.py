@@ -14,11 +14,9 @@ from torch import Tensor
 
 from anylatent.core.latents import Condition, ConditionSpec, token_condition
 from anylatent.core.modality.conditioner import Conditioner
+from anylatent.core.modality.data import Classes
 from anylatent.core.registry import register
 from anylatent.core.support.packages import MissingPackage, package_file
-
-Classes = Mapping[str, Sequence[str]]
-"""The class columns of a data set and the names of their values, `Data.classes`."""
 
 
 @register("conditioner", "none")

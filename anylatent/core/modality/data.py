@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch.utils.data import Dataset
 
 from anylatent.core.modality.batch import Item
+from anylatent.core.registry import facts, group
+
+Classes: TypeAlias = Mapping[str, Sequence[str]]
+"""The class columns of a data set and the names of their values."""
+
+facts(shape=tuple[int, ...], classes=Classes)
 
 
 class Data(ABC):
@@ -18,7 +24,7 @@ class Data(ABC):
     built for (for pictures (C, H, W)).
     """
 
-    classes: Mapping[str, Sequence[str]]
+    classes: Classes
     shape: tuple[int, ...]
 
     @property
@@ -46,3 +52,6 @@ class Data(ABC):
     def judged_by(self) -> Dataset[Item]:
         """What networks that judge samples learn from: better items that no generator sees."""
         return self.train()
+
+
+group("data", Data, facts=True)

@@ -14,6 +14,7 @@ from anylatent.core.latents import Latent, LatentSpec, Noise
 from anylatent.core.modality.batch import Batch, Item, Outputs
 from anylatent.core.modality.data import Data
 from anylatent.core.modality.metrics import Metrics
+from anylatent.core.registry import group
 from anylatent.core.support.files import UserError
 
 if TYPE_CHECKING:
@@ -132,6 +133,9 @@ class Modality(ABC):
     @abstractmethod
     def metrics(self, data: Data) -> Metrics:
         """The figures to judge samples and reconstructions by."""
+
+
+group("modality", Modality, facts=True)
 
 
 def histogram_nats(x0: Latent, histogram: Iterable[Sequence[int]], most: int) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from anylatent.core.registry import register
+from anylatent.core.registry import group, register
 
 
 def hinge(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,6 +35,10 @@ def adaptive_weight(
 
 def _mean(x: Tensor) -> Tensor:
     return x.float().flatten(1).mean(1) if x.dtype != torch.float64 else x.flatten(1).mean(1)
+
+
+group("perceptual", nn.Module)
+group("adversary", nn.Module, facts=True)
 
 
 @register("perceptual", "none")

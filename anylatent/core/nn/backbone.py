@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor, nn
 
 from anylatent.core.latents import Condition, ConditionSpec, Latent, LatentSpec
+from anylatent.core.registry import group
 
 
 class Backbone(nn.Module, ABC):
@@ -25,3 +26,10 @@ class Backbone(nn.Module, ABC):
 
         A missing key of `cond` means the same as one that is dropped for every sample.
         """
+
+
+group(
+    "backbone",
+    Backbone,
+    offers={"spec": LatentSpec, "conditions": ConditionSpec, "output": LatentSpec | None},
+)

@@ -11,7 +11,10 @@ from abc import ABC, abstractmethod
 from torch import Tensor, nn
 
 from anylatent.core.latents import Latent, LatentSpec, Noise, Posterior
-from anylatent.core.registry import register
+from anylatent.core.registry import group, register
+
+BOTTLENECK = {"bottleneck": ("bottleneck", "kl")}
+"""For `register(..., parts=BOTTLENECK)`: an autoencoder whose bottleneck is a part."""
 
 
 class Bottleneck(nn.Module, ABC):
@@ -37,6 +40,9 @@ class Bottleneck(nn.Module, ABC):
     def report(self) -> dict[str, float]:
         """Figures worth logging."""
         return {}
+
+
+group("bottleneck", Bottleneck)
 
 
 @register("bottleneck", "kl")

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from anylatent.core.registry import register
+from anylatent.core.registry import group, register
 
 FEATURES = {"features": ("features", "sinusoidal")}
 """For `register(..., parts=FEATURES)`: a backbone whose features of the noise level are a part."""
@@ -22,6 +22,9 @@ class Features(nn.Module):
     """A fixed map of numbers (...) to `size` features each, (..., size)."""
 
     size: int
+
+
+group("features", Features)
 
 
 @register("features", "sinusoidal")

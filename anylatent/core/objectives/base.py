@@ -8,7 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from anylatent.core.latents import Condition, Latent, Noise
+from anylatent.core.objectives.weightings import Weighting
 from anylatent.core.process import Schedule, Times
+from anylatent.core.registry import group
 
 
 class Objective(nn.Module, ABC):
@@ -33,3 +35,6 @@ class Objective(nn.Module, ABC):
                 f"{type(self).__name__} would move a learned schedule to the easiest noise levels: "
                 "use objective=denoising weighting=elbo, or another schedule"
             )
+
+
+group("objective", Objective, offers={"times": Times, "weighting": Weighting})

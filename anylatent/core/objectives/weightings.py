@@ -21,7 +21,7 @@ from anylatent.core.denoisers import Preconditioned
 from anylatent.core.nn.embedding import FourierFeatures, NoiseEmbedding
 from anylatent.core.nn.layers import zero
 from anylatent.core.process import Schedule, Times, time_limits
-from anylatent.core.registry import register
+from anylatent.core.registry import group, register
 
 
 class Weighting(ABC):
@@ -50,6 +50,9 @@ class Weighting(ABC):
     def loss(self, denoiser: Preconditioned, t: Tensor, times: Times, error: Tensor) -> Tensor:
         """What is minimised, of the errors ‖F - target‖² (B,) at times (B,)."""
         return self(denoiser, t, times).to(error) * error
+
+
+group("weighting", Weighting)
 
 
 def _density(t: Tensor, times: Times, schedule: Schedule) -> Tensor:

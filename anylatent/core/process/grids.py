@@ -10,7 +10,7 @@ from torch import Tensor
 
 from anylatent.core.process.schedules import Schedule
 from anylatent.core.process.times import Times, Warped
-from anylatent.core.registry import register
+from anylatent.core.registry import group, register
 
 
 class Grid(ABC):
@@ -31,6 +31,9 @@ class Grid(ABC):
     @abstractmethod
     def interior(self, schedule: Schedule, steps: int) -> Tensor:
         """The steps - 1 times strictly between 1 and 0, decreasing."""
+
+
+group("grid", Grid, offers={"times": Times | None})
 
 
 @register("grid", "uniform")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from anylatent.core.latents import Field, Latent, LatentSpec
 from anylatent.core.process.schedules import Schedule, Time, as_time
-from anylatent.core.registry import get, register
+from anylatent.core.registry import get, group, register
 
 
 class Prediction(ABC):
@@ -65,6 +65,9 @@ class Prediction(ABC):
             why = "the schedule ends at zero signal-to-noise ratio, where" if zero else "there"
             return f"{why} this target says nothing of the data"
         return None
+
+
+group("prediction", Prediction)
 
 
 SAFE = ("v", "data", "edm", "velocity")

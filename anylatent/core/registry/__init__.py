@@ -1,18 +1,24 @@
 """Parts by group and name, what they are built from, and the plugins that bring them."""
 
 from anylatent.core.registry.building import build, completed
-from anylatent.core.registry.part import Part, RegistryError
+from anylatent.core.registry.declarations import Group, declared, facts, group
+from anylatent.core.registry.part import Maker, Part, RegistryError
 from anylatent.core.registry.plugins import broken, discover, plugin_modules
 from anylatent.core.registry.store import get, groups, names, part, register
 
 __all__ = [
+    "Group",
+    "Maker",
     "Part",
     "RegistryError",
     "broken",
     "build",
     "completed",
+    "declared",
     "discover",
+    "facts",
     "get",
+    "group",
     "groups",
     "names",
     "part",

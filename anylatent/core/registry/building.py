@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from anylatent.core.registry.part import RegistryError
+from anylatent.core.registry.part import Part, RegistryError
 from anylatent.core.registry.store import _parts, groups, part
 
 
@@ -15,24 +15,44 @@ def build(group: str, node: Mapping[str, Any], **runtime: Any) -> Any:
     Nothing but registered parts is ever constructed. Of `runtime`, a part gets what its signature
     names.
     """
-    if not isinstance(node, Mapping) or not isinstance(node.get("name"), str):
-        raise RegistryError(f"{group} must be given as {{name: ..., settings}}, got {node!r}")
-    record = part(group, node["name"])
-    settings, parameters = record.settings(), record.parameters()
-    given = {key: value for key, value in node.items() if key != "name"}
-    unknown = [key for key in given if key not in settings and key not in record.parts]
-    if unknown:
-        allowed = ", ".join([*settings, *record.parts]) or "none"
-        raise RegistryError(
-            f"{group}={record.name} has no setting {', '.join(unknown)}; its settings are {allowed}"
-        )
+    record, given = _chosen(group, node)
+    parameters = record.parameters()
     for key, value in given.items():
         if key in record.parts:
-            given[key] = build(record.parts[key][0], value, **runtime)
+            given[key] = _inner(record, key, value, runtime)
         elif isinstance(value, list):
             given[key] = tuple(value)
     extra = {key: value for key, value in runtime.items() if key in parameters and key not in given}
     return record.factory(**given, **extra)
+
+
+def _chosen(group: str, node: Mapping[str, Any]) -> tuple[Part, dict[str, Any]]:
+    """The part that a node names, and the settings that it gives; raises for what there is not."""
+    if not isinstance(node, Mapping) or not isinstance(node.get("name"), str):
+        raise RegistryError(f"{group} must be given as {{name: ..., settings}}, got {node!r}")
+    record = part(group, node["name"])
+    given = {key: value for key, value in node.items() if key != "name"}
+    allowed = [*record.settings(), *record.parts]
+    unknown = [key for key in given if key not in allowed]
+    if unknown:
+        raise RegistryError(
+            f"{group}={record.name} has no setting {', '.join(unknown)}; its settings are "
+            f"{', '.join(allowed) or 'none'}"
+        )
+    return record, given
+
+
+def _inner(record: Part, key: str, node: Mapping[str, Any], runtime: Mapping[str, Any]) -> Any:
+    """A part within a part, or its maker where the outer one wants to build it itself."""
+    group = record.parts[key][0]
+    if not record.makes(key):
+        return build(group, node, **runtime)
+    _chosen(group, node)  # a wrong one is an error now, not when it is made
+
+    def make(**given: Any) -> Any:
+        return build(group, node, **{**runtime, **given})
+
+    return make
 
 
 def completed(config: Mapping[str, Any]) -> dict[str, Any]:

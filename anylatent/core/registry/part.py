@@ -7,12 +7,22 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 _PLAIN = (int, float, bool, str, type(None))
 
 
 MISSING = "???"
+
+
+Made = TypeVar("Made", covariant=True)
+
+
+class Maker(Protocol[Made]):
+    """A part within a part that is not built yet: `maker(spec=..., ...)` builds it, as often as it
+    is called. What it isn't given it gets of what its owner was offered."""
+
+    def __call__(self, **given: Any) -> Made: ...
 
 
 class RegistryError(LookupError):
@@ -49,7 +59,8 @@ class Part:
         only = inspect.Parameter.KEYWORD_ONLY
         strict = any(parameter.kind is only for parameter in parameters.values())
         for name, parameter in parameters.items():
-            if name in self.parts or (strict and parameter.kind is not only):
+            many = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            if name in self.parts or many or (strict and parameter.kind is not only):
                 continue
             if parameter.default is inspect.Parameter.empty:
                 if parameter.annotation in _PLAIN:  # to be given by the user
@@ -57,6 +68,17 @@ class Part:
             elif _plain(parameter.default, parameter.annotation):
                 found[name] = (parameter.annotation, parameter.default)
         return found
+
+    def makes(self, name: str) -> bool:
+        """Whether the part of this name within it is handed over unbuilt."""
+        annotation = self.parameters()[name].annotation
+        options = (annotation, *typing.get_args(annotation))
+        return any(typing.get_origin(option) is Maker for option in options)
+
+    def given(self) -> list[str]:
+        """The names of what it is given at run time: neither settings nor parts of it."""
+        settings = self.settings()
+        return [n for n in self.parameters() if n not in settings and n not in self.parts]
 
 
 def _plain(default: Any, annotation: Any) -> bool:

@@ -2,10 +2,9 @@
 
 `@register("solver", "heun")` records a class or function. Its parameters with plain defaults
 (numbers, strings, booleans, tuples of them), or of such a type without a default, are its
-settings; all others are given at run time by whoever builds it. Where a signature has keyword-only
-parameters, the settings are among those alone. Plugins are modules named by the entry-point group
-`anylatent.plugins` or by `ANYLATENT_PLUGINS=module,module`; importing one registers its parts. The
-modalities that come with anylatent take the same path.
+settings; all others are given at run time by whoever builds it, and must be among what the group
+offers (see `declarations`). Where a signature has keyword-only parameters, the settings are among
+those alone.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from anylatent.core.registry.declarations import _groups, declared
 from anylatent.core.registry.part import Part, RegistryError
 from anylatent.core.registry.plugins import broken, load_plugins
 
@@ -28,11 +28,15 @@ def register(
     """Records a class or function under a name.
 
     `parts={"base": ("schedule", "flow")}` makes the parameter `base` a part itself, by group and
-    default name.
+    default name. It is built first, or handed over unbuilt where it is annotated as a `Maker`.
+    Raises RegistryError for an unknown group, a name that is taken, a class of another kind than
+    the group's, and a parameter that is neither a setting nor offered by the group.
     """
+    kind = declared(group)
 
     def record(factory: Factory) -> Factory:
         part = Part(group, name, factory, dict(parts or {}))
+        kind.check(part)
         known = _parts.setdefault(group, {}).get(name)
         if known is not None and known.origin != part.origin:
             raise RegistryError(
@@ -45,16 +49,17 @@ def register(
 
 
 def groups() -> list[str]:
+    """The declared groups, sorted."""
     load_plugins()
-    return sorted(_parts)
+    return sorted(_groups)
 
 
 def names(group: str) -> list[str]:
     """The registered names of a group, sorted."""
     load_plugins()
-    if group not in _parts:
+    if group not in _groups:
         raise RegistryError(f"no group '{group}'; there are {', '.join(groups())}{broken()}")
-    return sorted(_parts[group])
+    return sorted(_parts.get(group, {}))
 
 
 def part(group: str, name: str) -> Part:

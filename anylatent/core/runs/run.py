@@ -110,7 +110,11 @@ class Run:
                 config[group] = {"name": given} if isinstance(given, str) else given
         system = self.system
         known = system.conditioner.spec.names
-        followed = {"classifiers": system.classifiers, "known": known, "weaker": self._weaker}
+        followed = {
+            "classifiers": system.classifiers,
+            "known": known,
+            "load_denoiser": self._weaker,
+        }
         built = sampling_parts(config, system.generator.times, followed)
         return (
             solver if isinstance(solver, Solver) else built[0],

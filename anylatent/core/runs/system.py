@@ -23,8 +23,6 @@ from anylatent.core.runs.config import Config
 from anylatent.core.solvers import Solver
 from anylatent.core.support.files import UserError
 
-LOSS_GROUPS = ("perceptual", "adversary")
-
 
 class System(nn.Module):
     """Modality, conditioner, autoencoder, normaliser and generator, built from a configuration.
@@ -47,11 +45,9 @@ class System(nn.Module):
         self.modality = build("modality", config["modality"], **shared)
         shared["modality"] = self.modality
         self.conditioner = build("conditioner", config["conditioner"], **shared)
-        needed = ("bottleneck", *LOSS_GROUPS) if training else ("bottleneck",)
-        for group in needed:
-            if config.get(group) is not None:
-                shared[group] = build(group, config[group], **facts)
         self.autoencoder = build("autoencoder", config["autoencoder"], **shared)
+        if training:
+            self.autoencoder.equip()
         self.normaliser = Normaliser(self.autoencoder.spec)
         schedule = build("schedule", config["schedule"])
         self.__dict__["schedule"] = schedule  # no module of its own: it learns in the denoiser
@@ -228,12 +224,12 @@ class System(nn.Module):
 
     # ---- weights ------------------------------------------------------------------------------
     def trained(self) -> dict[str, Tensor]:
-        """The weights that a run needs to sample: no frozen encoders, no adversary."""
+        """The weights that a run needs to sample: nothing that only a loss needs."""
         return {
             f"{name}.{key}": value
             for name in ("autoencoder", "normaliser", "generator")
             for key, value in getattr(self, name).state_dict().items()
-            if key.split(".")[0] not in LOSS_GROUPS
+            if name != "autoencoder" or key.split(".")[0] not in self.autoencoder.for_loss
         }
 
     def load_trained(self, tensors: Mapping[str, Tensor]) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 from anylatent.core.denoisers import Denoise
 from anylatent.core.latents import Coefficient, Latent, Noise, combine
 from anylatent.core.process import Schedule
+from anylatent.core.registry import group
 
 Callback: TypeAlias = Callable[[int, Tensor, Latent], None]
 """i, times[i], x after step i = 1, 2, ..."""
@@ -86,6 +87,9 @@ class Solver(ABC):
             if callback is not None:
                 callback(index, step.s, x)
         return x
+
+
+group("solver", Solver)
 
 
 def solve(

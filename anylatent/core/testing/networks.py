@@ -167,6 +167,7 @@ def check_autoencoder(autoencoder: Autoencoder, batch: Batch) -> None:
 
 
 def _check_terms(autoencoder: Autoencoder, batch: Batch, size: int, name: str) -> None:
+    autoencoder.equip()
     autoencoder.train()
     for step in (0, 10**9):
         autoencoder.zero_grad()

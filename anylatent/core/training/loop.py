@@ -210,7 +210,7 @@ class Training:
         made_by = {
             "data": self.data.fingerprint,
             "modality": config["modality"],
-            "autoencoder": [config["autoencoder"], config.get("bottleneck")],
+            "autoencoder": config["autoencoder"],
             "conditioner": [config["conditioner"], self.data.facts],
         }
         weights = {k: v for k, v in system.trained().items() if k.startswith("autoencoder.")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, overload
 
@@ -10,11 +11,21 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from anylatent.core.nn.layers import is_outer
-from anylatent.core.registry import register
+from anylatent.core.registry import group, register
+
+
+class OptimizerFactory(ABC):
+    """Torch optimisers for some parameters; several where these are not treated alike."""
+
+    @abstractmethod
+    def __call__(self, parameters: Iterable[nn.Parameter]) -> list[Optimizer]: ...
+
+
+group("optimizer", OptimizerFactory)
 
 
 @register("optimizer", "adamw")
-class AdamW:
+class AdamW(OptimizerFactory):
     """Adam with decoupled weight decay (1711.05101)."""
 
     def __init__(
@@ -30,7 +41,7 @@ class AdamW:
 
 
 @register("optimizer", "muon")
-class MuonAdamW:
+class MuonAdamW(OptimizerFactory):
     """Muon for hidden weights, AdamW for biases, gains, tables and the outermost layers.
 
     `matrix_lr` is Muon's rate, `lr` AdamW's. A weight is hidden if, flattened to (outputs, rest),
@@ -83,14 +94,14 @@ class Muon(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
+        for settings in self.param_groups:
             alike: dict[tuple[torch.Size, torch.device], list[nn.Parameter]] = {}
-            for parameter in group["params"]:
+            for parameter in settings["params"]:
                 if parameter.grad is not None:
                     kind = (parameter.flatten(1).shape, parameter.device)
                     alike.setdefault(kind, []).append(parameter)
             for parameters in alike.values():
-                self._update(parameters, group["lr"], group["momentum"])
+                self._update(parameters, settings["lr"], settings["momentum"])
         return loss
 
     def _update(self, parameters: list[nn.Parameter], lr: float, momentum: float) -> None:

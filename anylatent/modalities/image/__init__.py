@@ -2,7 +2,7 @@
 
 from anylatent.core.nn.embedding import FEATURES
 from anylatent.core.registry import register
-from anylatent.modalities.image.autoencoder import ConvAutoencoder
+from anylatent.modalities.image.autoencoder import PARTS, ConvAutoencoder
 from anylatent.modalities.image.data import Folder, Mnist, OpenMoji
 from anylatent.modalities.image.discriminator import PatchDiscriminator
 from anylatent.modalities.image.dit import DiT
@@ -14,7 +14,7 @@ register("modality", "image")(ImageModality)
 register("data", "openmoji")(OpenMoji)
 register("data", "mnist")(Mnist)
 register("data", "folder")(Folder)
-register("autoencoder", "conv")(ConvAutoencoder)
+register("autoencoder", "conv", parts=PARTS)(ConvAutoencoder)
 register("perceptual", "lpips")(Perceptual)
 register("adversary", "patch")(PatchDiscriminator)
 register("backbone", "unet", parts=FEATURES)(UNet)

@@ -21,12 +21,14 @@ from anylatent.core.autoencoders import Autoencoder
 from anylatent.core.latents import Field, Latent, LatentSpec, Noise, Posterior
 from anylatent.core.modality import Batch
 from anylatent.core.nn.adversary import adaptive_weight, hinge
-from anylatent.core.nn.bottleneck import KL, Bottleneck
+from anylatent.core.nn.bottleneck import BOTTLENECK, KL, Bottleneck
 from anylatent.core.nn.layers import GroupNorm, convolution
 from anylatent.core.nn.residual import AttentionBlock, Downsample, ResBlock, Upsample
+from anylatent.core.registry import Maker
 from anylatent.modalities.image.likelihood import log_prob
 
 FACTORS = (1, 2, 4, 8, 16)
+PARTS = {**BOTTLENECK, "perceptual": ("perceptual", "none"), "adversary": ("adversary", "none")}
 
 
 class ConvAutoencoder(Autoencoder):
@@ -36,15 +38,17 @@ class ConvAutoencoder(Autoencoder):
     the time at small loss; the remaining factor is made by strided convolutions, level i with
     `channels · multipliers[i]` channels (the last multiplier repeats) and `blocks` ResNet blocks.
     `perceptual(a, b)` gives (B,); `adversary` maps pictures to logits of patches, enters after
-    `adversary_start` steps, with VQGAN's adaptive weight (2012.09841).
+    `adversary_start` steps, with VQGAN's adaptive weight (2012.09841). Both are made by `equip`.
     """
+
+    for_loss = ("perceptual", "adversary")
 
     def __init__(
         self,
         shape: tuple[int, int, int] = (3, 32, 32),
         bottleneck: Bottleneck | None = None,
-        perceptual: nn.Module | None = None,
-        adversary: nn.Module | None = None,
+        perceptual: Maker[nn.Module | None] | None = None,
+        adversary: Maker[nn.Module | None] | None = None,
         *,
         factor: int = 4,
         patch: int = 2,
@@ -74,10 +78,16 @@ class ConvAutoencoder(Autoencoder):
         tuned = _Sizes(widths, blocks, heads if attention else 0, dropout, patch)
         self.encoder = Encoder(pixels, latent_channels * self.bottleneck.pieces, tuned)
         self.decoder = Decoder(latent_channels, pixels, tuned)
-        self.perceptual, self.adversary = perceptual, adversary
+        self.perceptual: nn.Module | None = None
+        self._makers = perceptual, adversary
         self.l1, self.l2, self.perceptual_weight = l1, l2, perceptual_weight
         self.adversary_weight, self.adversary_start = adversary_weight, adversary_start
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def equip(self) -> None:
+        self.perceptual, self.adversary = (
+            None if make is None else make() for make in self._makers
+        )
 
     def encode(self, batch: Batch) -> Posterior:
         features = self.encoder(self._image(batch))

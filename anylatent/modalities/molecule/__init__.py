@@ -1,7 +1,9 @@
 """The molecule modality: importing it registers its parts."""
 
+from anylatent.core.nn.bottleneck import BOTTLENECK
 from anylatent.core.nn.embedding import FEATURES
 from anylatent.core.registry import register
+from anylatent.modalities.molecule import facts as facts
 from anylatent.modalities.molecule.autoencoder import GeoLDM
 from anylatent.modalities.molecule.backbone import EGNNBackbone
 from anylatent.modalities.molecule.conditioner import Properties
@@ -14,6 +16,6 @@ register("data", "qm9")(Qm9)
 register("data", "components")(Components)
 register("data", "molecule_folder")(MoleculeFolder)
 register("conditioner", "properties")(Properties)
-register("autoencoder", "geoldm")(GeoLDM)
+register("autoencoder", "geoldm", parts=BOTTLENECK)(GeoLDM)
 register("backbone", "egnn", parts=FEATURES)(EGNNBackbone)
 register("backbone", "tensor_product", parts=FEATURES)(TensorProductNetwork)

@@ -1,7 +1,9 @@
 """The text modality: importing it registers its parts."""
 
+from anylatent.core.nn.bottleneck import BOTTLENECK
 from anylatent.core.nn.embedding import FEATURES
 from anylatent.core.registry import register
+from anylatent.modalities.text import facts as facts
 from anylatent.modalities.text.autoencoder import LearnedEmbedding, UnitEmbedding
 from anylatent.modalities.text.backbone import Transformer
 from anylatent.modalities.text.data import Kjv, Smiles, TextFile, WordNet
@@ -15,5 +17,5 @@ register("data", "wordnet")(WordNet)
 register("data", "text_file")(TextFile)
 register("autoencoder", "embedding")(LearnedEmbedding)
 register("autoencoder", "unit_embedding")(UnitEmbedding)
-register("autoencoder", "sequence")(SequenceAutoencoder)
+register("autoencoder", "sequence", parts=BOTTLENECK)(SequenceAutoencoder)
 register("backbone", "transformer", parts=FEATURES)(Transformer)

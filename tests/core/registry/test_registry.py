@@ -7,6 +7,7 @@ import textwrap
 import pytest
 
 import anylatent as al
+from anylatent.core.registry import declarations
 from anylatent.core.registry import store as registry
 from anylatent.core.registry.building import build
 from anylatent.core.registry.part import RegistryError
@@ -17,9 +18,15 @@ from anylatent.core.registry.store import part
 def clean():
     """Forgets what a test registers."""
     before = {group: dict(parts) for group, parts in registry._parts.items()}
+    groups, facts = dict(declarations._groups), dict(declarations._facts)
     yield
-    registry._parts.clear()
-    registry._parts.update(before)
+    for store, kept in (
+        (registry._parts, before),
+        (declarations._groups, groups),
+        (declarations._facts, facts),
+    ):
+        store.clear()
+        store.update(kept)
 
 
 def python(code, **environment):
@@ -69,8 +76,10 @@ def test_a_duplicate_names_both(clean):
 
 
 def test_settings_are_the_plain_defaults(clean):
-    @al.register("solver", "mine", parts={"inner": ("grid", "log_snr")})
-    def mine(
+    al.group("mine", object, offers={"given": object})
+
+    @al.register("mine", "one", parts={"inner": ("grid", "log_snr")})
+    def one(
         given: object, inner: al.Grid | None = None, number: float = 2.0, name: str | None = None
     ):
         """Mine.
@@ -78,11 +87,75 @@ def test_settings_are_the_plain_defaults(clean):
         More."""
         return given, inner, number, name
 
-    record = part("solver", "mine")
+    record = part("mine", "one")
     assert list(record.settings()) == ["number", "name"] and record.summary == "Mine."
-    node = {"name": "mine", "number": 3.0, "inner": {"name": "karras", "rho": 5.0}}
-    given, inner, number, name = build("solver", node, given="run time", ignored=1)
+    node = {"name": "one", "number": 3.0, "inner": {"name": "karras", "rho": 5.0}}
+    given, inner, number, name = build("mine", node, given="run time", ignored=1)
     assert (given, number, name) == ("run time", 3.0, None) and inner.rho == 5.0
+
+
+def test_a_part_that_asks_for_what_nobody_gives_is_refused(clean):
+    with pytest.raises(RegistryError, match="asks for spce.*offered spec, conditions, output"):
+
+        @al.register("backbone", "mine")
+        def mine(spce: al.LatentSpec | None = None, width: int = 8):
+            """Mine."""
+
+    assert "mine" not in al.names("backbone")
+    with pytest.raises(RegistryError, match="asks for others.*solver is offered nothing"):
+
+        @al.register("solver", "mine")
+        def more(**others: float):
+            """Mine."""
+
+
+def test_what_data_say_of_themselves_is_offered_once_it_is_declared(clean):
+    def mine(hue: float | object = None):
+        """Mine."""
+        return hue
+
+    with pytest.raises(RegistryError, match=r"asks for hue.*shape.*anylatent\.facts"):
+        al.register("conditioner", "mine")(mine)
+    al.facts(hue=float)
+    al.register("conditioner", "mine")(mine)
+    assert build("conditioner", {"name": "mine"}, hue=0.5) == 0.5
+    with pytest.raises(RegistryError, match="asks for hue"):
+        al.register("solver", "mine")(mine)  # a solver is told nothing of the data
+
+
+def test_a_part_is_of_its_groups_kind(clean):
+    with pytest.raises(RegistryError, match="no group 'slover'.*solver.*anylatent.group"):
+        al.register("slover", "mine")
+    with pytest.raises(RegistryError, match="is no Solver"):
+
+        @al.register("solver", "mine")
+        class Mine:
+            """Mine."""
+
+    with pytest.raises(RegistryError, match="two groups are named solver"):
+        al.group("solver", object)
+
+
+def test_a_maker_builds_the_inner_part_with_what_its_owner_gives_it(clean):
+    al.group("outer", object, offers={"spec": al.LatentSpec})
+    al.group("inner", object, offers={"spec": al.LatentSpec})
+
+    @al.register("inner", "leaf")
+    def leaf(spec: al.LatentSpec | None = None, depth: int = 2):
+        """A leaf."""
+        return spec, depth
+
+    @al.register("outer", "twice", parts={"image": ("inner", "leaf")})
+    def twice(image: al.Maker[tuple], spec: al.LatentSpec | None = None):
+        """Two leaves, one of them of a space of its own."""
+        return image(), image(spec="other")
+
+    node = {"name": "twice", "image": {"name": "leaf", "depth": 6}}
+    assert build("outer", node, spec="whole") == (("whole", 6), ("other", 6))
+    with pytest.raises(RegistryError, match="no inner 'laef'"):
+        build("outer", {"name": "twice", "image": {"name": "laef"}}, spec="whole")
+    with pytest.raises(RegistryError, match="no setting dpeth"):
+        build("outer", {"name": "twice", "image": {"name": "leaf", "dpeth": 6}}, spec="whole")
 
 
 def test_a_mistyped_setting_says_what_there_is():

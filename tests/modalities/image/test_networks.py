@@ -133,8 +133,9 @@ def test_encoding_treats_each_picture_alone_and_the_latent_carries_the_picture()
 def test_the_adversary_is_trained_and_trains_the_decoder_once_it_has_started_10605():
     torch.manual_seed(0)
     autoencoder = ConvAutoencoder(
-        channels=8, blocks=1, adversary=PatchDiscriminator(channels=8), adversary_start=5
+        channels=8, blocks=1, adversary=lambda: PatchDiscriminator(channels=8), adversary_start=5
     )
+    autoencoder.equip()
     assert autoencoder.adversary is not None
     batch = {"image": torch.rand(2, 3, 32, 32) * 2 - 1}
     early, output = autoencoder.loss(batch, Noise.of(0, 2), 4)

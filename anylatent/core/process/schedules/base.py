@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 from torch import Tensor
 
+from anylatent.core.registry import group
+
 if TYPE_CHECKING:
     from anylatent.core.process.schedules.learned import Learned
 
@@ -79,6 +81,9 @@ class Schedule(ABC):
     def learned(self) -> Learned | None:
         """The part of it that is trained, if any."""
         return None
+
+
+group("schedule", Schedule)
 
 
 class VarianceCurve(Schedule):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from anylatent.core.latents import Noise
 from anylatent.core.process.schedules import Schedule
 from anylatent.core.process.schedules.base import LOG_SNR_LIMIT
+from anylatent.core.registry import group
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -44,6 +45,9 @@ class Times(nn.Module, ABC):
             u = (noise.shared_uniform() + GOLDEN * noise.positions) % 1
         t = self.quantile(u.clamp(1e-7, 1 - 1e-7), schedule)
         return t.clamp(*time_limits(schedule))
+
+
+group("times", Times)
 
 
 def time_limits(schedule: Schedule) -> tuple[float, float]:
