@@ -316,16 +316,3 @@ def test_a_classifier_that_is_broken(steered, fails, tmp_path):
     assert "not a whole safetensors file" in fails("sample", f"run={path}", "n=1", *STEER)
     with pytest.raises(UserError):
         al.load(path)
-
-
-def test_a_run_from_before_there_were_classifiers(copied, cli):
-    """Its configuration knows nothing of them: it can be continued, and given one."""
-    from omegaconf import OmegaConf
-
-    config = OmegaConf.load(copied / "config.yaml")
-    del config["classifier"], config["training"]["classifier"]
-    (copied / "config.yaml").write_text(OmegaConf.to_yaml(config))
-    code, _, err = cli("train", f"run={copied}", *PLAIN, *steps(2, 2))
-    assert code == 0, err
-    code, _, err = cli("train", f"run={copied}", *CLASSIFY, "training.classifier.steps=1")
-    assert code == 0 and (copied / "classifiers" / "digit.safetensors").exists(), err

@@ -560,7 +560,7 @@ def test_config_that_asks_for_something_unregistered(kind, command, copied, fail
     config = OmegaConf.load(copied / "config.yaml")
     replaced = OmegaConf.create(TARGETS[kind].replace("BAD", str(tmp_path / "bad")))
     for key, node in replaced.items():
-        config[key] = node
+        config["model" if key == "backbone" else "sampling"][key] = node
     (copied / "config.yaml").write_text(OmegaConf.to_yaml(config))
     message = fails(command, f"run={copied}", "n=2", "steps=1")
     if kind not in ("name", "resolver"):

@@ -9,12 +9,11 @@ from omegaconf import OmegaConf
 import anylatent
 from anylatent.core.cli.configs import publish
 from anylatent.core.cli.main import main
-from anylatent.core.registry.building import build
-from anylatent.core.registry.store import groups, names, part
-from anylatent.core.runs.sampling import sampling_parts
-from anylatent.core.runs.system import System
+from anylatent.core.registry import build, get, groups, names, part
+from anylatent.core.runs import Context, System, read
 from anylatent.core.training.loop import Training
-from anylatent.core.training.settings import StageSettings
+from anylatent.core.training.settings import TrainConfig
+from anylatent.core.training.stages.base import settings_of, stage_type
 
 CONF = Path(anylatent.__file__).parent / "conf"
 PARTS = [(g, n) for g in groups() if g != "modality" for n in names(g)]
@@ -27,34 +26,38 @@ def options(group):
 
 
 def composed(command, *overrides):
-    publish()
+    publish(command, get("command", command)())
     with initialize_config_module("anylatent.conf", version_base="1.3"):
         config = compose(command, ["run=somewhere", *overrides])
         return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
 
 
+def train_config(*overrides):
+    return read(TrainConfig, composed("train", *overrides), "a test")
+
+
 def check_builds(config):
     """The whole model, the settings of its training and of its sampling."""
-    data = build("data", config["data"])
-    system = System(config, data.facts, training=True)
+    data = build("data", config.data)
+    system = System(config.model, data.facts, training=True)
     assert system.generator.spec == system.autoencoder.spec
     assert len(system.trained()) > 10
-    assert sampling_parts(config)[0] is not None
-    for node in config["training"].values():
-        StageSettings(**{k: v for k, v in node.items() if k != "optimizer"})
-        assert list(build("optimizer", node["optimizer"])(system.autoencoder.parameters()))
+    assert Context(system.generator.times).sampler(config.sampling).steps == config.sampling.steps
+    for kind in (stage_type(name) for name in names("stage")):
+        settings = settings_of(kind, config.training)
+        assert list(build("optimizer", settings.optimizer)(system.generator.parameters()))
 
 
 @pytest.mark.parametrize("name", options("modality"))
 def test_modality_composes_and_builds(name):
-    config = composed("train", f"modality={name}")
-    assert config["modality"]["name"] == name
+    config = train_config(f"modality={name}")
+    assert config.model.modality["name"] == name
     check_builds(config)
 
 
 @pytest.mark.parametrize("name", options("experiment"))
 def test_experiment_composes_and_builds(name):
-    check_builds(composed("train", f"experiment={name}"))
+    check_builds(train_config(f"experiment={name}"))
 
 
 def test_every_registered_modality_has_an_option():

@@ -134,7 +134,7 @@ def test_training_takes_a_stack(tmp_path, cli):
     plain = [argument for argument in TINY if "pictures" not in argument]
     code, _, err = cli("train", f"run={tmp_path / 'run'}", *plain, *steps(1, 2), *stack)
     assert code == 0, err
-    node = RunDirectory(tmp_path / "run").config()["guidance"]
+    node = RunDirectory(tmp_path / "run").config().sampling.guidance
     assert node["denoiser"]["scales"] == {"digit": 2} and node["denoiser"]["scale"] == 3
     assert len(sampled(cli, tmp_path / "run", tmp_path / "out")) == 3
 
@@ -190,7 +190,7 @@ def test_weak_runs_that_do_not_fit(trained, weak, unconditional, cache, tmp_path
 def test_weak_runs_of_other_classes_or_normalisers(trained, weak):
     run, other = al.load(trained, device="cpu"), al.load(weak, device="cpu")
     assert weak_denoiser(run, other) is not None
-    other.config["facts"]["classes"]["digit"][0] = "nought"
+    other.config.classes["digit"][0] = "nought"
     other.system.normaliser.scale_z.mul_(1.1)
     with pytest.raises(UserError, match="normaliser has other values; its data say .*nought"):
         weak_denoiser(run, other)

@@ -16,6 +16,8 @@ ROOMS = (
     "likelihood",
     "generators",
     "training.optimizers",
+    "training.stages",
+    "cli.commands",
 )
 
 for room in ROOMS:

@@ -21,15 +21,15 @@ class Autoencoder(nn.Module, ABC):
     """Encoder, decoder, and the loss that trains them.
 
     `adversary` is a network that learns to tell reconstructions from data, with an optimiser of
-    its own; None where the loss has no such part. `joint` says that it learns together with the
-    generator, whose loss its latents then lower too, instead of before it. `for_loss` names the
-    networks in it that only the loss needs: a trained run goes without.
+    its own; None where the loss has no such part. `alone` says that its own loss can train it,
+    before the generator; one that can't learns by stage=joint. `for_loss` names the networks in it
+    that only the loss needs: a trained run goes without.
     """
 
     spec: LatentSpec
     for_loss: Sequence[str] = ()
     adversary: nn.Module | None
-    joint: bool = False
+    alone: bool = True
 
     def __init__(self) -> None:
         super().__init__()

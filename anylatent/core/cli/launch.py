@@ -1,48 +1,42 @@
-"""The commands that take a Hydra configuration."""
+"""From what a user typed to a command's configuration, and on to the command."""
 
 from __future__ import annotations
 
-import importlib
 import os
-import re
 import sys
+from typing import TYPE_CHECKING
 
-from anylatent.core.cli.overrides import INHERITED, SAMPLING, choice, inherit, of_run, quote
+if TYPE_CHECKING:
+    from anylatent.core.cli.command import Command
 
 
-def launch(command: str, overrides: list[str]) -> None:
-    """Composes the command's configuration from the overrides and runs it."""
+def launch(name: str, command: Command, typed: list[str]) -> None:
+    """Composes the command's configuration from the overrides, and runs it."""
     import hydra
     from omegaconf import DictConfig, OmegaConf
 
-    from anylatent.core.cli.configs import check_numbers, publish
+    from anylatent.core.cli.configs import publish
+    from anylatent.core.cli.overrides import of_run, quoted, read_typed
+    from anylatent.core.runs import read
 
-    publish()
-    overrides = [re.sub(r"^likelihood=(?=\d)", "likelihood.samples=", item) for item in overrides]
-    overrides = [choice(item) for item in overrides]
-    if command != "train":
-        overrides = [re.sub(r"^modality=", "run_is=", item) for item in overrides]
-        overrides = inherit(overrides, INHERITED.get(command, (*SAMPLING, "steps")))
-    action = importlib.import_module(f"anylatent.core.cli.commands.{command}").run
-    failures = list[Exception]()
+    publish(name, command)
+    overrides = read_typed(typed, command)
+    failures, original = list[Exception](), sys.argv
+    inherited = of_run(overrides, command.own) if command.own else []
 
     def task(config: DictConfig) -> None:
-        sys.argv = [original[0], command, *overrides]  # from which Lightning starts processes
+        sys.argv = [original[0], name, *typed]  # from which Lightning starts processes
         try:
-            resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-            assert isinstance(resolved, dict)
-            check_numbers(resolved, command)
-            if command == "train" and resolved["stage"] == "classifier":
-                resolved = of_run(resolved, overrides)
-            action({str(key): value for key, value in resolved.items()})
+            plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+            assert isinstance(plain, dict)
+            command.run(read(command.config, {str(k): v for k, v in plain.items()}, "the command"))
         except Exception as error:  # kept from hydra's own printer; a sweep goes on
             failures.append(error)
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to us, not to hydra's printer
-    original = sys.argv
-    sys.argv = [original[0], *(quote(override) for override in overrides)]
+    sys.argv = [original[0], *inherited, *(quoted(override) for override in overrides)]
     try:
-        hydra.main("pkg://anylatent.conf", command, version_base="1.3")(task)()
+        hydra.main("pkg://anylatent.conf", name, version_base="1.3")(task)()
     finally:
         sys.argv = original
     if failures:

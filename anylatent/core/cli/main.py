@@ -13,22 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-HELP = """\
-anylatent: one latent diffusion core for images, video, 3D shapes, text and molecules
-
-  anylatent train modality=image run=runs/emoji [overrides]
-      trains the autoencoder, then the diffusion model; the same command continues a stopped run
-  anylatent sample run=runs/emoji n=16 seed=0 [solver=dpmpp_2m steps=20 guidance.scale=3
-                   cond.category=flags out=samples]
-      draws samples, saved as files with a contact sheet
-  anylatent invert run=runs/emoji n=8 [solver=dpmpp_2m steps=50 data=folder data.path=mine]
-      data to the noise that the model makes them from, and back; 'sample noise=FILE' edits them
-  anylatent evaluate run=runs/emoji [n=1000]
-      figures of the model's samples and reconstructions
-  anylatent benchmark modality=image run=runs/emoji
-      the same beside held-out data, data made worse and an untrained model, and the speed
-  anylatent benchmark solvers run=runs/emoji [n=16 evaluations=[5,10,20,50]]
-      how near each solver comes to the model's exact solution, and which to use
+HEAD = "anylatent: one latent diffusion core for images, video, 3D shapes, text and molecules"
+TAIL = """\
   anylatent list [group]
       the registered parts; plugins add theirs
 
@@ -40,38 +26,51 @@ tracebacks.
 
 PACKAGE = Path(__file__).resolve().parents[2]
 
-COMMANDS = ("train", "sample", "invert", "evaluate", "benchmark", "list")
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command; exits with 0, or with 1 and one message on stderr."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help", "help"):
-        print(HELP, end="")
+        print(help_text(), end="")
         return
     if given[0] == "--version":
         import anylatent
 
         print(anylatent.__version__)
         return
-    command, rest = given[0], given[1:]
-    if command not in COMMANDS:
-        _fail(f"unknown command '{command}'; choose one of {', '.join(COMMANDS)}")
-    if command == "benchmark" and rest[:1] == ["solvers"]:
-        command, rest = "solvers", rest[1:]
+    name, rest = given[0], given[1:]
+    if name == "benchmark" and rest[:1] == ["solvers"]:
+        name, rest = "solvers", rest[1:]
     with _plain_warnings():
-        _guard(lambda: _run(command, rest), command)
+        _guard(lambda: _run(name, rest), name)
 
 
-def _run(command: str, rest: list[str]) -> None:
-    if command == "list":
+def help_text() -> str:
+    """What there is; the commands of plugins are told by `anylatent list command`."""
+    from anylatent.core.registry import discover, known
+
+    discover("anylatent.core.cli.commands")
+    usages = [part.factory.usage for part in known("command").values()]  # type: ignore[attr-defined]
+    order = ("train", "sample", "invert", "evaluate", "benchmark m", "benchmark s")
+    usages.sort(key=lambda text: [text.startswith(word) for word in order], reverse=True)
+    lines = [f"  anylatent {text}".replace("\n", "\n  ") for text in usages if text]
+    return "\n".join([HEAD, "", *lines, TAIL])
+
+
+def _run(name: str, rest: list[str]) -> None:
+    if name == "list":
         from anylatent.core.cli.listing import show
 
         show(rest)
         return
+    from anylatent.core.registry import discover, get, known, names
+
+    discover("anylatent.core.cli.commands")
+    if name not in known("command") and name not in names("command"):
+        _fail(f"unknown command '{name}'; choose one of {', '.join([*names('command'), 'list'])}")
     from anylatent.core.cli.launch import launch
 
-    launch(command, rest)
+    launch(name, get("command", name)(), rest)
 
 
 def _guard(action: Callable[[], Any], command: str) -> None:

@@ -1,6 +1,6 @@
 """E[x0 | x_t]: the one interface that solvers, guidance and every method see."""
 
-from anylatent.core.denoisers.base import NO_VARIANCE, Denoise, Denoiser, restrict
+from anylatent.core.denoisers.base import Denoise, Denoiser, Estimate, Plain, Wrapper, as_denoise
 from anylatent.core.denoisers.counted import Counted
 from anylatent.core.denoisers.exact import GaussianDenoiser, MixtureDenoiser, constant
 from anylatent.core.denoisers.learned_variance import LearnedVariance
@@ -8,24 +8,24 @@ from anylatent.core.denoisers.noisy_classifier import Classify, NoisyClassifier
 from anylatent.core.denoisers.preconditioned import Preconditioned
 from anylatent.core.denoisers.score_interpolation import (
     ScoreInterpolation,
-    other_temperature,
     positive_temperature,
 )
 
 __all__ = [
+    "Plain",
+    "Wrapper",
+    "as_denoise",
     "Classify",
     "Counted",
     "Denoise",
     "Denoiser",
+    "Estimate",
     "GaussianDenoiser",
     "LearnedVariance",
     "MixtureDenoiser",
-    "NO_VARIANCE",
     "NoisyClassifier",
     "Preconditioned",
     "ScoreInterpolation",
     "constant",
-    "other_temperature",
     "positive_temperature",
-    "restrict",
 ]

@@ -1,20 +1,25 @@
-"""The denoiser: E[x0 | x_t], the one interface that solvers, guidance and every method see."""
+"""The denoiser: E[x0 | x_t], the one interface that solvers, guidance and every method see.
+
+A `Denoiser` is a model: x_t, t and a condition to x0. What a solver sees is a `Denoise`: x_t and t
+to x0 along one solution, under one condition, with what else a solver may ask of it. `bind` makes
+the second of the first. What stands around a denoiser and is one is a `Wrapper`.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from copy import copy
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 from torch import Tensor, nn
 
 from anylatent.core.latents import Condition, Latent
 from anylatent.core.process import Schedule, Time
+from anylatent.core.support.files import UserError
 
-Denoise: TypeAlias = Callable[[Latent, Time], Latent]
-"""x_t, t → x0: all that a solver needs."""
-
+Estimate: TypeAlias = Callable[[Latent, Time], Latent]
+"""x_t, t → x0, by whatever function."""
 
 NO_VARIANCE = (
     "this model has learned no variance: use variance=small or large, or train one with "
@@ -22,11 +27,52 @@ NO_VARIANCE = (
 )
 
 
-class Denoiser(nn.Module, ABC):
-    """x0 estimated from x_t; t has shape (), (B,) or (B, T).
+class Denoise(ABC):
+    """x_t, t → x0 along one solution: all that a solver needs, and what it may ask beside."""
 
-    What wraps a denoiser, such as guidance, keeps it as `self.denoiser`.
-    """
+    @property
+    def remembers(self) -> bool:
+        """Whether a call depends on the calls before it."""
+        return False
+
+    @abstractmethod
+    def __call__(self, x: Latent, t: Time) -> Latent: ...
+
+    def select(self, index: Tensor) -> Denoise | None:
+        """For some samples of its batch, which may come again; `index`: long, on the CPU.
+
+        None where there is no such thing: for a plain function, and for one that remembers.
+        """
+        return None
+
+    def forgetful(self) -> Denoise:
+        """The same without what it remembers, as far as it can do without."""
+        return self
+
+    def variance(self, x: Latent, t: Time) -> tuple[Latent, Latent]:
+        """x0, and the v of `learned_variance`. Raises ValueError where none was learned."""
+        raise ValueError(NO_VARIANCE)
+
+
+class Plain(Denoise):
+    """A plain function of x_t and t."""
+
+    def __init__(self, function: Estimate) -> None:
+        self.function = function
+
+    def __call__(self, x: Latent, t: Time) -> Latent:
+        return self.function(x, t)
+
+
+def as_denoise(function: Estimate) -> Denoise:
+    """What a solver sees of whatever a caller gives it."""
+    if isinstance(function, Denoise):
+        return function
+    return Bound(function, None) if isinstance(function, Denoiser) else Plain(function)
+
+
+class Denoiser(nn.Module, ABC):
+    """x0 estimated from x_t; t has shape (), (B,) or (B, T)."""
 
     schedule: Schedule
 
@@ -34,63 +80,89 @@ class Denoiser(nn.Module, ABC):
     def forward(self, x: Latent, t: Time, cond: Condition | None = None) -> Latent: ...
 
     @property
-    def recalls(self) -> bool:
+    def self_conditioned(self) -> bool:
         """Whether it reads its last estimate, as the fixed condition `estimate` (2208.04202)."""
-        inner = getattr(self, "denoiser", None)
-        return isinstance(inner, Denoiser) and inner.recalls
+        return False
 
     @property
-    def completes(self) -> bool:
+    def sees_given(self) -> bool:
         """Whether it reads which entries of x_t are known exactly, as the fixed condition `given`:
         a map (B, N, 1) of ones and zeros."""
-        inner = getattr(self, "denoiser", None)
-        return isinstance(inner, Denoiser) and inner.completes
+        return False
 
     def fresh(self) -> Denoiser:
         """For a new solution: with no memory of another. Itself, where nothing in it remembers."""
-        inner = getattr(self, "denoiser", None)
-        return self._around(inner.fresh()) if isinstance(inner, Denoiser) else self
+        return self
 
     def select(self, index: Tensor) -> Denoiser | None:
         """For some samples of its batch, which may come again: its own values follow them.
 
         None for one that remembers a solution. What keeps values per sample overrides this.
         """
-        if self.fresh() is not self:
-            return None
-        inner = getattr(self, "denoiser", None)
-        chosen = inner.select(index) if isinstance(inner, Denoiser) else None
-        return self if chosen is None else self._around(chosen)
+        return self if self.fresh() is self else None
 
-    def _around(self, inner: Denoiser) -> Denoiser:
-        """The same wrapper around another denoiser."""
-        if inner is self.denoiser:
-            return self
-        twin = copy(self)
-        twin._modules = {**self._modules, "denoiser": inner}  # a copy shares them
-        return twin
+    def variance(self, x: Latent, t: Time, cond: Condition | None = None) -> tuple[Latent, Latent]:
+        """x0, and the v of `learned_variance`. Raises ValueError where none was learned."""
+        raise ValueError(NO_VARIANCE)
 
-    def with_variance(
-        self, x: Latent, t: Time, cond: Condition | None = None
-    ) -> tuple[Latent, Latent]:
-        """x0, and the v of `learned_variance`; what wraps a denoiser leaves v as it is.
-
-        Raises ValueError for one that has learned none.
-        """
-        inner = getattr(self, "denoiser", None)
-        if not isinstance(inner, Denoiser):
-            raise ValueError(NO_VARIANCE)
-        return self(x, t, cond), inner.with_variance(x, t, cond)[1]
+    def tempered(self, temperature: float) -> Denoiser:
+        """The same with its logits of tokens divided by this number: below 1, samples are likelier
+        and more alike. Raises UserError where it has no such logits."""
+        raise UserError(
+            f"temperature={temperature}: {type(self).__name__} has no logits of tokens; leave it "
+            "out"
+        )
 
     def bind(self, cond: Condition | None) -> Denoise:
         """The denoiser under one condition; along one solution it recalls its last estimate."""
         own = self.fresh()
-        if self.recalls:
-            return Recalling(own, cond)
-        return Bound(own, cond)
+        return Recalling(own, cond) if self.self_conditioned else Bound(own, cond)
 
 
-class Bound:
+class Wrapper(Denoiser):
+    """A denoiser around another, `inner`, to which it leaves all that it does not change."""
+
+    inner: Denoiser
+
+    def __init__(self, inner: Denoiser) -> None:
+        super().__init__()
+        self.inner, self.schedule = inner, inner.schedule
+
+    @property
+    def self_conditioned(self) -> bool:
+        return self.inner.self_conditioned
+
+    @property
+    def sees_given(self) -> bool:
+        return self.inner.sees_given
+
+    def rebuilt(self, inner: Denoiser) -> Self:
+        """The same wrapper around another denoiser."""
+        return self if inner is self.inner else self.having(inner=inner)
+
+    def having(self, **modules: nn.Module | None) -> Self:
+        """A copy of it with other modules within."""
+        twin = copy(self)
+        twin._modules = {**self._modules, **modules}  # a copy shares its dictionary
+        return twin
+
+    def fresh(self) -> Denoiser:
+        return self.rebuilt(self.inner.fresh())
+
+    def select(self, index: Tensor) -> Denoiser | None:
+        chosen = None if self.fresh() is not self else self.inner.select(index)
+        return None if chosen is None else self.rebuilt(chosen)
+
+    def variance(self, x: Latent, t: Time, cond: Condition | None = None) -> tuple[Latent, Latent]:
+        """x0 as it changes it, and v as it is within."""
+        between = self.inner.variance(x, t, cond)[1]
+        return self(x, t, cond), between
+
+    def tempered(self, temperature: float) -> Denoiser:
+        return self.rebuilt(self.inner.tempered(temperature))
+
+
+class Bound(Denoise):
     """A denoiser under one condition, from which some samples may be selected."""
 
     def __init__(self, denoiser: Denoiser, cond: Condition | None) -> None:
@@ -98,15 +170,14 @@ class Bound:
 
     @property
     def remembers(self) -> bool:
-        """Whether a call depends on the calls before it."""
         return self.denoiser.fresh() is not self.denoiser
 
     def __call__(self, x: Latent, t: Time) -> Latent:
         found: Latent = self.denoiser(x, t, self.cond)
         return found
 
-    def with_variance(self, x: Latent, t: Time) -> tuple[Latent, Latent]:
-        return self.denoiser.with_variance(x, t, self.cond)
+    def variance(self, x: Latent, t: Time) -> tuple[Latent, Latent]:
+        return self.denoiser.variance(x, t, self.cond)
 
     def select(self, index: Tensor) -> Bound | None:
         chosen = self.denoiser.select(index)
@@ -114,26 +185,17 @@ class Bound:
         return None if chosen is None else Bound(chosen, cond)
 
 
-def restrict(denoise: Denoise, index: Tensor) -> Denoise | None:
-    """The denoiser of some samples of a batch, which may come again; `index`: long, on the CPU.
-
-    None where there is no such thing: for a plain function, and for one that remembers.
-    """
-    select = getattr(denoise, "select", None)
-    found: Denoise | None = None if select is None else select(index)
-    return found
-
-
-class Recalling:
+class Recalling(Denoise):
     """A denoiser that is told its estimate of the call before: self-conditioning."""
 
     def __init__(self, denoiser: Denoiser, cond: Condition | None) -> None:
         self.denoiser, self.cond = denoiser, cond or Condition()
         self.estimate: Latent | None = None
 
-    remembers = True
-
     @property
+    def remembers(self) -> bool:
+        return True
+
     def forgetful(self) -> Bound:
         """The denoiser without an estimate, as at a first step, which it has learned as well."""
         return Bound(self.denoiser, self.cond)
@@ -143,8 +205,8 @@ class Recalling:
         self.estimate = found
         return found
 
-    def with_variance(self, x: Latent, t: Time) -> tuple[Latent, Latent]:
-        self.estimate, between = self.denoiser.with_variance(x, t, self._known(x))
+    def variance(self, x: Latent, t: Time) -> tuple[Latent, Latent]:
+        self.estimate, between = self.denoiser.variance(x, t, self._known(x))
         return self.estimate, between
 
     def _known(self, x: Latent) -> Condition:

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from copy import copy
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from anylatent.core.denoisers.base import NO_VARIANCE, Denoise, restrict
+from anylatent.core.denoisers.base import Denoise, Estimate, as_denoise
 from anylatent.core.latents import Latent
 from anylatent.core.process import Time
 
 
-class Counted:
+class Counted(Denoise):
     """A denoiser of B samples that counts its work.
 
     `calls`: one after the other, whatever their size. `evaluations`: of each sample, (B,) int64.
     """
 
-    def __init__(self, denoise: Denoise, batch: int) -> None:
-        self.denoise, self.batch = denoise, batch
+    def __init__(self, denoise: Estimate, batch: int) -> None:
+        self.denoise, self.batch = as_denoise(denoise), batch
+        self.index = torch.arange(batch)
         self.evaluations = torch.zeros(batch, dtype=torch.int64)
         self._calls = torch.zeros((), dtype=torch.int64)
 
     def __call__(self, x: Latent, t: Time) -> Latent:
-        return self._call(self.denoise, torch.arange(self.batch), x, t)
+        self._count()
+        return self.denoise(x, t)
 
     @property
     def calls(self) -> int:
@@ -33,31 +34,26 @@ class Counted:
 
     @property
     def remembers(self) -> bool:
-        return getattr(self.denoise, "remembers", False)
+        return self.denoise.remembers
 
-    @property
     def forgetful(self) -> Counted:
-        """The denoiser without what it recalls, as far as it can do without; counted here too."""
-        twin = copy(self)  # which shares the counts
-        twin.denoise = getattr(self.denoise, "forgetful", self.denoise)
-        return twin
+        return self._of(self.denoise.forgetful(), self.index)
 
-    def with_variance(self, x: Latent, t: Time) -> tuple[Latent, Latent]:
-        ask = getattr(self.denoise, "with_variance", None)
-        if ask is None:
-            raise ValueError(NO_VARIANCE)
-        self._count(torch.arange(self.batch))
-        found: tuple[Latent, Latent] = ask(x, t)
+    def variance(self, x: Latent, t: Time) -> tuple[Latent, Latent]:
+        found = self.denoise.variance(x, t)
+        self._count()
         return found
 
-    def select(self, index: Tensor) -> Denoise | None:
-        chosen = restrict(self.denoise, index)
-        return None if chosen is None else partial(self._call, chosen, index)
+    def select(self, index: Tensor) -> Counted | None:
+        chosen = self.denoise.select(index)
+        return None if chosen is None else self._of(chosen, self.index[index])
 
-    def _call(self, denoise: Denoise, index: Tensor, x: Latent, t: Time) -> Latent:
-        self._count(index)
-        return denoise(x, t)
+    def _of(self, denoise: Denoise, index: Tensor) -> Counted:
+        """Another view of it, or some of its samples; counted here too."""
+        twin = copy(self)  # which shares the counts
+        twin.denoise, twin.index = denoise, index
+        return twin
 
-    def _count(self, index: Tensor) -> None:
+    def _count(self) -> None:
         self._calls += 1
-        self.evaluations += torch.bincount(index, minlength=self.batch)
+        self.evaluations += torch.bincount(self.index, minlength=self.batch)

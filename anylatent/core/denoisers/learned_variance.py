@@ -54,9 +54,7 @@ class LearnedVariance(Preconditioned):
     def predict(self, x: Latent, t: Time, cond: Condition | None = None) -> Latent:
         return self.both(x, t, cond)[0]
 
-    def with_variance(
-        self, x: Latent, t: Time, cond: Condition | None = None
-    ) -> tuple[Latent, Latent]:
+    def variance(self, x: Latent, t: Time, cond: Condition | None = None) -> tuple[Latent, Latent]:
         c_skip, c_out = self.prediction.inverse(self.schedule, as_time(t))
         found, between = self.both(x, t, cond)
         return combine((c_skip, x), (c_out, found)), between

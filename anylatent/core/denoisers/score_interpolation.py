@@ -12,9 +12,8 @@ Reference: 2211.15089.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
-from contextlib import contextmanager
-from typing import Protocol
+from collections.abc import Set
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -58,15 +57,15 @@ class ScoreInterpolation(Denoiser):
         self.backbone = network(logits, maps)
         self.schedule, self.codebook = schedule, codebook
         self.temperature = positive_temperature(temperature)
-        self._recalls, self._completes = "estimate" in tells, "given" in tells
+        self._self_conditioned, self._sees_given = "estimate" in tells, "given" in tells
 
     @property
-    def recalls(self) -> bool:
-        return self._recalls
+    def self_conditioned(self) -> bool:
+        return self._self_conditioned
 
     @property
-    def completes(self) -> bool:
-        return self._completes
+    def sees_given(self) -> bool:
+        return self._sees_given
 
     def forward(self, x: Latent, t: Time, cond: Condition | None = None) -> Latent:
         t = as_time(t)
@@ -74,6 +73,11 @@ class ScoreInterpolation(Denoiser):
         alpha, sigma = self.schedule.coefficients(t)
         noisy = (sigma > 0).to(sigma.dtype)  # at σ = 0 x is α·x0, whatever the table says
         return combine((noisy, mean), ((1 - noisy) / alpha.clamp(min=1e-12), x))
+
+    def tempered(self, temperature: float) -> ScoreInterpolation:
+        twin = copy(self)
+        twin.temperature = positive_temperature(temperature)
+        return twin
 
     def logits(self, x: Latent, t: Time, cond: Condition | None = None) -> Tensor:
         """Of each token at each entry, (B, L, V), in float32 at least."""
@@ -116,20 +120,6 @@ def positive_temperature(value: float) -> float:
     if not value > 0:
         raise UserError(f"temperature={value}: a positive number is wanted, 1 for the model's own")
     return float(value)
-
-
-class Tempered(Protocol):
-    temperature: float
-
-
-@contextmanager
-def other_temperature(part: Tempered, temperature: float) -> Iterator[None]:
-    """A part at another temperature for the length of a block."""
-    own, part.temperature = part.temperature, positive_temperature(temperature)
-    try:
-        yield
-    finally:
-        part.temperature = own
 
 
 def _shaped(value: Tensor, z: Tensor) -> Tensor:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from anylatent.core.denoisers import other_temperature, positive_temperature
-from anylatent.core.generators.base import TOKENS, Callback, Generator, Guidance
-from anylatent.core.latents import Codebook, Condition, ConditionSpec, Latent, Noise
+from anylatent.core.denoisers import positive_temperature
+from anylatent.core.generators.base import TOKENS, Generator
+from anylatent.core.generators.sampler import Guidance, Sampler
+from anylatent.core.latents import Codebook, Condition, ConditionSpec, Latent, LatentSpec, Noise
 from anylatent.core.likelihood import Measure
+from anylatent.core.modality import Modality
 from anylatent.core.nn.conditioning import ConditionEmbedder
 from anylatent.core.nn.transformer import CausalTransformer
-from anylatent.core.process import Grid
 from anylatent.core.registry import register
-from anylatent.core.solvers import Solver
+from anylatent.core.solvers import Callback
 from anylatent.core.support.files import UserError
 
 
@@ -32,7 +33,8 @@ class Autoregressive(Generator):
     many parameters as a diffusion transformer of this width and depth 4.
     """
 
-    ends = True
+    draws_sizes = True
+    slopes = False
 
     def __init__(
         self,
@@ -64,15 +66,26 @@ class Autoregressive(Generator):
             context=width if wishes.names else None,
         )
 
-    @contextmanager
-    def tempered(self, temperature: float | None) -> Iterator[None]:
-        with nullcontext() if temperature is None else other_temperature(self, temperature):
-            yield
-
     @property
     def end(self) -> int:
         """The id that begins and ends a sequence."""
         return self.codebook.size
+
+    def accepts(self, sampler: Sampler) -> None:
+        if sampler.guidance is not None and self.condition is not None:
+            raise UserError("generator=autoregressive knows no guidance: add guidance=none")
+
+    def blank(
+        self, modality: Modality, spec: LatentSpec, noise: Noise, columns: Mapping[str, Any]
+    ) -> Latent:
+        """The largest that samples may be: where they end is drawn on the way."""
+        asked = [name for name in modality.asks if columns.get(name) is not None]
+        if asked:
+            raise UserError(
+                f"cond.{asked[0]}: generator=autoregressive writes samples from beginning to end "
+                "and decides itself where that is; leave it out, or train generator=diffusion"
+            )
+        return modality.largest(spec, noise.batch, columns)
 
     def loss(self, x0: Latent, cond: Condition | None, noise: Noise) -> Tensor:
         """Nats per token, the end counted as one."""
@@ -100,7 +113,7 @@ class Autoregressive(Generator):
         guidance: Guidance | None = None,
     ) -> tuple[Tensor, Latent]:
         """Exact by any measure: of tokens, with no noise."""
-        if guidance is not None and cond is not None and cond.wishes:
+        if guidance is not None and cond is not None and cond.droppable:
             raise UserError("generator=autoregressive knows no guidance: add likelihood.guided=no")
         return self._nats(x0, cond)[0], x0
 
@@ -137,15 +150,14 @@ class Autoregressive(Generator):
         self,
         blank: Latent,
         cond: Condition | None,
-        solver: Solver,
-        grid: Grid,
-        steps: int,
-        guidance: Guidance | None,
+        sampler: Sampler,
         noise: Noise,
         callback: Callback | None = None,
     ) -> Latent:
-        if guidance is not None and cond is not None and cond.wishes:
-            raise UserError("generator=autoregressive knows no guidance: add guidance=none")
+        self.accepts(sampler)
+        if sampler.temperature is not None:
+            positive_temperature(sampler.temperature)
+        temperature = sampler.temperature or self.temperature
         name, most = self.codebook.name, blank.lengths(self.codebook.name)
         room = blank[name].shape[1]
         uniform = noise.uniform(room).to(blank.device)
@@ -154,18 +166,18 @@ class Autoregressive(Generator):
         tokens, going = [], [torch.ones_like(token, dtype=torch.bool)]
         for place in range(room):
             may_end = self._variable and place > 0
-            token = self._draw(self.network.step(token, cache), uniform[:, place], may_end)
+            logits = self.network.step(token, cache).double() / temperature
+            token = self._draw(logits, uniform[:, place], may_end)
             going.append(going[-1] & (token != self.end) & (place < most))
             if not bool(going[-1].any()):
                 break
             tokens.append(torch.where(going[-1], token, 0))
-            _tell(callback, place, room, steps, blank)
+            _tell(callback, place, room, sampler.steps, blank)
         mask = torch.stack(going[1 : len(tokens) + 1], 1)
         return self.codebook.latent(torch.stack(tokens, 1), mask if blank.masks else None)
 
     def _draw(self, logits: Tensor, uniform: Tensor, may_end: bool) -> Tensor:
         """A token each, (B,), by the inverse of the distribution function at `uniform` (B,)."""
-        logits = logits.double() / self.temperature
         if not may_end:
             logits = logits[:, : self.end]
         ends = logits.softmax(-1).cumsum(-1)

@@ -3,72 +3,74 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
 from anylatent.core.denoisers import Denoiser
+from anylatent.core.generators.sampler import Guidance, Sampler
 from anylatent.core.latents import Codebook, Condition, ConditionSpec, Latent, LatentSpec, Noise
 from anylatent.core.likelihood import Elbo, Measure
+from anylatent.core.modality import Modality
 from anylatent.core.objectives import Objective
-from anylatent.core.process import Grid, Times
+from anylatent.core.process import Schedule, Times
 from anylatent.core.registry import group
-from anylatent.core.solvers import Solver
+from anylatent.core.solvers import Callback
 from anylatent.core.support.files import UserError
-
-Guidance = Callable[[Denoiser], Denoiser]
-
 
 READABLE = 6.0
 """The log-SNR at which tokens are read: noise of deviation .05 beside vectors of unit variance."""
 
-
 TOKENS: Measure = Elbo(log_snr=READABLE)
-
-
-Callback = Callable[[int, Tensor, Latent], None]
 
 
 class Generator(nn.Module, ABC):
     """p(x0 | cond) on the space of `spec`.
 
-    With `ends` it decides itself where a sample ends: what it returns has masks of its own, and
-    the lengths of `blank` are the most that it may use. `times` is the law of the noise levels
-    that it was trained at, if it has one.
+    `draws_sizes`: it decides itself where a sample ends, so that what it returns has masks of its
+    own. `slopes`: its loss has a slope in x0, which an autoencoder that learns with it follows.
     """
 
     spec: LatentSpec
-    ends: bool = False
+    draws_sizes: bool = False
+    slopes: bool = True
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """Of the noise that its samples come from; None where they come from none."""
+        return None
 
     @property
     def times(self) -> Times | None:
+        """The law of the noise levels that it was trained at, if it has one."""
         return None
+
+    @property
+    def solutions(self) -> int:
+        """How many solutions make a sample, each with all the steps of its sampler."""
+        return 1
 
     @abstractmethod
     def loss(self, x0: Latent, cond: Condition | None, noise: Noise) -> Tensor:
         """The training loss per sample, shape (B,)."""
 
-    @contextmanager
-    def tempered(self, temperature: float | None) -> Iterator[None]:
-        """The logits of tokens divided by this number for the length of a block; None changes
-        nothing. Below 1, samples are likelier and more alike."""
-        if temperature is not None:
-            raise UserError(
-                f"temperature={temperature}: {type(self).__name__} of {self.spec} has no logits of "
-                "tokens; leave it out"
-            )
-        yield
+    def accepts(self, sampler: Sampler) -> None:
+        """Raises UserError, saying what works, where it can't be sampled so."""
+
+    def blank(
+        self, modality: Modality, spec: LatentSpec, noise: Noise, columns: Mapping[str, Any]
+    ) -> Latent:
+        """The zero latent that `sample` begins with, one row for each seed of the noise: of sizes
+        that the columns ask for, or that are drawn."""
+        return modality.blank(spec, noise.batch, noise, columns)
 
     @abstractmethod
     def sample(
         self,
         blank: Latent,
         cond: Condition | None,
-        solver: Solver,
-        grid: Grid,
-        steps: int,
-        guidance: Guidance | None,
+        sampler: Sampler,
         noise: Noise,
         callback: Callback | None = None,
     ) -> Latent:
@@ -78,14 +80,11 @@ class Generator(nn.Module, ABC):
         self,
         x0: Latent,
         cond: Condition | None,
-        solver: Solver,
-        grid: Grid,
-        steps: int,
-        guidance: Guidance | None,
+        sampler: Sampler,
         callback: Callback | None = None,
     ) -> Latent:
         """The noise, standard normal where the model is perfect, from which `sample` with the same
-        settings leads back to x0. Raises ValueError for a solver that draws noise."""
+        sampler leads back to x0. Raises ValueError for a solver that draws noise."""
         raise UserError(
             f"{type(self).__name__} of {self.spec} makes no sample from noise: there is nothing to "
             "invert"

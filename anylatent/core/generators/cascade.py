@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from anylatent.core.generators.base import Callback, Generator, Guidance
+from anylatent.core.generators.base import Generator
+from anylatent.core.generators.sampler import Guidance, Sampler
 from anylatent.core.latents import Condition, Latent, LatentSpec, Noise
 from anylatent.core.likelihood import Measure
-from anylatent.core.process import Grid
-from anylatent.core.solvers import Solver
+from anylatent.core.process import Schedule
+from anylatent.core.solvers import Callback
 
 
 class Cascade(Generator):
@@ -32,6 +33,20 @@ class Cascade(Generator):
         self.networks = nn.ModuleList(stages)
         self.spec = LatentSpec(dict(fields))
 
+    @property
+    def schedule(self) -> Schedule | None:
+        """That of all its stages; None where they have none, or several."""
+        found = {stage.schedule for stage in self.stages}
+        return found.pop() if len(found) == 1 else None
+
+    @property
+    def solutions(self) -> int:
+        return sum(stage.solutions for stage in self.stages)
+
+    def accepts(self, sampler: Sampler) -> None:
+        for stage in self.stages:
+            stage.accepts(sampler)
+
     def loss(self, x0: Latent, cond: Condition | None, noise: Noise) -> Tensor:
         known, losses = cond or Condition(), []
         for stage in self.stages:
@@ -45,17 +60,14 @@ class Cascade(Generator):
         self,
         blank: Latent,
         cond: Condition | None,
-        solver: Solver,
-        grid: Grid,
-        steps: int,
-        guidance: Guidance | None,
+        sampler: Sampler,
         noise: Noise,
         callback: Callback | None = None,
     ) -> Latent:
         known, parts = cond or Condition(), {}
         for stage in self.stages:
             start = blank.take(stage.spec.fields)
-            part = stage.sample(start, known, solver, grid, steps, guidance, noise, callback)
+            part = stage.sample(start, known, sampler, noise, callback)
             known = _given(known, part)
             parts.update(part.parts)
         return _whole(parts, blank)
@@ -65,16 +77,13 @@ class Cascade(Generator):
         self,
         x0: Latent,
         cond: Condition | None,
-        solver: Solver,
-        grid: Grid,
-        steps: int,
-        guidance: Guidance | None,
+        sampler: Sampler,
         callback: Callback | None = None,
     ) -> Latent:
         known, parts = cond or Condition(), {}
         for stage in self.stages:
             part = x0.take(stage.spec.fields)
-            found = stage.invert(part, known, solver, grid, steps, guidance, callback)
+            found = stage.invert(part, known, sampler, callback)
             known = _given(known, part)
             parts.update(found.parts)
         return _whole(parts, x0)
@@ -99,7 +108,8 @@ class Cascade(Generator):
 
 
 def _given(cond: Condition, part: Latent) -> Condition:
-    return cond.with_(**{name: part.take([name]) for name in part.parts})
+    """What is made already is a fact: no stage ever drops it, and no guidance asks without it."""
+    return cond.fixed(**{name: part.take([name]) for name in part.parts})
 
 
 def _whole(parts: Mapping[str, Tensor], like: Latent) -> Latent:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor
 
-from anylatent.core.denoisers import Denoiser, Preconditioned, ScoreInterpolation, other_temperature
-from anylatent.core.generators.base import TOKENS, Callback, Generator, Guidance
+from anylatent.core.denoisers import Preconditioned, ScoreInterpolation
+from anylatent.core.generators.base import TOKENS, Generator
+from anylatent.core.generators.sampler import Guidance, Sampler
 from anylatent.core.latents import Codebook, Condition, Latent, Noise, Posterior
 from anylatent.core.likelihood import Measure, rounding
 from anylatent.core.objectives import Objective
-from anylatent.core.process import Grid, Times
+from anylatent.core.process import Schedule, Times
 from anylatent.core.registry import register
-from anylatent.core.solvers import Solver, invert, solve
+from anylatent.core.solvers import Callback, invert, solve
 
 Trained = Preconditioned | ScoreInterpolation
 
@@ -31,20 +29,12 @@ class Diffusion(Generator):
         self.spec = denoiser.backbone.spec
 
     @property
+    def schedule(self) -> Schedule:
+        return self.denoiser.schedule
+
+    @property
     def times(self) -> Times:
         return self.objective.times
-
-    @contextmanager
-    def tempered(self, temperature: float | None) -> Iterator[None]:
-        if temperature is None or not isinstance(self.denoiser, ScoreInterpolation):
-            with super().tempered(temperature):
-                yield
-        else:
-            with other_temperature(self.denoiser, temperature):
-                yield
-
-    def _guided(self, guidance: Guidance | None) -> Denoiser | ScoreInterpolation:
-        return self.denoiser if guidance is None else guidance(self.denoiser)
 
     def loss(self, x0: Latent, cond: Condition | None, noise: Noise) -> Tensor:
         loss: Tensor = self.objective(self.denoiser, x0, cond, noise)
@@ -55,35 +45,27 @@ class Diffusion(Generator):
         self,
         blank: Latent,
         cond: Condition | None,
-        solver: Solver,
-        grid: Grid,
-        steps: int,
-        guidance: Guidance | None,
+        sampler: Sampler,
         noise: Noise,
         callback: Callback | None = None,
     ) -> Latent:
-        schedule = self.denoiser.schedule
-        denoiser = self._guided(guidance)
-        times = grid(schedule, steps)
+        schedule, denoiser = self.schedule, sampler.around(self.denoiser)
+        times = sampler.grid(schedule, sampler.steps)
         start = schedule.sigma(times[0]) * noise.like(blank)
-        return solve(solver, denoiser.bind(cond), schedule, start, times, noise, callback)
+        return solve(sampler.solver, denoiser.bind(cond), schedule, start, times, noise, callback)
 
     @torch.no_grad()
     def invert(
         self,
         x0: Latent,
         cond: Condition | None,
-        solver: Solver,
-        grid: Grid,
-        steps: int,
-        guidance: Guidance | None,
+        sampler: Sampler,
         callback: Callback | None = None,
     ) -> Latent:
-        schedule = self.denoiser.schedule
-        denoiser = self._guided(guidance)
-        times = grid(schedule, steps)
+        schedule, denoiser = self.schedule, sampler.around(self.denoiser)
+        times = sampler.grid(schedule, sampler.steps)
         x = schedule.alpha(times[-1]) * x0
-        top = invert(solver, denoiser.bind(cond), schedule, x, times, callback)
+        top = invert(sampler.solver, denoiser.bind(cond), schedule, x, times, callback)
         return top / schedule.sigma(times[0])
 
     def nats(
@@ -94,7 +76,7 @@ class Diffusion(Generator):
         measure: Measure,
         guidance: Guidance | None = None,
     ) -> tuple[Tensor, Latent]:
-        denoiser = self._guided(guidance)
+        denoiser = self.denoiser if guidance is None else guidance(self.denoiser)
         free = lambda x, t: denoiser(x, t, cond)  # noqa: E731 - it recalls no estimates
         return measure.nats(free, denoiser.schedule, x0, noise)
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from copy import copy
 
 from torch import Tensor
 
-from anylatent.core.denoisers import Denoiser
+from anylatent.core.denoisers import Denoiser, Wrapper
 from anylatent.core.guidance.base import STACK, Guided
 from anylatent.core.latents import Condition, Latent
 from anylatent.core.process import Time
@@ -36,16 +35,15 @@ class Autoguidance(Guided):
         super().__init__(denoiser, sigma_min, sigma_max, rescale)
         self.weak, self.scale = weak, scale
 
-    def select(self, index: Tensor) -> Denoiser | None:
+    def select(self, index: Tensor) -> Autoguidance | None:
         chosen = super().select(index)
+        assert chosen is None or isinstance(chosen, Autoguidance)
         weak = None if self.weak is None else self.weak.select(index)
         if chosen is None or weak is self.weak:
             return chosen
         if weak is None:
             return None
-        twin = copy(chosen)
-        twin._modules = {**chosen._modules, "weak": weak}  # a copy shares them
-        return twin
+        return chosen.having(weak=weak)
 
     def guides(self, cond: Condition | None) -> bool:
         return self.weak is not None and self.scale != 1
@@ -56,19 +54,18 @@ class Autoguidance(Guided):
         return plain, (self.scale - 1) * (plain - self.weak(x, t, cond))
 
 
-class Told(Denoiser):
+class OnlyConditions(Wrapper):
     """A denoiser that is told some conditions only, by name; it may know no others."""
 
     def __init__(self, denoiser: Denoiser, names: Sequence[str]) -> None:
-        super().__init__()
-        self.denoiser, self.schedule = denoiser, denoiser.schedule
-        also = (("estimate", denoiser.recalls), ("given", denoiser.completes))
+        super().__init__(denoiser)
+        also = (("estimate", denoiser.self_conditioned), ("given", denoiser.sees_given))
         self.names = {*names, *(name for name, reads in also if reads)}
 
     def forward(self, x: Latent, t: Time, cond: Condition | None = None) -> Latent:
         if cond is not None:
             cond = cond.without(*(name for name in cond.values if name not in self.names))
-        found: Latent = self.denoiser(x, t, cond)
+        found: Latent = self.inner(x, t, cond)
         return found
 
 

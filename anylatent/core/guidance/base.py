@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from anylatent.core.denoisers import Classify, Denoiser
+from anylatent.core.denoisers import Classify, Denoiser, Wrapper
 from anylatent.core.latents import Condition, Latent, cat, combine
 from anylatent.core.process import Time, as_time
 from anylatent.core.registry import group, register
@@ -37,7 +37,7 @@ group(
 )
 
 
-class Guided(Denoiser):
+class Guided(Wrapper):
     """A denoiser whose x0 is changed where sigma/alpha lies in [sigma_min, sigma_max].
 
     `rescale` in [0, 1] moves the norm of the guided x0, per sample, to that of the plain one.
@@ -51,12 +51,11 @@ class Guided(Denoiser):
         sigma_max: float = math.inf,
         rescale: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(denoiser)
         if not 0 <= rescale <= 1:
             raise ValueError(f"rescale must lie in [0, 1], got {rescale}")
         if not 0 <= sigma_min <= sigma_max:
             raise ValueError(f"need 0 <= sigma_min <= sigma_max, got {sigma_min}, {sigma_max}")
-        self.denoiser, self.schedule = denoiser, denoiser.schedule
         self.sigma_min, self.sigma_max, self.rescale = sigma_min, sigma_max, rescale
 
     @abstractmethod
@@ -69,7 +68,7 @@ class Guided(Denoiser):
 
     def plain(self, x: Latent, t: Tensor, cond: Condition | None) -> Latent:
         """x0 without guidance."""
-        found: Latent = self.denoiser(x, t, cond)
+        found: Latent = self.inner(x, t, cond)
         return found
 
     def forward(self, x: Latent, t: Time, cond: Condition | None = None) -> Latent:

@@ -49,14 +49,14 @@ class ClassifierFree(Guided):
         known = [self._known(cond, k) for k in range(len(groups))] + [cond]
         terms = [(edges[k] - edges[k + 1], told) for k, told in enumerate(known)]
         terms = [term for term in terms[:-1] if term[0]] + terms[-1:]
-        found = branches(self.denoiser, x, t, [told for _, told in terms])
+        found = branches(self.inner, x, t, [told for _, told in terms])
         weights = (weight for weight, _ in terms)
         return found[-1], combine(*zip(weights, found, strict=True))
 
     def _groups(self, cond: Condition) -> list[tuple[float, list[str]]]:
         """Scale and names of the conditions that are added at a time."""
-        alone = [(scale, [name]) for name, scale in self.scales.items() if name in cond.wishes]
-        rest = [name for name in cond.wishes if name not in self.scales]
+        alone = [(scale, [name]) for name, scale in self.scales.items() if name in cond.droppable]
+        rest = [name for name in cond.droppable if name not in self.scales]
         return alone + ([(self.scale, rest)] if rest else [])
 
     def _known(self, cond: Condition, count: int) -> Condition:

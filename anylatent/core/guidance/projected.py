@@ -61,11 +61,11 @@ class Projected(Guided):
         return twin
 
     def guides(self, cond: Condition | None) -> bool:
-        return cond is not None and bool(cond.wishes) and self.scale != 1
+        return cond is not None and bool(cond.droppable) and self.scale != 1
 
     def change(self, x: Latent, t: Tensor, cond: Condition | None) -> tuple[Latent, Latent]:
         assert cond is not None
-        free, bound = branches(self.denoiser, x, t, [cond.null(), cond])
+        free, bound = branches(self.inner, x, t, [cond.null(), cond])
         d = bound - free
         if self.memory is not None:
             d = self.memory(d, t, self.inside(t))

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from anylatent.core.denoisers import Denoiser
+from anylatent.core.denoisers import Denoiser, Wrapper
 from anylatent.core.latents import Condition, Latent, combine, reveal
 from anylatent.core.process import Time, as_time
 
 
-class Completion(Denoiser):
+class Completion(Wrapper):
     """x0 with the given entries in the place of the denoiser's, and the others drawn to fit them.
 
     The given entries of x_t then follow their own law q(x_t | x0) to the end, at which they are
@@ -34,21 +34,20 @@ class Completion(Denoiser):
         given: Mapping[str, Tensor],
         scale: float = 1.0,
     ) -> None:
-        super().__init__()
-        self.denoiser, self.schedule = denoiser, denoiser.schedule
+        super().__init__(denoiser)
         self.known, self.given, self.scale = known, dict(given), scale
 
     def forward(self, x: Latent, t: Time, cond: Condition | None = None) -> Latent:
-        if self.denoiser.completes:
+        if self.inner.sees_given:
             found = self._shown(x, t, cond or Condition())
         elif self.scale:
             found = self._guided(x, as_time(t), cond)
         else:
-            found = self.denoiser(x, t, cond)
+            found = self.inner(x, t, cond)
         return (found + self._missing(found)).project()
 
     def select(self, index: Tensor) -> Denoiser | None:
-        inner = self.denoiser.select(index)
+        inner = self.inner.select(index)
         given = {name: mask[index.to(mask.device)] for name, mask in self.given.items()}
         if inner is None:
             return None
@@ -58,13 +57,13 @@ class Completion(Denoiser):
         given = {name: mask.to(x.device) for name, mask in self.given.items()}
         (mask,) = given.values()
         seen = reveal(x, self.known.to(x.device), given)
-        found: Latent = self.denoiser(seen, t, cond.fixed(given=mask[..., None].to(x.dtype)))
+        found: Latent = self.inner(seen, t, cond.fixed(given=mask[..., None].to(x.dtype)))
         return found
 
     def _guided(self, x: Latent, t: Tensor, cond: Condition | None) -> Latent:
         with torch.enable_grad():
             free = x.map(lambda value: value.detach().requires_grad_())
-            found: Latent = self.denoiser(free, t, cond)
+            found: Latent = self.inner(free, t, cond)
             if not all(x.requires_grad for x in found.parts.values()):
                 return found  # it rounds, and has no slope to follow
             fit = found.dot(self._missing(found.detach())).sum()

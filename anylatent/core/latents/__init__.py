@@ -8,6 +8,7 @@ from anylatent.core.latents.noise import Noise, Path, Seed, Started
 from anylatent.core.latents.normaliser import Normaliser
 from anylatent.core.latents.posterior import Posterior
 from anylatent.core.latents.spec import Field, LatentSpec
+from anylatent.core.latents.streams import Stream, stream_of
 
 __all__ = [
     "Codebook",
@@ -25,10 +26,12 @@ __all__ = [
     "Posterior",
     "Seed",
     "Started",
+    "Stream",
     "Value",
     "cat",
     "choose",
     "combine",
     "reveal",
+    "stream_of",
     "token_condition",
 ]

@@ -50,7 +50,7 @@ class Condition:
     def drop(self, probability: float | Mapping[str, float], noise: Noise) -> Condition:
         """Drops each key of each sample independently, with one probability or one per key."""
         keep = dict(self.keep)
-        for name in self.wishes:
+        for name in self.droppable:
             p = probability.get(name, 0.0) if isinstance(probability, Mapping) else probability
             drawn = noise.uniform().to(keep[name].device, non_blocking=True)
             keep[name] = keep[name] & (drawn >= p)
@@ -61,18 +61,14 @@ class Condition:
         unknown = set(names) - set(self.values)
         if unknown:
             raise ValueError(f"no condition {sorted(unknown)}; there are {list(self.values)}")
-        gone = names or self.wishes
+        gone = names or self.droppable
         keep = {n: torch.zeros_like(k) if n in gone else k for n, k in self.keep.items()}
         return Condition(self.values, keep, self.always)
 
     @property
-    def wishes(self) -> list[str]:
+    def droppable(self) -> list[str]:
         """The names of the values that may be dropped."""
         return [name for name in self.values if name not in self.always]
-
-    def with_(self, **values: Value) -> Condition:
-        """The condition with further values."""
-        return Condition({**self.values, **values}, self.keep, self.always)
 
     def fixed(self, **values: Value) -> Condition:
         """The condition with further values that are never dropped."""

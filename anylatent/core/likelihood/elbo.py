@@ -34,7 +34,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from anylatent.core.denoisers import Denoise
+from anylatent.core.denoisers import Estimate
 from anylatent.core.latents import Latent, Noise, combine
 from anylatent.core.process import LOG_SNR_LIMIT, Schedule, as_time
 
@@ -44,7 +44,7 @@ Reconstruct: TypeAlias = Callable[[Latent, float], Tensor]
 
 @torch.no_grad()
 def elbo(
-    denoise: Denoise,
+    denoise: Estimate,
     schedule: Schedule,
     x0: Latent,
     noise: Noise,

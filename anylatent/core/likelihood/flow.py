@@ -26,7 +26,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from anylatent.core.denoisers import Denoise
+from anylatent.core.denoisers import Estimate
 from anylatent.core.latents import Coefficient, Latent, Noise, choose, combine
 from anylatent.core.process import Schedule, angle_log_snr, as_time
 from anylatent.core.solvers import MOST_STEPS, NODES, attempt, resized
@@ -67,7 +67,7 @@ class Likelihood:
 
 @torch.no_grad()
 def log_likelihood(
-    denoise: Denoise,
+    denoise: Estimate,
     schedule: Schedule,
     x0: Latent,
     *,
@@ -147,7 +147,7 @@ def log_normal(x: Latent, std: Tensor | float) -> Tensor:
 class _Flow:
     """dz/dφ and its divergence, averaged over `count` sets of probes."""
 
-    def __init__(self, denoise: Denoise, schedule: Schedule, probes: Probes, count: int) -> None:
+    def __init__(self, denoise: Estimate, schedule: Schedule, probes: Probes, count: int) -> None:
         self.denoise, self.schedule, self.probes, self.count = denoise, schedule, probes, count
 
     def __call__(self, z: Latent, angle: Tensor) -> State:

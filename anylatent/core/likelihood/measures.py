@@ -12,7 +12,7 @@ from typing import Self
 
 from torch import Tensor
 
-from anylatent.core.denoisers import Denoise
+from anylatent.core.denoisers import Estimate
 from anylatent.core.latents import Latent, Noise
 from anylatent.core.likelihood.elbo import elbo
 from anylatent.core.likelihood.flow import log_likelihood
@@ -49,7 +49,7 @@ class Measure(ABC):
 
     @abstractmethod
     def nats(
-        self, denoise: Denoise, schedule: Schedule, x0: Latent, noise: Noise
+        self, denoise: Estimate, schedule: Schedule, x0: Latent, noise: Noise
     ) -> tuple[Tensor, Latent]:
         """-log p(y), (B,), float64, and y; `denoise` knows x_t and t alone."""
 
@@ -72,7 +72,7 @@ class Flow(Measure):
     exact: bool = False
 
     def nats(
-        self, denoise: Denoise, schedule: Schedule, x0: Latent, noise: Noise
+        self, denoise: Estimate, schedule: Schedule, x0: Latent, noise: Noise
     ) -> tuple[Tensor, Latent]:
         y = x0 + self.rho * noise.like(x0)
         found = log_likelihood(
@@ -99,7 +99,7 @@ class Elbo(Measure):
     draws: int = 32
 
     def nats(
-        self, denoise: Denoise, schedule: Schedule, x0: Latent, noise: Noise
+        self, denoise: Estimate, schedule: Schedule, x0: Latent, noise: Noise
     ) -> tuple[Tensor, Latent]:
         bound = elbo(denoise, schedule, x0, noise, samples=self.draws, high=self.level)
         return bound, x0 + self.rho * noise.like(x0)

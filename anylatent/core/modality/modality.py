@@ -49,7 +49,7 @@ class Modality(ABC):
         """The zero latent that sampling starts from; variable sizes are drawn or asked for here."""
         return spec.blank(samples)
 
-    def room(self, spec: LatentSpec, samples: int, cond: Mapping[str, Any]) -> Latent:
+    def largest(self, spec: LatentSpec, samples: int, cond: Mapping[str, Any]) -> Latent:
         """The zero latent of the largest sizes that samples may have, for a generator that ends
         them itself."""
         return spec.blank(samples)

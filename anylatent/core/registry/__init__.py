@@ -1,10 +1,10 @@
 """Parts by group and name, what they are built from, and the plugins that bring them."""
 
-from anylatent.core.registry.building import build, completed
+from anylatent.core.registry.building import build
 from anylatent.core.registry.declarations import Group, declared, facts, group
 from anylatent.core.registry.part import Maker, Part, RegistryError
 from anylatent.core.registry.plugins import broken, discover, plugin_modules
-from anylatent.core.registry.store import get, groups, names, part, register
+from anylatent.core.registry.store import get, groups, known, names, part, register
 
 __all__ = [
     "Group",
@@ -13,13 +13,13 @@ __all__ = [
     "RegistryError",
     "broken",
     "build",
-    "completed",
     "declared",
     "discover",
     "facts",
     "get",
     "group",
     "groups",
+    "known",
     "names",
     "part",
     "plugin_modules",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from anylatent.core.registry.part import Part, RegistryError
-from anylatent.core.registry.store import _parts, groups, part
+from anylatent.core.registry.store import part
 
 
 def build(group: str, node: Mapping[str, Any], **runtime: Any) -> Any:
@@ -53,24 +53,3 @@ def _inner(record: Part, key: str, node: Mapping[str, Any], runtime: Mapping[str
         return build(group, node, **{**runtime, **given})
 
     return make
-
-
-def completed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration whose parts, `{name: ..., settings}` by group, have the settings that they
-    lack: one that was saved before a part had them means their defaults."""
-    return {
-        group: _completed(group, node) if group in groups() and isinstance(node, Mapping) else node
-        for group, node in config.items()
-    }
-
-
-def _completed(group: str, node: Mapping[str, Any]) -> dict[str, Any]:
-    if node.get("name") not in _parts[group]:
-        return dict(node)
-    record = _parts[group][node["name"]]
-    own = {key: default for key, (_, default) in record.settings().items()}
-    own = {key: list(v) if isinstance(v, tuple) else v for key, v in own.items()}
-    own |= {key: {"name": name} for key, (_, name) in record.parts.items()} | dict(node)
-    for key, (kind, _) in record.parts.items():
-        own[key] = _completed(kind, own[key])
-    return own

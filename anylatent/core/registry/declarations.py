@@ -17,12 +17,16 @@ from anylatent.core.registry.part import Part, RegistryError
 
 @dataclass(frozen=True)
 class Group:
-    """A kind of part: the class of what its factories return, and what they are offered."""
+    """A kind of part: the class of what its factories return, and what they are offered.
+
+    Configurations choose among those of a group by `group=name`, but for one that is not `chosen`.
+    """
 
     name: str
     base: type
     offers: Mapping[str, Any] = field(default_factory=dict)
     facts: bool = False
+    chosen: bool = True
 
     def offered(self) -> dict[str, Any]:
         """Name and type of all that a part of this group may be given at run time."""
@@ -50,10 +54,15 @@ _facts: dict[str, Any] = {}
 
 
 def group(
-    name: str, base: type, *, offers: Mapping[str, Any] | None = None, facts: bool = False
+    name: str,
+    base: type,
+    *,
+    offers: Mapping[str, Any] | None = None,
+    facts: bool = False,
+    chosen: bool = True,
 ) -> Group:
     """Declares a group of parts. Raises RegistryError where another is there under this name."""
-    found = Group(name, base, dict(offers or {}), facts)
+    found = Group(name, base, dict(offers or {}), facts, chosen)
     known = _groups.get(name)
     if known is not None and (known.base, known.facts) != (base, facts):
         raise RegistryError(f"two groups are named {name}: of {known.base} and of {base}")

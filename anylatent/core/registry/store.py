@@ -73,3 +73,8 @@ def part(group: str, name: str) -> Part:
 def get(group: str, name: str) -> Callable[..., Any]:
     """The registered class or function."""
     return part(group, name).factory
+
+
+def known(group: str) -> dict[str, Part]:
+    """The parts of a group that are registered by now, by name, without loading plugins."""
+    return dict(sorted(_parts.get(group, {}).items()))

@@ -4,37 +4,54 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from anylatent.core.latents import Noise
+from anylatent.core.latents import Noise, Stream
 from anylatent.core.likelihood import Measure
 from anylatent.core.modality import Data, Item, Metrics, move
 from anylatent.core.registry import build
 from anylatent.core.reports.latents import effective_dimensions, rate
 from anylatent.core.reports.likelihood import DataLikelihood
-from anylatent.core.runs import Config, Run, guidances
+from anylatent.core.runs import Node, Run, SamplingConfig, drawn, guidances, inline
 from anylatent.core.support.files import UserError, save_text
 from anylatent.core.support.progress import track
 
 Rows = dict[str, dict[str, float]]
-Draw = Callable[[Run, Config, int, Config], Any]
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What `evaluate` and `benchmark` are told: n samples of a run, drawn so, under the conditions
+    of held-out data. `run_is` names the modality that it must be of."""
+
+    run: str
+    sampling: SamplingConfig = inline()
+    likelihood: Node | None = None
+    run_is: str | None = None
+    n: int = 1000
+    seed: int = 0
+    temperature: float | None = None
+    batch: int = 64
+    out: str | None = None
+    device: str | None = None
 
 
 class Evaluation:
     """What `evaluate` and `benchmark` share: a run, its data and its metrics."""
 
-    def __init__(self, config: Config, draw: Draw) -> None:
-        if config["n"] < 2:
-            raise UserError(f"n={config['n']}: figures need at least two samples")
-        self.config, self.draw = config, draw
-        self.run = Run.load(config["run"], config["device"], config["run_is"])
-        self.data: Data = build("data", self.run.config["data"])
+    def __init__(self, config: EvaluationConfig) -> None:
+        if config.n < 2:
+            raise UserError(f"n={config.n}: figures need at least two samples")
+        self.config = config
+        self.run = Run.load(config.run, config.device, config.run_is)
+        self.data: Data = build("data", self.run.config.data)
         self.metrics: Metrics = self.run.system.modality.metrics(self.data)
-        self.folder = Path(config["out"] or config["run"])
+        self.folder = Path(config.out or config.run)
 
     def evaluate(self) -> None:
         """Samples and reconstructions."""
@@ -44,15 +61,15 @@ class Evaluation:
     def benchmark(self) -> None:
         """The same beside held-out data, data made worse, an untrained model; and the speed."""
         rows: Rows = {"samples": self.samples(self.run)}
-        seconds = self.seconds / self.config["n"]
-        rows |= self.metrics.baselines(self.run.conditions(self.config["guidance"]))
-        quick = {"steps": min(self.config["steps"], 4), "guidance": {"name": "none"}}
-        untrained = {**self.config, **quick}
-        rows["untrained"] = self.samples(self.run.untrained(), untrained)
+        own = self.config.sampling
+        seconds = self.seconds / self.config.n
+        rows |= self.metrics.baselines(self.run.conditions(own.guidance))
+        quick = replace(own, steps=min(own.steps, 4), guidance=None)
+        rows["untrained"] = self.samples(self.run.untrained(), quick)
         parameters = sum(p.numel() for p in self.run.system.generator.parameters())
         speed = {
             "seconds_per_sample": seconds,
-            "steps": float(self.config["steps"]),
+            "steps": float(own.steps),
             "generator_parameters": float(parameters),
             "training_samples": self._seen(),
         }
@@ -60,16 +77,17 @@ class Evaluation:
         self.report("benchmark", rows, self.reconstructions(), other)
 
     # ---- figures ------------------------------------------------------------------------------
-    def samples(self, run: Run, config: Config | None = None) -> dict[str, float]:
+    def samples(self, run: Run, sampling: SamplingConfig | None = None) -> dict[str, float]:
         """Figures of n samples under the held-out data's conditions, each used in turn."""
-        n, config = self.config["n"], config or self.config
+        config, sampling = self.config, sampling or self.config.sampling
         dataset: Any = self.data.held_out()
-        items = [dataset[i] for i in range(min(n, len(dataset)))]
-        cond = columns_of(items, asked(run, config["guidance"]), n)
+        items = [dataset[i] for i in range(min(config.n, len(dataset)))]
+        cond = columns_of(items, asked(run, sampling.guidance), config.n)
         also = self.data.classes if run.system.conditioner.spec.names else ()  # a caption's class
-        columns = {**cond, **columns_of(items, also, n)}
-        start = time.monotonic()
-        outputs = self.draw(run, config, n, cond)
+        columns = {**cond, **columns_of(items, also, config.n)}
+        run.check_asked(list(cond), sampling.guidance)
+        sampler, start = run.context.sampler(sampling, config.temperature), time.monotonic()
+        outputs = drawn(run, sampler, config.seed, cond, config.n, config.batch)
         self.seconds = time.monotonic() - start
         return self.metrics.samples(outputs, columns if cond else {})
 
@@ -93,7 +111,7 @@ class Evaluation:
         for index, batch in enumerate(self._held_out()):
             originals.append(system.modality.originals(batch).cpu())
             posterior = system.autoencoder.encode(batch)
-            noise = Noise.of((self.config["seed"], 94, index), posterior.mean.batch)
+            noise = Noise.of((self.config.seed, Stream.POSTERIORS, index), posterior.mean.batch)
             whole = system.normaliser.encode(posterior.mean)
             outputs["mean"].append(system.decode(whole).cpu())
             outputs["sample"].append(system.autoencoder.decode(posterior.sample(noise)).cpu())
@@ -109,7 +127,7 @@ class Evaluation:
         system, rates, samples = self.run.system, [], []
         for index, batch in enumerate(self._held_out()):
             posterior = system.autoencoder.encode(batch)
-            noise = Noise.of((self.config["seed"], 93, index), posterior.mean.batch)
+            noise = Noise.of((self.config.seed, Stream.RATE, index), posterior.mean.batch)
             samples.append(system.normaliser.encode(posterior.sample(noise)))
             if posterior.log_std is not None:
                 rates.append(system.normaliser.posterior(posterior))
@@ -117,14 +135,14 @@ class Evaluation:
 
     def likelihood(self) -> dict[str, float]:
         """That of held-out latents and, where there is one, the bound on that of the data."""
-        measure: Measure = build("likelihood", self.config["likelihood"])
+        measure: Measure = build("likelihood", self.config.likelihood or {"name": "elbo"})
         if measure.samples < 1:
             return {}
         run = self.run
-        followed = self.config["guidance"] if measure.guided else None
+        followed = self.config.sampling.guidance if measure.guided else None
         guidance = None if followed is None else run.guided(followed)
         part = DataLikelihood(run.system, measure, run.conditions(followed), guidance)
-        found = part.figures(self._held_out(measure.samples), self.config["seed"])
+        found = part.figures(self._held_out(measure.samples), self.config.seed)
         return {**found, **self._units_seen(found)}
 
     def _units_seen(self, found: Mapping[str, float]) -> dict[str, float]:
@@ -139,7 +157,7 @@ class Evaluation:
     def report(self, name: str, rows: Rows, reconstructions: Rows, other: dict[str, float]) -> None:
         """Prints tables, and writes them as JSON and Markdown."""
         config = self.config
-        how = f"{config['n']} samples, seed {config['seed']}, {self._way()}"
+        how = f"{config.n} samples, seed {config.seed}, {self._way()}"
         tables = {how: rows, "reconstruction of held-out data": reconstructions}
         if other:
             tables["latents and speed"] = {"": other}
@@ -153,36 +171,36 @@ class Evaluation:
             "other": other,
         }
         save_text(self.folder / f"{name}.json", json.dumps(values, indent=2) + "\n")
-        save_text(self.folder / f"{name}.md", f"# {name} of {config['run']}\n\n{text}\n")
+        save_text(self.folder / f"{name}.md", f"# {name} of {config.run}\n\n{text}\n")
         print(f"\nwritten to {self.folder / name}.json and .md")
 
     def _way(self) -> str:
         """How samples were drawn, in words."""
-        config, told = self.config, list[str]()
-        if not self.run.system.generator.ends:
-            guided = " of ".join(map(_told, guidances(config["guidance"]))) or "none"
-            told = [config["solver"]["name"], f"{config['steps']} steps", f"guidance {guided}"]
-        if config["temperature"] is not None:
-            told.append(f"temperature {config['temperature']}")
+        config, sampling, told = self.config, self.config.sampling, list[str]()
+        if self.run.system.generator.schedule is not None:
+            guided = " of ".join(map(_told, guidances(sampling.guidance))) or "none"
+            told = [sampling.solver["name"], f"{sampling.steps} steps", f"guidance {guided}"]
+        if config.temperature is not None:
+            told.append(f"temperature {config.temperature}")
         return ", ".join(told) or type(self.run.system.generator).__name__.lower()
 
     def _seen(self) -> float:
         """How many samples the generator learned from, copies counted."""
-        settings = self.run.config["training"]["diffusion"]
+        settings = self.run.config.training["diffusion"]
         return float(settings["steps"] * settings["batch"])
 
 
-def _told(guidance: Config) -> str:
+def _told(guidance: Node) -> str:
     """One guidance in words."""
     scales = [f"{value:g} for {name}" for name, value in (guidance.get("scales") or {}).items()]
     return ", ".join([f"{guidance['name']} {guidance['scale']:g}", *scales])
 
 
-def asked(run: Run, guidance: Config | None) -> list[str]:
+def asked(run: Run, guidance: Node | None) -> list[str]:
     """The columns of held-out data that samples are drawn under."""
     names = run.conditions(guidance)
     variable = any(f.variable for f in run.system.autoencoder.spec.fields.values())
-    if names and variable and not run.system.generator.ends:
+    if names and variable and not run.system.generator.draws_sizes:
         names += run.system.modality.asks  # sizes go with what they belong to
     return names
 

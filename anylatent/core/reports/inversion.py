@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,19 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset
 
-from anylatent.core.latents import Latent, Noise, Started
+from anylatent.core.latents import Latent, Noise, Started, Stream
 from anylatent.core.modality import Data, Item, Outputs, move
-from anylatent.core.registry import build, completed, part
+from anylatent.core.registry import build, part
 from anylatent.core.reports.evaluation import Rows, columns_of, table
 from anylatent.core.reports.normality import normality
 from anylatent.core.reports.solvers.samples import Counting
 from anylatent.core.runs import (
-    SETTINGS,
-    Config,
+    Node,
     Run,
+    SamplingConfig,
     StoredNoise,
+    inline,
     per_sample,
-    sampling_parts,
     together,
 )
 from anylatent.core.support.files import UserError, replacing, save_text
@@ -33,6 +33,23 @@ from anylatent.core.support.progress import bar
 
 SHOWN = 16
 """Samples on the picture of originals and what is restored."""
+
+
+@dataclass(frozen=True)
+class InversionConfig:
+    """What `invert` is told: n items of the data, in an order of the seed. `cond` has conditions in
+    place of the data's own. `run_is` names the modality that the run must be of."""
+
+    run: str
+    data: Node
+    sampling: SamplingConfig = inline()
+    run_is: str | None = None
+    n: int = 8
+    seed: int = 0
+    batch: int = 64
+    cond: Mapping[str, Any] = field(default_factory=dict)
+    out: str | None = None
+    device: str | None = None
 
 
 @dataclass(frozen=True)
@@ -55,42 +72,44 @@ class Inversion:
     data that are encoded otherwise, and the run's own data with other settings.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        for key, least in (("n", 1), ("batch", 1), ("steps", 2)):
-            if config[key] < least:
-                raise UserError(f"{key}={config[key]}: at least {least} is needed to invert")
-        self.run = Run.load(config["run"], config["device"], config["run_is"])
-        system = self.run.system
-        if system.generator.ends:
+    def __init__(self, config: InversionConfig) -> None:
+        self.config, sampling = config, config.sampling
+        for key, value, least in (
+            ("n", config.n, 1),
+            ("batch", config.batch, 1),
+            ("steps", sampling.steps, 2),
+        ):
+            if value < least:
+                raise UserError(f"{key}={value}: at least {least} is needed to invert")
+        self.run = Run.load(config.run, config.device, config.run_is)
+        if self.run.system.generator.schedule is None:
             raise UserError(
-                f"{config['run']} has a generator={self.run.config['generator']['name']}, which "
+                f"{config.run} has a generator={self.run.config.model.generator['name']}, which "
                 "writes samples entry by entry: they come from no noise that could be found"
             )
-        self.solver, self.grid, _ = sampling_parts(config, system.generator.times)
-        if self.solver.stochastic:
+        guidance = self.run.guided(sampling.guidance)
+        self.sampler = replace(self.run.context.sampler(sampling), guidance=guidance)
+        if self.sampler.solver.stochastic:
             raise UserError(
-                f"solver={config['solver']['name']} draws noise as it is set, and leads from one "
+                f"solver={sampling.solver['name']} draws noise as it is set, and leads from one "
                 "start to many ends: only a deterministic solver can be inverted, such as "
                 "solver=dpmpp_2m, heun or ddim"
             )
-        self.guidance = self.run.guided(config["guidance"])
         self.foreign = self._foreign()
         self.data = self._data()
         self.places, self.items = self._items()
         self.columns = self._columns()
-        self.folder = Path(config["out"] or Path(config["run"]) / "inversion")
+        self.folder = Path(config.out or Path(config.run) / "inversion")
 
     def write(self) -> None:
         """Inverts, solves back, and writes the noise, the data, a picture and the report."""
-        up, back = Counting(self.solver), Counting(self.solver)
-        n, batch = len(self.items), self.config["batch"]
+        up, back = Counting(self.sampler.solver), Counting(self.sampler.solver)
+        n, batch = len(self.items), self.config.batch
         parts = [slice(start, min(start + batch, n)) for start in range(0, n, batch)]
         with bar("inverting", len(parts) * self._steps()) as advance:
             trips = [self._trip(part, up, back, advance) for part in parts]
         found = self._joined(trips)
-        told = {name: self.config[name] or {"name": "none"} for name in SETTINGS}
-        stored = StoredNoise(found.noise, told, self.columns, self.places)
+        stored = StoredNoise(found.noise, self.config.sampling, self.columns, self.places)
         stored.save(self.folder / "noise.safetensors")
         modality, names = self.run.system.modality, [f"{i:05d}" for i in range(n)]
         modality.save(found.originals, self.folder / "originals", names)
@@ -103,9 +122,7 @@ class Inversion:
     # ---- data ---------------------------------------------------------------------------------
     def _foreign(self) -> bool:
         """Whether the data are others than the run's own: of another name, or in another place."""
-        asked, own = (
-            completed({"data": c["data"]})["data"] for c in (self.config, self.run.config)
-        )
+        asked, own = self.config.data, self.run.config.data
         if asked["name"] != own["name"] or _place(asked) != _place(own):
             return True
         keys = [key for key in asked if key != "path" and asked[key] != own.get(key)]
@@ -119,7 +136,7 @@ class Inversion:
 
     def _data(self) -> Data:
         """Other data are read by the run's facts, and nothing of them is held out."""
-        node, facts = dict(self.config["data"]), self.run.config["facts"]
+        node, facts = dict(self.config.data), self.run.config.facts
         encoding = {k: facts[k] for k in self.run.system.modality.encoding if k in facts}
         settings = part("data", node["name"]).settings()
         if self.foreign and "held_out" in settings:
@@ -130,7 +147,7 @@ class Inversion:
             if _plain(here) != _plain(there):
                 raise UserError(
                     f"data={node['name']}: {name} is {_short(there)} there, and {_short(here)} in "
-                    f"what {self.config['run']} was trained on, which can not read them. The "
+                    f"what {self.config.run} was trained on, which can not read them. The "
                     f"settings of such data are {', '.join(settings)}"
                 )
         return data
@@ -141,15 +158,15 @@ class Inversion:
         dataset: Any = ConcatDataset([self.data.train(), held_out] if foreign else [held_out])
         order = torch.arange(len(dataset))
         if not foreign:
-            order = Noise([self.config["seed"]]).uniform(len(dataset))[0].argsort()
-        places = order[: self.config["n"]].tolist()
+            order = Noise([self.config.seed]).uniform(len(dataset))[0].argsort()
+        places = order[: self.config.n].tolist()
         return places, [dataset[place] for place in places]
 
     def _columns(self) -> dict[str, list[Any]]:
         """The conditions of the items, as a user would write them: their own or those asked for."""
-        asked, run, n = self.config["cond"], self.run, len(self.items)
-        known = run.conditions(self.config["guidance"])
-        run.check_asked(list(asked), self.config["guidance"])
+        asked, run, n = self.config.cond, self.run, len(self.items)
+        known = run.conditions(self.config.sampling.guidance)
+        run.check_asked(list(asked), self.config.sampling.guidance)
         sizes = [name for name in asked if name not in known]
         if sizes:
             raise UserError(f"cond.{sizes[0]} is told by the data that are inverted; leave it out")
@@ -160,8 +177,8 @@ class Inversion:
     def _known(self, columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
         """Null instead of classes of other data that the run has not, and a warning about them."""
         found = dict(columns)
-        for name in [name for name in columns if name in self.run.config["facts"]["classes"]]:
-            names = self.run.config["facts"]["classes"][name]
+        for name in [name for name in columns if name in self.run.config.classes]:
+            names = self.run.config.classes[name]
             known = {label.casefold() for label in names}
             values = [v if str(v).casefold() in known else None for v in columns[name]]
             gone = {
@@ -169,7 +186,7 @@ class Inversion:
             }
             if gone:
                 warnings.warn(
-                    f"{self.config['run']} knows no {name} {_short(', '.join(gone))}: "
+                    f"{self.config.run} knows no {name} {_short(', '.join(gone))}: "
                     f"{values.count(None)} of {len(values)} samples are inverted with "
                     f"cond.{name}=null. Give cond.{name}=..., one of {', '.join(names)}, or a list",
                     stacklevel=2,
@@ -191,20 +208,21 @@ class Inversion:
         batch = move(system.modality.collate(self.items[part]), system.device)
         x0 = system.normaliser.encode(system.autoencoder.encode(batch).mean)
         cond = system.condition({name: values[part] for name, values in self.columns.items()})
-        how = self.grid, self.config["steps"], self.guidance
         note = lambda i, t, x: advance()  # noqa: E731
-        noise = system.generator.invert(x0, cond, up, *how, note)
+        noise = system.generator.invert(x0, cond, replace(self.sampler, solver=up), note)
         start = Started([(0, i) for i in range(part.start, part.stop)], noise)
-        found = system.generator.sample(x0.zeros(), cond, back, *how, start, note)
+        downwards = replace(self.sampler, solver=back)
+        found = system.generator.sample(x0.zeros(), cond, downwards, start, note)
         outputs = system.modality.originals(batch), system.decode(x0), system.decode(found)
         latents = [z.to("cpu") for z in (x0, noise, found)]
         return RoundTrip(*latents, *(made.cpu() for made in outputs))
 
     def _steps(self) -> int:
         """Of the way up, which leaves a step to sigma = 0 out, and back."""
-        schedule, steps = self.run.system.schedule, self.config["steps"]
-        clean = float(schedule.sigma(self.grid(schedule, steps)[-1])) == 0
-        return int(2 * steps - clean)
+        generator, schedule = self.run.system.generator, self.run.system.schedule
+        grid, steps = self.sampler.grid, self.sampler.steps
+        clean = float(schedule.sigma(grid(schedule, steps)[-1])) == 0
+        return generator.solutions * int(2 * steps - clean)
 
     def _joined(self, trips: Sequence[RoundTrip]) -> RoundTrip:
         join = self.run.system.modality.join
@@ -216,35 +234,35 @@ class Inversion:
 
     # ---- report -------------------------------------------------------------------------------
     def _report(self, found: RoundTrip, evaluations: Mapping[str, float]) -> None:
-        config = self.config
+        sampling = self.config.sampling
         judge = self.run.system.modality.metrics(self.data).reconstructions
         data = {"autoencoder": found.decoded, "inverted and restored": found.restored}
-        fresh = Noise.of((0, 96), found.noise.batch).like(found.noise)
+        fresh = Noise.of((0, Stream.FRESH), found.noise.batch).like(found.noise)
         tables: dict[str, Rows] = {
             "latents after the round trip, per degree of freedom": {"": errors(found)},
             "data against the originals": {k: judge(found.originals, v) for k, v in data.items()},
             "noise": {"inverted": normality(found.noise), "drawn": normality(fresh)},
             "evaluations of the denoiser, per sample": {"": dict(evaluations)},
         }
-        guided = (config["guidance"] or {}).get("name", "none")
+        guided = (sampling.guidance or {}).get("name", "none")
         how = (
-            f"{found.x0.batch} samples, {config['solver']['name']}, grid {config['grid']['name']}, "
-            f"{config['steps']} steps, guidance {guided}"
+            f"{found.x0.batch} samples, {sampling.solver['name']}, grid {sampling.grid['name']}, "
+            f"{sampling.steps} steps, guidance {guided}"
         )
         text = "\n\n".join(f"{title}\n\n{table(rows)}" for title, rows in tables.items())
         print(f"{how}\n\n{text}\n")
         values = {"how": how, **tables}
         save_text(self.folder / "inversion.json", json.dumps(values, indent=2) + "\n")
-        title = f"# inversion of data by {config['run']}"
+        title = f"# inversion of data by {self.config.run}"
         save_text(self.folder / "inversion.md", f"{title}\n\n{how}\n\n{text}\n")
         print(f"written to {self.folder}. Next: {self._next()}")
 
     def _next(self) -> str:
         """The command that makes samples of the noise, of other conditions where there are any."""
         edit = [f"cond.{name}=..." for name in list(self.columns)[:1]]
-        if edit and not self.guidance:
+        if edit and self.sampler.guidance is None:
             edit += ["guidance=classifier_free", "guidance.scale=2"]
-        command = f"anylatent sample run={self.config['run']}"
+        command = f"anylatent sample run={self.config.run}"
         return " ".join([command, f"noise={self.folder / 'noise.safetensors'}", *edit])
 
 
@@ -263,7 +281,7 @@ def _root(squares: Tensor, dim: Tensor) -> float:
     return float(((squares * dim).sum() / dim.sum()).sqrt())
 
 
-def _place(data: Config) -> Path | None:
+def _place(data: Node) -> Path | None:
     """Where the files of data are, however their path is written."""
     return Path(data["path"]).expanduser().resolve() if data.get("path") else None
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from anylatent.core.generators import READABLE, Guidance
-from anylatent.core.latents import Codebook, Condition, Noise, Posterior
+from anylatent.core.latents import Codebook, Condition, Noise, Posterior, Stream
 from anylatent.core.likelihood import LOG_SNR, Measure
 from anylatent.core.modality import Batch
 from anylatent.core.runs import System
@@ -49,7 +49,7 @@ class DataLikelihood:
         unit = ""
         for index, batch in enumerate(batches):
             unit, count = self.system.modality.unit(batch)
-            columns = {**self._measured(batch, (seed, 95, index)), "count": count}
+            columns = {**self._measured(batch, (seed, Stream.LIKELIHOOD, index)), "count": count}
             for name, values in columns.items():
                 found.setdefault(name, []).append(values.double().cpu())
         joined = {name: torch.cat(values) for name, values in found.items()}
@@ -81,7 +81,7 @@ class DataLikelihood:
         return generator.bound(x0, cond, noise, codebook, self.measure, self.guidance)
 
     def _with_size(self, nats: Tensor, posterior: Posterior) -> Tensor:
-        if self.system.generator.ends:  # it decides the sizes itself
+        if self.system.generator.draws_sizes:  # it decides the sizes itself
             return nats
         return nats + self.system.modality.size_nats(posterior.mean).to(nats)
 

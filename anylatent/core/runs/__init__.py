@@ -1,29 +1,41 @@
 """Run directories, the model that a configuration describes, and samples of it."""
 
 from anylatent.core.runs.classifiers import Classification, save_classifier
-from anylatent.core.runs.config import Config
-from anylatent.core.runs.directory import RunDirectory, first_process, is_free
+from anylatent.core.runs.config import ModelConfig, Node, RunConfig, SamplingConfig, inline, read
+from anylatent.core.runs.directory import RunDirectory, Stages, first_process
+from anylatent.core.runs.drawing import blank, sample
 from anylatent.core.runs.run import Run, load, per_sample
-from anylatent.core.runs.sampling import guidances, guides, sampling_parts
-from anylatent.core.runs.stored_noise import SETTINGS, StoredNoise, stored_settings, together
+from anylatent.core.runs.samples import SampleConfig, drawn, write_samples
+from anylatent.core.runs.sampling import Context, guidances, guides, solver_of
+from anylatent.core.runs.stored_noise import StoredNoise, stored_config, together
 from anylatent.core.runs.system import System
 
 __all__ = [
     "Classification",
-    "Config",
+    "Context",
+    "ModelConfig",
+    "Node",
     "Run",
+    "RunConfig",
     "RunDirectory",
-    "SETTINGS",
+    "SampleConfig",
+    "SamplingConfig",
+    "Stages",
     "StoredNoise",
     "System",
+    "blank",
+    "drawn",
     "first_process",
     "guidances",
     "guides",
-    "is_free",
+    "inline",
     "load",
     "per_sample",
-    "sampling_parts",
+    "read",
+    "sample",
     "save_classifier",
-    "stored_settings",
+    "solver_of",
+    "stored_config",
     "together",
+    "write_samples",
 ]

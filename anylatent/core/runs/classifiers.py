@@ -17,6 +17,7 @@ from anylatent.core.denoisers import NoisyClassifier
 from anylatent.core.latents import ConditionSpec, LatentSpec
 from anylatent.core.process import Schedule
 from anylatent.core.registry import RegistryError, build
+from anylatent.core.runs.system import System
 from anylatent.core.support.files import UserError, load_weights, save_weights
 
 
@@ -72,7 +73,7 @@ def save_classifier(run: Path, made: Classification, classifier: NoisyClassifier
 
 
 def load_classifiers(
-    run: Path, spec: LatentSpec, schedule: Schedule
+    run: Path, system: System
 ) -> dict[str, tuple[Classification, NoisyClassifier]]:
     """The classifiers of a run by label. Raises UserError for a file that is none."""
     found = {}
@@ -82,7 +83,7 @@ def load_classifiers(
         tensors, metadata = load_weights(path)
         made = Classification.read(path, metadata)
         try:
-            classifier = made.build(spec, schedule)
+            classifier = made.build(system.autoencoder.spec, system.schedule)
             classifier.load_state_dict(tensors)
         except (RegistryError, RuntimeError, TypeError, ValueError) as error:
             problem = str(error).strip().split("\n")

@@ -1,9 +1,91 @@
-"""What a run is made from, as plain values."""
+"""What a run is made from and how it is sampled, as typed values: read once, at the border."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from typing import Any, TypeAlias, TypeVar, get_type_hints
 
-Config = Mapping[str, Any]
-"""A resolved configuration: plain dictionaries, lists, strings and numbers."""
+from anylatent.core.support.files import UserError
+
+Node: TypeAlias = Mapping[str, Any]
+"""A part of a configuration, `{name: ..., settings}`, from which `registry.build` constructs it."""
+
+Read = TypeVar("Read")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The parts that a model is built from, by group."""
+
+    modality: Node
+    conditioner: Node
+    autoencoder: Node
+    backbone: Node
+    schedule: Node
+    prediction: Node
+    times: Node
+    weighting: Node
+    objective: Node
+    denoiser: Node
+    generator: Node
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How samples are drawn: parts, and the number of steps."""
+
+    solver: Node
+    grid: Node
+    guidance: Node | None
+    steps: int
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What a run directory tells: the model, its data and what they say of themselves, how it is
+    sampled, and how each stage was trained."""
+
+    model: ModelConfig
+    data: Node
+    facts: Mapping[str, Any]
+    sampling: SamplingConfig
+    training: Mapping[str, Mapping[str, Any]]
+    seed: int = 0
+
+    @property
+    def classes(self) -> Mapping[str, list[str]]:
+        """The class columns of the data, and the names of their values."""
+        found: Mapping[str, list[str]] = self.facts["classes"]
+        return found
+
+
+def inline() -> Any:
+    """A field of a dataclass whose own fields stand beside the others where it is read from, as the
+    parts of a model do on the command line."""
+    return field(metadata={"inline": True})
+
+
+def read(kind: type[Read], values: Mapping[str, Any], where: str) -> Read:
+    """A configuration from plain values, of which it takes those that it has fields for.
+
+    Raises UserError, naming the place and the key, for one that is missing or of another kind.
+    """
+    found, hints = {}, get_type_hints(kind)
+    for known in fields(kind):  # type: ignore[arg-type]
+        name, inner = known.name, hints[known.name]
+        if known.metadata.get("inline"):
+            found[name] = values.get(name) or read(inner, values, where)
+        elif name in values:
+            found[name] = _value(inner, values[name], f"{where}: {name}")
+        elif known.default is MISSING and known.default_factory is MISSING:
+            raise UserError(f"{where} lacks the key {name}")
+    return kind(**found)
+
+
+def _value(kind: Any, value: Any, where: str) -> Any:
+    if not (isinstance(kind, type) and is_dataclass(kind)):
+        return value
+    if not isinstance(value, Mapping):
+        raise UserError(f"{where} must have keys of its own, got {value!r}")
+    return read(kind, value, where)

@@ -1,7 +1,7 @@
 """A run directory: what training leaves behind, and all that sampling needs.
 
-    config.yaml          the resolved configuration, and the facts of the data
-    model.safetensors    averaged weights; its metadata says which stages are done
+    config.yaml          what it is made from: model, data and their facts, sampling, training
+    model.safetensors    averaged weights; its metadata say which stages are done
     classifiers/         of noisy latents, one for a label, where some were trained
     checkpoints/ logs/ pictures/ samples/
 
@@ -12,24 +12,26 @@ tensors, and a configuration can name registered parts only.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from anylatent.core.registry import completed
-from anylatent.core.runs.config import Config
+from anylatent.core.runs.config import RunConfig, read
 from anylatent.core.support.files import UserError, load_weights, save_text, save_weights
 
-# what may change between two commands that train one run
-FREE = ["run", "stage", "trainer", "pictures", "checkpoint", "log_every"]
-FREE += ["solver", "grid", "guidance", "steps", "classifier", "training.classifier"]
+FIXED = ("model", "data", "facts", "training", "seed", "autoencoder_from")
+"""What two commands that train one run must agree about; all else may change between them."""
 
 
-def is_free(key: str) -> bool:
-    """Whether a key of the configuration, or of what lies within it, may change."""
-    return any(f"{key}.".startswith(f"{free}.") for free in FREE)
+@dataclass(frozen=True)
+class Stages:
+    """The stages that are done, in their order, and whether samples can be drawn by now."""
+
+    done: tuple[str, ...] = ()
+    ready: bool = False
 
 
 class RunDirectory:
@@ -49,22 +51,19 @@ class RunDirectory:
     def checkpoint(self, stage: str) -> Path:
         return self.path / "checkpoints" / f"{stage}.ckpt"
 
-    def claim(self, config: Config, facts: Mapping[str, Any]) -> None:
+    def claim(self, described: Mapping[str, Any]) -> None:
         """Writes the configuration, or checks that the directory holds the same one."""
         from omegaconf import OmegaConf
 
-        described = {**config, "facts": dict(facts)}
+        new = OmegaConf.create(dict(described))
         if not self.config_path.exists():
-            save_text(self.config_path, OmegaConf.to_yaml(OmegaConf.create(described)))
+            save_text(self.config_path, OmegaConf.to_yaml(new))
             return
-        old = completed(self.config())
-        new = OmegaConf.to_container(OmegaConf.create(described))
-        assert isinstance(new, dict)
-        new = completed({str(key): value for key, value in new.items()})
+        old, plain = self._plain(), OmegaConf.to_container(new)
+        assert isinstance(plain, dict)
         differences = [
-            f"{key}: {before} there, {after} now"
-            for key, before, after in _differences(old, new)
-            if not is_free(key)
+            f"{key.removeprefix('model.')}: {before} there, {after} now"
+            for key, before, after in _differences(_fixed(old), _fixed(plain))
         ]
         if differences:
             shown = "; ".join(differences[:5]) + (" ..." if len(differences) > 5 else "")
@@ -73,8 +72,12 @@ class RunDirectory:
                 "directory, or repeat its settings to continue it"
             )
 
-    def config(self) -> dict[str, Any]:
-        """The saved configuration, as plain values."""
+    def config(self) -> RunConfig:
+        """The saved configuration."""
+        return read(RunConfig, self._plain(), str(self.config_path))
+
+    def _plain(self) -> dict[str, Any]:
+        """The saved configuration as plain values."""
         from omegaconf import OmegaConf
         from omegaconf.errors import OmegaConfBaseException
         from yaml import YAMLError  # type: ignore[import-untyped]
@@ -97,8 +100,8 @@ class RunDirectory:
             )
         return {str(key): value for key, value in config.items()}
 
-    def weights(self) -> tuple[dict[str, Tensor], str]:
-        """The weights, and the last stage that is done."""
+    def weights(self) -> tuple[dict[str, Tensor], Stages]:
+        """The weights, and what is done."""
         if not self.weights_path.is_file():
             pickles = [
                 p.name for e in ("pt", "pth", "bin", "pkl") for p in self.path.glob(f"*.{e}")
@@ -109,17 +112,19 @@ class RunDirectory:
                 "Repeat the train command to continue"
             )
         tensors, metadata = load_weights(self.weights_path)
-        return tensors, metadata.get("stage", "")
+        done = tuple(name for name in metadata.get("stages", "").split(",") if name)
+        return tensors, Stages(done, metadata.get("ready") == "yes")
 
-    def stage(self) -> str | None:
-        """The last stage that is done, if any."""
-        return self.weights()[1] if self.weights_path.exists() else None
+    def stages(self) -> Stages:
+        """What is done."""
+        return self.weights()[1] if self.weights_path.exists() else Stages()
 
-    def save(self, tensors: Mapping[str, Tensor], stage: str) -> None:
-        """Weights of a finished stage; its checkpoint is no longer needed."""
+    def save(self, tensors: Mapping[str, Tensor], stages: Stages) -> None:
+        """Weights after a finished stage, the last of `stages`; its checkpoint goes."""
         if first_process():
-            save_weights(self.weights_path, tensors, {"stage": stage})
-            self.checkpoint(stage).unlink(missing_ok=True)
+            metadata = {"stages": ",".join(stages.done), "ready": "yes" if stages.ready else "no"}
+            save_weights(self.weights_path, tensors, metadata)
+            self.checkpoint(stages.done[-1]).unlink(missing_ok=True)
 
     def load_checkpoint(self, stage: str) -> dict[str, Any]:
         path = self.checkpoint(stage)
@@ -139,6 +144,10 @@ def first_process() -> bool:
     if not (distributed.is_available() and distributed.is_initialized()):
         return True
     return distributed.get_rank() == 0
+
+
+def _fixed(config: Mapping[Any, Any]) -> dict[str, Any]:
+    return {key: config.get(key) for key in FIXED}
 
 
 def _targets(node: Any) -> Iterator[str]:

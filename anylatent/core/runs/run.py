@@ -9,61 +9,58 @@ from typing import Any
 import torch
 
 from anylatent.core.denoisers import Denoiser
-from anylatent.core.generators import Callback, Guidance
-from anylatent.core.latents import Latent, Seed
+from anylatent.core.generators import Guidance, Sampler
+from anylatent.core.latents import Latent, Noise, Seed, Started
 from anylatent.core.modality import Outputs
 from anylatent.core.process import Grid
 from anylatent.core.runs.classifiers import load_classifiers
-from anylatent.core.runs.config import Config
+from anylatent.core.runs.config import Node, RunConfig, SamplingConfig
 from anylatent.core.runs.directory import RunDirectory
-from anylatent.core.runs.sampling import check_guidance, sampling_parts, steers
-from anylatent.core.runs.stored_noise import begin
+from anylatent.core.runs.drawing import sample
+from anylatent.core.runs.sampling import Context, check_guidance, node_of, steers
 from anylatent.core.runs.system import System
-from anylatent.core.solvers import Solver
+from anylatent.core.solvers import Callback, Solver
 from anylatent.core.support.files import UserError
 
 
 class Run:
     """A trained model, ready to sample."""
 
-    def __init__(self, directory: RunDirectory, config: Config, system: System) -> None:
+    def __init__(self, directory: RunDirectory, config: RunConfig, system: System) -> None:
         self.directory, self.config, self.system = directory, config, system
-        self._weak: dict[str, Denoiser] = {}
+        self._others: dict[str, Denoiser] = {}
 
     @classmethod
     def load(cls, path: str | Path, device: str | None = None, modality: str | None = None) -> Run:
         """`modality`, if given, must be the run's own."""
         directory = RunDirectory(Path(path))
         config = directory.config()
-        own = (config.get("modality") or {}).get("name")
+        own = config.model.modality["name"]
         if modality is not None and modality != own:
             raise UserError(f"modality={modality}, but {path} is a run of {own}")
-        tensors, stage = directory.weights()
-        if stage != "diffusion":
+        tensors, stages = directory.weights()
+        if not stages.ready:
             raise UserError(
-                f"{path} has only its autoencoder so far: continue with 'anylatent train "
-                f"run={path} stage=diffusion' and the settings it was begun with"
+                f"{path} has only its {' and '.join(stages.done)} so far: continue with 'anylatent "
+                f"train run={path}' and the settings it was begun with"
             )
-        try:
-            system = System(config, config["facts"])
-        except KeyError as error:
-            raise UserError(f"{directory.config_path} lacks the key {error}") from error
+        system = System(config.model, config.facts)
         system.load_trained(tensors)
-        found = load_classifiers(directory.path, system.autoencoder.spec, system.schedule)
-        for made, classifier in found.values():
-            system.steer_by(made.label, made.classes, classifier)
+        for made, classifier in load_classifiers(directory.path, system).values():
+            system.add_classifier(made.label, made.classes, classifier)
         chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
         return cls(directory, config, system.eval().requires_grad_(False).to(chosen))
 
+    # ---- samples ------------------------------------------------------------------------------
     def sample(
         self,
         n: int | None = None,
         seed: int = 0,
         seeds: Sequence[Seed] | None = None,
-        solver: str | Mapping[str, Any] | Solver | None = None,
+        solver: str | Node | Solver | None = None,
         steps: int | None = None,
-        grid: str | Mapping[str, Any] | Grid | None = None,
-        guidance: float | Mapping[str, Any] | None = None,
+        grid: str | Node | Grid | None = None,
+        guidance: float | Node | None = None,
         temperature: float | None = None,
         cond: Mapping[str, Any] | None = None,
         batch: int = 64,
@@ -78,83 +75,102 @@ class Run:
         list with one for each. Samples start from the latents `noise`, one for each, and have their
         sizes, where they are given: those that `invert` found, as in `StoredNoise.load`.
         """
-        seeds = _seeds(n, seed, seeds, noise)
+        seeds, how = _seeds(n, seed, seeds, noise), self._guidance(guidance)
+        sampler = self.sampler(solver, grid, how, steps, temperature)
+        columns = per_sample(cond or {}, len(seeds))
+        self.check_asked(list(columns), how)
+        return self.draw(sampler, seeds, columns, batch, callback, noise)
+
+    def draw(
+        self,
+        sampler: Sampler,
+        seeds: Sequence[Seed],
+        columns: Mapping[str, Sequence[Any]],
+        batch: int = 64,
+        callback: Callback | None = None,
+        noise: Latent | None = None,
+    ) -> Outputs:
+        """Samples by one sampler, under columns with an entry for each seed, batch by batch."""
         if batch < 1:
             raise UserError(f"batch={batch}: at least one sample at a time")
-        steps = self.config["steps"] if steps is None else steps
-        if steps < 1:
-            raise UserError(f"steps={steps}: sampling needs at least one step")
-        followed = self._guidance(guidance)
-        parts = self._parts(solver, grid, followed)
-        columns = per_sample(cond or {}, len(seeds))
-        self.check_asked(list(columns), followed)
         pieces = []
         for start in range(0, len(seeds), batch):
             part = slice(start, start + batch)
             chosen = {name: values[part] for name, values in columns.items()}
-            source = begin(seeds, noise, part)
-            with self.system.generator.tempered(temperature):
-                made = self.system.sample(source, chosen, *parts[:2], steps, parts[2], callback)
-            pieces.append(made)
+            source = Noise(seeds[part])
+            if noise is not None:
+                source = Started(seeds[part], noise.select(part))
+            pieces.append(sample(self.system, sampler, source, chosen, callback))
         return self.system.modality.join(pieces)
 
-    def _parts(
+    def sampler(
         self,
-        solver: str | Mapping[str, Any] | Solver | None,
-        grid: str | Mapping[str, Any] | Grid | None,
-        guidance: Mapping[str, Any] | None,
-    ) -> tuple[Solver, Grid, Guidance | None]:
-        config = {**self.config, "guidance": guidance}
-        for group, given in (("solver", solver), ("grid", grid)):
-            if isinstance(given, (str, Mapping)):
-                config[group] = {"name": given} if isinstance(given, str) else given
+        solver: str | Node | Solver | None = None,
+        grid: str | Node | Grid | None = None,
+        guidance: Node | None = None,
+        steps: int | None = None,
+        temperature: float | None = None,
+    ) -> Sampler:
+        """How samples are drawn; what isn't given, but for guidance, is the run's own."""
+        own = self.config.sampling
+        nodes = SamplingConfig(
+            own.solver if isinstance(solver, Solver) else node_of(solver, own.solver),
+            own.grid if isinstance(grid, Grid) else node_of(grid, own.grid),
+            guidance,
+            own.steps if steps is None else steps,
+        )
+        found = self.context.sampler(nodes, temperature)
+        chosen = Sampler(
+            solver if isinstance(solver, Solver) else found.solver,
+            grid if isinstance(grid, Grid) else found.grid,
+            found.steps,
+            found.guidance,
+            temperature,
+        )
+        self.system.generator.accepts(chosen)
+        return chosen
+
+    @property
+    def context(self) -> Context:
+        """What samplers may follow of it."""
         system = self.system
         known = system.conditioner.spec.names
-        followed = {
-            "classifiers": system.classifiers,
-            "known": known,
-            "load_denoiser": self._weaker,
-        }
-        built = sampling_parts(config, system.generator.times, followed)
-        return (
-            solver if isinstance(solver, Solver) else built[0],
-            grid if isinstance(grid, Grid) else built[1],
-            built[2],
-        )
+        return Context(system.generator.times, system.classifiers, known, self._other)
 
-    def guided(self, guidance: Mapping[str, Any] | None) -> Guidance | None:
-        """What makes this run's denoiser a guided one; None without any guidance."""
-        self._check_guidance(guidance)
-        return self._parts(None, None, guidance)[2]
-
-    def _weaker(self, path: str) -> Denoiser:
+    def _other(self, path: str) -> Denoiser:
         """The denoiser of a weaker run on the same latents, loaded once."""
         from anylatent.core.runs.weak import weak_denoiser
 
-        if path not in self._weak:
-            self._weak[path] = weak_denoiser(self, Run.load(path, str(self.system.device)))
-        return self._weak[path]
+        if path not in self._others:
+            self._others[path] = weak_denoiser(self, Run.load(path, str(self.system.device)))
+        return self._others[path]
 
-    def _guidance(self, given: float | Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    # ---- guidance -----------------------------------------------------------------------------
+    def guided(self, guidance: Node | None) -> Guidance | None:
+        """What makes this run's denoiser a guided one; None without any guidance."""
+        self._check_guidance(guidance)
+        return self.context.guidance(guidance)
+
+    def _guidance(self, given: float | Node | None) -> Node | None:
         """The settings of the guidance that is asked for, or of the run's own."""
-        own: Mapping[str, Any] | None = self.config.get("guidance")
+        own = self.config.sampling.guidance
         if isinstance(given, (int, float)):
             return {**(own or {"name": "classifier_free"}), "scale": float(given)}
         return own if given is None else dict(given)
 
-    def conditions(self, guidance: Mapping[str, Any] | None) -> list[str]:
+    def conditions(self, guidance: Node | None) -> list[str]:
         """The columns of the data that samples can be drawn for under a guidance."""
         labels = self.system.labels if steers(guidance) else {}
         return list(dict.fromkeys([*self.system.conditioner.spec.names, *labels]))
 
-    def check_asked(self, names: Sequence[str], guidance: Mapping[str, Any] | None) -> None:
+    def check_asked(self, names: Sequence[str], guidance: Node | None) -> None:
         """Raises UserError where samples cannot be drawn under these conditions."""
         system, path = self.system, self.directory.path
         wrong = [name for name in names if name not in system.asks]
         if wrong:
             has = ", ".join(system.asks) or "none"
             message = f"no condition {', '.join(wrong)}; this run has {has}"
-            if wrong[0] in self.config["facts"]["classes"]:
+            if wrong[0] in self.config.classes:
                 message += f". {_how_to_train(path, wrong[0])}"
             raise UserError(message)
         for name in names:
@@ -165,7 +181,7 @@ class Run:
                 )
         self._check_guidance(guidance)
 
-    def _check_guidance(self, guidance: Mapping[str, Any] | None) -> None:
+    def _check_guidance(self, guidance: Node | None) -> None:
         if steers(guidance) and not self.system.classifiers:
             raise UserError(f"no classifier to follow. {_how_to_train(self.directory.path)}")
         check_guidance(guidance, self.system.conditioner.spec.names)
@@ -174,7 +190,7 @@ class Run:
         """The same architecture with fresh weights in its generator: a floor for every figure."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            fresh = System(self.config, self.config["facts"])
+            fresh = System(self.config.model, self.config.facts)
         own = {k: v for k, v in self.system.trained().items() if not k.startswith("generator.")}
         fresh.load_trained({**fresh.trained(), **own})
         device = self.system.device

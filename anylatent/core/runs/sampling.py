@@ -1,37 +1,73 @@
-"""What sampling needs beside a model: solver, grid and guidance of a configuration."""
+"""Samplers from configurations, and what a guidance needs of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from anylatent.core.denoisers import Classify, Denoiser
+from anylatent.core.generators import Guidance, Sampler
 from anylatent.core.process import Grid, Times
 from anylatent.core.registry import build, part
-from anylatent.core.runs.config import Config
+from anylatent.core.runs.config import Node, SamplingConfig
 from anylatent.core.solvers import Solver
 from anylatent.core.support.files import UserError
 
 
-def sampling_parts(
-    config: Config,
-    times: Times | None = None,
-    followed: Mapping[str, Any] | None = None,
-) -> tuple[Solver, Grid, Callable[..., Any] | None]:
-    """Solver, grid and guidance of a configuration; guidance awaits its denoiser.
+@dataclass(frozen=True)
+class Context:
+    """What samplers may follow of a run.
 
-    `times` is the law of the model's training times, which a grid may follow; `followed` is what a
-    run has for guidance, by the names of their parameters, such as `classifiers`.
+    `times`: the law of its training times, for grids. For guidance: `classifiers` by label, the
+    conditions `known` to the model, and `load_denoiser`, which loads that of another run.
     """
-    solver: Solver = build("solver", config["solver"])
-    grid: Grid = build("grid", config["grid"], **({} if times is None else {"times": times}))
-    node = config.get("guidance")
-    if node is None or not guides(node):
-        return solver, grid, None
-    shared = dict(followed or {})
-    return solver, grid, lambda denoiser: build("guidance", node, denoiser=denoiser, **shared)
+
+    times: Times | None = None
+    classifiers: Mapping[str, Classify] = field(default_factory=dict)
+    known: Sequence[str] = ()
+    load_denoiser: Callable[[str], Denoiser] | None = None
+
+    def sampler(self, config: SamplingConfig, temperature: float | None = None) -> Sampler:
+        """What a configuration says; raises UserError where it makes no sense."""
+        if config.steps < 1:
+            raise UserError(f"steps={config.steps}: sampling needs at least one step")
+        return Sampler(
+            solver_of(config.solver),
+            self.grid(config.grid),
+            config.steps,
+            self.guidance(config.guidance),
+            temperature,
+        )
+
+    def grid(self, node: Node) -> Grid:
+        grid: Grid = build("grid", node, **({} if self.times is None else {"times": self.times}))
+        return grid
+
+    def guidance(self, node: Node | None) -> Guidance | None:
+        """None without any; it awaits its denoiser."""
+        if not guides(node):
+            return None
+        assert node is not None
+        given = {
+            "classifiers": self.classifiers,
+            "known": self.known,
+            "load_denoiser": self.load_denoiser,
+        }
+
+        def guide(denoiser: Denoiser) -> Denoiser:
+            guided: Denoiser = build("guidance", node, denoiser=denoiser, **given)
+            return guided
+
+        return guide
 
 
-def guidances(guidance: Config | None) -> list[Config]:
+def solver_of(node: Node) -> Solver:
+    solver: Solver = build("solver", node)
+    return solver
+
+
+def guidances(guidance: Node | None) -> list[Node]:
     """The settings of a guidance and of those that it guides in turn, outermost first."""
     found = []
     while guidance is not None and guidance["name"] != "none":
@@ -40,19 +76,19 @@ def guidances(guidance: Config | None) -> list[Config]:
     return found
 
 
-def guides(guidance: Config | None) -> bool:
+def guides(guidance: Node | None) -> bool:
     """Whether there is any guidance."""
     return bool(guidances(guidance))
 
 
-def steers(guidance: Config | None) -> bool:
+def steers(guidance: Node | None) -> bool:
     """Whether a guidance follows classifiers."""
     return any(
         "classifiers" in part("guidance", node["name"]).parameters() for node in guidances(guidance)
     )
 
 
-def check_guidance(guidance: Config | None, conditions: Sequence[str]) -> None:
+def check_guidance(guidance: Node | None, conditions: Sequence[str]) -> None:
     """Raises UserError where a guidance asks for a condition or a run that is not there."""
     for node in guidances(guidance):
         wrong = [name for name in node.get("scales") or {} if name not in conditions]
@@ -66,3 +102,10 @@ def check_guidance(guidance: Config | None, conditions: Sequence[str]) -> None:
                 f"guidance={node['name']} needs a weaker run of the same latents: add "
                 "guidance.weak=RUN"
             )
+
+
+def node_of(given: str | Node | None, own: Any) -> Any:
+    """A part's node from its name, its settings, or, where nothing is given, the run's own."""
+    if given is None:
+        return own
+    return {"name": given} if isinstance(given, str) else dict(given)

@@ -11,37 +11,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from anylatent.core.latents import Latent, LatentSpec, Noise, Seed, Started, cat
+from anylatent.core.latents import Latent, LatentSpec, cat
+from anylatent.core.runs.config import SamplingConfig, read
 from anylatent.core.support.files import UserError, load_weights, save_weights
 
 KEY = "inversion"
-
-
-SETTINGS = ("solver", "grid", "steps", "guidance")
-
-
-def begin(seeds: Sequence[Seed], start: Latent | None, part: slice) -> Noise:
-    """Noise for some of the samples, which start from these latents if there are any."""
-    return Noise(seeds[part]) if start is None else Started(seeds[part], start.select(part))
 
 
 @dataclass(frozen=True)
 class StoredNoise:
     """Noise of B samples, and how it was found.
 
-    `settings` are solver, grid, steps and guidance; `columns` the conditions, a list of B values by
+    `settings` is the sampler that leads back; `columns` the conditions, a list of B values by
     name; `items` the places of the samples in the data.
     """
 
     noise: Latent
-    settings: Mapping[str, Any]
+    settings: SamplingConfig
     columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     items: Sequence[int] = ()
 
@@ -50,7 +43,7 @@ class StoredNoise:
         for name in list(self.noise.masks)[:1]:  # all fields of variable length share it
             tensors["lengths"] = self.noise.lengths(name)
         told = {
-            "settings": dict(self.settings),
+            "settings": asdict(self.settings),
             "columns": {name: list(values) for name, values in self.columns.items()},
             "items": list(self.items),
         }
@@ -70,15 +63,15 @@ class StoredNoise:
             )
         blank = spec.blank(len(next(iter(parts.values()))), lengths)
         found = {name: parts[name][:, : x.shape[1]] for name, x in blank.parts.items()}
-        told = {name: told[name] for name in ("settings", "columns", "items") if name in told}
-        return cls(spec.wrap(found, blank.masks), **told)
+        settings = read(SamplingConfig, told["settings"], str(path))
+        columns, items = told.get("columns", {}), told.get("items", ())
+        return cls(spec.wrap(found, blank.masks), settings, columns, items)
 
 
-def stored_settings(path: Path) -> dict[str, Any]:
-    """How the noise of a file was found, as a run's configuration says it, and `n`."""
+def stored_config(path: Path) -> tuple[SamplingConfig, int]:
+    """How the noise of a file was found, and of how many samples it is."""
     tensors, told = _read(path)
-    n = len(next(iter(tensors.values())))
-    return {**{name: told["settings"][name] for name in SETTINGS}, "n": n}
+    return read(SamplingConfig, told["settings"], str(path)), len(next(iter(tensors.values())))
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -87,7 +80,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors, metadata = load_weights(path)
     try:
         told = json.loads(metadata[KEY])
-        known = set(SETTINGS) <= set(told["settings"]) and any(n != "lengths" for n in tensors)
+        wanted = {field.name for field in fields(SamplingConfig)}
+        known = wanted <= set(told["settings"]) and any(n != "lengths" for n in tensors)
     except (KeyError, TypeError, ValueError):
         known = False
     if not known:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from anylatent.core.denoisers import Denoiser
 from anylatent.core.generators import Diffusion
-from anylatent.core.guidance import Told
+from anylatent.core.guidance import OnlyConditions
 from anylatent.core.process import Schedule
 from anylatent.core.support.files import UserError
 
@@ -35,7 +35,7 @@ def weak_denoiser(run: Run, weak: Run) -> Denoiser:
             "Train it as that run, with another run=, autoencoder_from="
             f"{run.directory.path}, and a smaller backbone or fewer steps"
         )
-    return Told(generator.denoiser, weak.system.conditioner.spec.names)
+    return OnlyConditions(generator.denoiser, weak.system.conditioner.spec.names)
 
 
 def _differences(run: Run, weak: Run) -> Iterator[str]:
@@ -78,8 +78,11 @@ def _other_conditions(run: Run, weak: Run) -> Iterator[str]:
     unknown = [name for name in names if name not in run.system.conditioner.spec.names]
     if unknown:
         yield f"it knows conditions that this run has not: {', '.join(unknown)}"
-    elif names and run.config["conditioner"] != weak.config["conditioner"]:
-        yield f"its conditioner is {weak.config['conditioner']}, not {run.config['conditioner']}"
+    elif names and run.config.model.conditioner != weak.config.model.conditioner:
+        yield (
+            f"its conditioner is {weak.config.model.conditioner}, not "
+            f"{run.config.model.conditioner}"
+        )
     for name in names:
         told = [_facts(part, name) for part in (run, weak)]
         if told[0] != told[1]:
@@ -88,5 +91,5 @@ def _other_conditions(run: Run, weak: Run) -> Iterator[str]:
 
 def _facts(run: Run, name: str) -> list[object]:
     """What the data said about a column, such as its classes."""
-    facts = (value for value in run.config["facts"].values() if isinstance(value, dict))
+    facts = (value for value in run.config.facts.values() if isinstance(value, dict))
     return [value[name] for value in facts if name in value]

@@ -1,7 +1,7 @@
 """Solvers: from noise to data along a grid of times."""
 
 from anylatent.core.solvers.adaptive import Adaptive, AdaptiveSDE, DormandPrince
-from anylatent.core.solvers.base import Solver, Step, invert, solve
+from anylatent.core.solvers.base import Callback, Solver, Step, invert, solve
 from anylatent.core.solvers.ddim import DDIM, Learned, ddpm, euler, euler_ancestral
 from anylatent.core.solvers.exponential import PLMS, Exponential
 from anylatent.core.solvers.heun import Heun
@@ -14,6 +14,7 @@ from anylatent.core.solvers.single_step import SingleStep, Tableau
 __all__ = [
     "Adaptive",
     "AdaptiveSDE",
+    "Callback",
     "DDIM",
     "DormandPrince",
     "Exponential",

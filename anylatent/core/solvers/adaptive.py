@@ -24,7 +24,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from anylatent.core.denoisers import Denoise, restrict
+from anylatent.core.denoisers import Denoise, Plain
 from anylatent.core.latents import Latent, Noise, Path, choose, combine
 from anylatent.core.process import Schedule, Time, angle_log_snr, as_time
 from anylatent.core.registry import register
@@ -102,8 +102,8 @@ class Adaptive(Solver):
         noise: Noise | None,
         callback: Callback | None,
     ) -> Latent:
-        denoise = getattr(denoise, "forgetful", denoise)
-        if getattr(denoise, "remembers", False):
+        denoise = denoise.forgetful()
+        if denoise.remembers:
             raise ValueError(
                 f"{type(self).__name__} repeats steps and waits for other samples, which guidance "
                 "that remembers its last call would notice: choose a solver of fixed steps, or "
@@ -175,7 +175,7 @@ class Adaptive(Solver):
 def only(denoise: Denoise, active: Tensor) -> Denoise:
     """The denoiser, of which those samples that are done are not asked, if it can do so."""
     rows = active.nonzero()[:, 0]
-    own = None if bool(active.all()) else restrict(denoise, rows)
+    own = None if bool(active.all()) else denoise.select(rows)
     if own is None:
         return denoise
 
@@ -183,7 +183,7 @@ def only(denoise: Denoise, active: Tensor) -> Denoise:
         found = own(x.select(rows), as_time(t)[rows])
         return x.map(lambda all_, some: all_.index_copy(0, rows.to(all_.device), some), found)
 
-    return call
+    return Plain(call)
 
 
 @register("solver", "dopri5")

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from anylatent.core.denoisers import Denoise
+from anylatent.core.denoisers import Denoise, Estimate, as_denoise
 from anylatent.core.latents import Coefficient, Latent, Noise, combine
 from anylatent.core.process import Schedule
 from anylatent.core.registry import group
@@ -94,7 +94,7 @@ group("solver", Solver)
 
 def solve(
     solver: Solver,
-    denoise: Denoise,
+    denoise: Estimate,
     schedule: Schedule,
     x: Latent,
     times: Tensor,
@@ -106,12 +106,13 @@ def solve(
         raise ValueError(f"times must decrease strictly and be at least two, got {times.tolist()}")
     if solver.stochastic and noise is None:
         raise ValueError(f"{type(solver).__name__} draws noise at each step: give solve a Noise")
-    return solver.run(denoise, schedule, x, times.double().cpu(), noise, callback)
+    times = times.double().cpu()
+    return solver.run(as_denoise(denoise), schedule, x, times, noise, callback)
 
 
 def invert(
     solver: Solver,
-    denoise: Denoise,
+    denoise: Estimate,
     schedule: Schedule,
     x0: Latent,
     times: Tensor,
@@ -136,7 +137,7 @@ def invert(
         raise ValueError(
             f"inversion needs strictly decreasing times, two of them above 0, got {times.tolist()}"
         )
-    return solver.run(denoise, schedule, x0, upwards, None, callback)
+    return solver.run(as_denoise(denoise), schedule, x0, upwards, None, callback)
 
 
 def counts(coefficient: Coefficient) -> bool:

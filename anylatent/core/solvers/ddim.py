@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anylatent.core.denoisers import NO_VARIANCE, Denoise
+from anylatent.core.denoisers import Denoise
 from anylatent.core.latents import Latent, Noise, combine
 from anylatent.core.process import Schedule
 from anylatent.core.registry import register
@@ -102,7 +102,7 @@ def large_deviation(spread: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
 class Learned(DDIM):
     """Ancestral steps whose variance the model says: `small` and `large` are its bounds.
 
-    log variance = v·log large + (1 - v)·log small (2102.09672), v from `denoise.with_variance`.
+    log variance = v·log large + (1 - v)·log small (2102.09672), v from `denoise.variance`.
     Raises ValueError for a denoiser that has none.
     """
 
@@ -117,10 +117,7 @@ class Learned(DDIM):
         self, denoise: Denoise, x: Latent, step: Step, memory: Any, noise: Noise | None
     ) -> tuple[Latent, None]:
         c_x, c_0, up, wider = step.coefficients
-        ask = getattr(denoise, "with_variance", None)
-        if ask is None:
-            raise ValueError(NO_VARIANCE)
-        x0, between = ask(x, step.t)
+        x0, between = denoise.variance(x, step.t)
         found = combine((c_0, x0), (c_x, x))
         if noise is None or (isinstance(up, float) and up == 0):
             return found, None

@@ -164,7 +164,7 @@ class Multistep(Solver):
         on_x, on_x0, c_x, c_0, up, before, after, *weights = step.coefficients
         if isinstance(step, Restart):
             better = step.corrected(x, weighted((on_x, x), (on_x0, x0)), past[0])
-            if getattr(denoise, "remembers", False):  # it would take this for a step
+            if denoise.remembers:  # it would take this for a step
                 x = better
             else:
                 x0 = denoise(better, step.t)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anylatent.core.denoisers import Denoise, restrict
+from anylatent.core.denoisers import Denoise
 from anylatent.core.latents import Latent, Noise, cat, choose, combine
 from anylatent.core.process import Schedule
 from anylatent.core.registry import register
@@ -88,7 +88,7 @@ class ParaDiGMS(Solver):
         noise: Noise | None,
         callback: Callback | None,
     ) -> Latent:
-        if restrict(denoise, torch.arange(x.batch)) is None:
+        if denoise.select(torch.arange(x.batch)) is None:
             warnings.warn(SEQUENTIAL, stacklevel=3)
             return self.base.run(denoise, schedule, x, times, noise, callback)
         window = _Window(self, denoise, schedule, x, times)
@@ -143,7 +143,7 @@ class _Window:
         before = z.select(rows)
         ends = torch.stack([self.times[place, sample], self.times[place + 1, sample]])
         (step,) = self.solver.base.plan(self.schedule, ends)
-        denoise = restrict(self.denoise, sample)
+        denoise = self.denoise.select(sample)
         assert denoise is not None  # run sees to it
         drawn = None if noise is None else _Drawn(self._noise(noise, before, place, sample))
         x = self.sizes[place, sample] * before

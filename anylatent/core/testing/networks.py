@@ -176,10 +176,10 @@ def _check_terms(autoencoder: Autoencoder, batch: Batch, size: int, name: str) -
         if not any(p.requires_grad for p in autoencoder.parameters()):
             return  # nothing to train
         losses = [term.mean() for term in terms.values()]
-        if autoencoder.joint:  # the generator's loss reaches it through the latents
+        if not autoencoder.alone:  # the generator's loss reaches it through the latents
             z = autoencoder.encode(batch).sample(Noise.of(1, size))
             losses.append(z.dot(Noise.of(2, size).like(z)).mean())
-        assert losses, f"{name}: it has parameters to learn, but neither terms nor `joint`"
+        assert losses, f"{name}: it has parameters to learn, but neither terms nor alone = False"
         torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
         own = {k: p for k, p in autoencoder.named_parameters() if not k.startswith("adversary.")}
         _check_gradients(own, f"{name}, step {step}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 
 from anylatent.core.support.files import UserError, replacing, save_text
-from anylatent.core.training.stages.base import Stage
+from anylatent.core.training.module import StageModule
 
 
 class StageCallback(pl.Callback):
@@ -25,11 +24,11 @@ class StageCallback(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int
     ) -> None:
-        assert isinstance(module, Stage)
+        assert isinstance(module, StageModule)
         if self.everywhere or trainer.is_global_zero:
             self.after_step(trainer, module)
 
-    def after_step(self, trainer: pl.Trainer, stage: Stage) -> None:
+    def after_step(self, trainer: pl.Trainer, module: StageModule) -> None:
         raise NotImplementedError
 
 
@@ -41,8 +40,8 @@ class Progress(StageCallback):
         self.bar: Any = None
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        assert isinstance(module, Stage)
-        self.start, self.first, self.last = time.monotonic(), module.step, 0.0
+        assert isinstance(module, StageModule)
+        self.start, self.first, self.last = time.monotonic(), module.number, 0.0
         if not trainer.is_global_zero:
             return
         from rich.console import Console
@@ -56,23 +55,26 @@ class Progress(StageCallback):
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), text)
         self.bar = Progress(*columns, Remaining(), console=console)
         self.task = self.bar.add_task(
-            module.name, total=module.settings.steps, completed=module.step, text=""
+            module.stage.label, total=module.settings.steps, completed=module.number, text=""
         )
         self.bar.start()
 
-    def after_step(self, trainer: pl.Trainer, stage: Stage) -> None:
-        now, steps = time.monotonic(), stage.settings.steps
+    def after_step(self, trainer: pl.Trainer, module: StageModule) -> None:
+        now, steps = time.monotonic(), module.settings.steps
         pause = 0.5 if self.bar is not None else self.seconds
-        if now - self.last < pause and stage.step < steps:
+        if now - self.last < pause and module.number < steps:
             return
         self.last = now
-        rate = (stage.step - self.first) / max(now - self.start, 1e-9)
-        text = f"loss {float(stage.terms['loss']):.4f}, {rate:.1f} steps/s"
+        rate = (module.number - self.first) / max(now - self.start, 1e-9)
+        text = f"loss {float(module.terms['loss']):.4f}, {rate:.1f} steps/s"
         if self.bar is not None:
-            self.bar.update(self.task, completed=stage.step, text=text)
+            self.bar.update(self.task, completed=module.number, text=text)
         else:
-            left = (steps - stage.step) / max(rate, 1e-9)
-            print(f"{stage.name} {stage.step}/{steps}: {text}, {left:.0f} s left", flush=True)
+            left = (steps - module.number) / max(rate, 1e-9)
+            print(
+                f"{module.stage.label} {module.number}/{steps}: {text}, {left:.0f} s left",
+                flush=True,
+            )
 
     def teardown(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
         if self.bar is not None:
@@ -91,25 +93,25 @@ class History(StageCallback):
         self.count, self.rows = 0, list[dict[str, str]]()
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        assert isinstance(module, Stage)
+        assert isinstance(module, StageModule)
         self.since = time.monotonic()
         if self.path.exists():  # rows that a killed run wrote after its last checkpoint go
             with open(self.path, newline="", encoding="utf-8") as file:
-                self.rows = [r for r in csv.DictReader(file) if int(r["step"]) <= module.step]
+                self.rows = [r for r in csv.DictReader(file) if int(r["step"]) <= module.number]
 
-    def after_step(self, trainer: pl.Trainer, stage: Stage) -> None:
-        for name, value in stage.terms.items():
+    def after_step(self, trainer: pl.Trainer, module: StageModule) -> None:
+        for name, value in module.terms.items():
             self.sums[name] = self.sums[name] + value if name in self.sums else value
         self.count += 1
-        if stage.step % self.every and stage.step < stage.settings.steps:
+        if module.number % self.every and module.number < module.settings.steps:
             return
         means = {k: float(trainer.strategy.reduce(v / self.count)) for k, v in self.sums.items()}
         rate = self.count / max(time.monotonic() - self.since, 1e-9)
         means |= {"steps_per_second": rate, "lr": trainer.optimizers[0].param_groups[0]["lr"]}
-        means |= stage.system.autoencoder.report() if stage.name == "autoencoder" else {}
+        means |= module.stage.report()
         self.sums, self.count, self.since = {}, 0, time.monotonic()
         if trainer.is_global_zero:
-            self.write(trainer, stage.step, means)
+            self.write(trainer, module.number, means)
 
     def write(self, trainer: pl.Trainer, step: int, values: dict[str, float]) -> None:
         self.rows.append({"step": str(step), **{k: f"{v:.8g}" for k, v in values.items()}})
@@ -130,18 +132,18 @@ class Checkpoint(StageCallback):
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.last = time.monotonic()
 
-    def after_step(self, trainer: pl.Trainer, stage: Stage) -> None:
-        if time.monotonic() - self.last < self.seconds or stage.step == stage.settings.steps:
+    def after_step(self, trainer: pl.Trainer, module: StageModule) -> None:
+        if time.monotonic() - self.last < self.seconds or module.number == module.settings.steps:
             return
         self.last = time.monotonic()
         try:
-            self.save(stage)
+            self.save(module)
         except UserError as error:  # training goes on; the last checkpoint is still there
             print(f"warning: {error}", flush=True)
 
-    def save(self, stage: Stage) -> None:
+    def save(self, module: StageModule) -> None:
         with replacing(self.path) as temporary:
-            torch.save(stage.state(), temporary)
+            torch.save(module.checkpoint(), temporary)
 
 
 class Stop(StageCallback):
@@ -162,7 +164,7 @@ class Stop(StageCallback):
             raise KeyboardInterrupt
         self.asked = True
 
-    def after_step(self, trainer: pl.Trainer, stage: Stage) -> None:
+    def after_step(self, trainer: pl.Trainer, module: StageModule) -> None:
         if self.asked:
             trainer.should_stop = True
 
@@ -172,20 +174,20 @@ class Stop(StageCallback):
 
 
 class Pictures(StageCallback):
-    """Calls `draw(stage)` every `every` steps and at the end, with the averaged weights."""
+    """Held-out figures and pictures every `every` steps and at the end, with averaged weights."""
 
-    def __init__(
-        self, every: int, draw: Callable[[Stage], dict[str, float]], rows: History
-    ) -> None:
-        self.every, self.draw, self.rows = every, draw, rows
+    def __init__(self, every: int, folder: Path, rows: History) -> None:
+        self.every, self.folder, self.rows = every, folder, rows
 
-    def after_step(self, trainer: pl.Trainer, stage: Stage) -> None:
-        if not self.every or (stage.step % self.every and stage.step < stage.settings.steps):
+    def after_step(self, trainer: pl.Trainer, module: StageModule) -> None:
+        number, last = module.number, module.settings.steps
+        if not self.every or (number % self.every and number < last):
             return
-        network = stage.network()
-        network.eval()
-        with torch.no_grad(), stage.average.applied(), trainer.precision_plugin.forward_context():
-            figures = self.draw(stage)
-        network.train()
+        module.trained.eval()
+        self.folder.mkdir(exist_ok=True)
+        with torch.no_grad(), module.average.applied(), trainer.precision_plugin.forward_context():
+            figures = module.stage.figures()
+            module.stage.draw(self.folder, number)
+        module.trained.train()
         if figures:
-            self.rows.write(trainer, stage.step, figures)
+            self.rows.write(trainer, number, figures)

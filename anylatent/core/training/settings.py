@@ -1,30 +1,36 @@
-"""How a stage is trained: steps, batch, learning rate, average."""
+"""What training is told: how each stage learns, and what is common to all of them."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from anylatent.core.runs import ModelConfig, Node, SamplingConfig, inline
 
 
 @dataclass(frozen=True)
 class StageSettings:
     """`batch` is the joint batch of all processes. The learning rate rises over `warmup` steps,
-    stays, and falls over the last `decay` fraction of the steps along half a cosine."""
+    stays, and falls over the last `decay` fraction of the steps along half a cosine. `clip` is the
+    largest norm of the gradient, 0 for none, `average` the decay of the weights' moving average,
+    `workers` the number of processes that load data."""
 
-    steps: int
-    batch: int
+    optimizer: Node = field(default_factory=lambda: {"name": "adamw"})
+    steps: int = 1000
+    batch: int = 64
     warmup: int = 100
     decay: float = 1.0
     clip: float = 1.0
     average: float = 0.999
     workers: int = 0
-    drop: float = 0.1
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch < 1 or self.warmup < 0:
             raise ValueError(f"need steps >= 1, batch >= 1 and warmup >= 0, got {self}")
-        if not (0 <= self.decay <= 1 and 0 <= self.average < 1 and 0 <= self.drop < 1):
-            raise ValueError(f"need decay, average and drop within [0, 1], got {self}")
+        if not (0 <= self.decay <= 1 and 0 <= self.average < 1):
+            raise ValueError(f"need decay and average within [0, 1], got {self}")
 
     def rate(self, step: int) -> float:
         """The factor of the learning rate at a step."""
@@ -33,3 +39,77 @@ class StageSettings:
         if step <= start:
             return rise
         return rise * 0.5 * (1 + math.cos(math.pi * (step - start) / (self.steps - start)))
+
+
+@dataclass(frozen=True)
+class GeneratorSettings(StageSettings):
+    """Of stages that train the generator: `drop` is how often each condition is dropped."""
+
+    drop: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.drop < 1:
+            raise ValueError(f"need drop within [0, 1), got {self.drop}")
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """Passed to pytorch_lightning.Trainer, but for `compile`: torch.compile of the backbones."""
+
+    accelerator: str = "auto"
+    devices: Any = "auto"
+    strategy: str = "auto"
+    num_nodes: int = 1
+    precision: Any = "32-true"
+    compile: bool = False
+
+
+@dataclass(frozen=True)
+class PicturesConfig:
+    """`samples` pictures every so many steps; 0 for none."""
+
+    every: int = 500
+    samples: int = 16
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """How many seconds lie between two of them."""
+
+    seconds: float = 60
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """Of noisy latents: the class column that it is of, and its backbone, as settings that differ
+    from the run's own or as `{name: ..., settings}`."""
+
+    label: str | None = None
+    backbone: Node | None = None
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that `anylatent train` is told; `training` has the settings of each stage."""
+
+    data: Node
+    run: str
+    training: Mapping[str, Mapping[str, Any]]
+    model: ModelConfig = inline()
+    sampling: SamplingConfig = inline()
+    stage: str = "all"
+    autoencoder_from: str | None = None
+    seed: int = 0
+    log_every: int = 50
+    pictures: PicturesConfig = field(default_factory=PicturesConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
+
+    def described(self, facts: Mapping[str, Any], further: tuple[str, ...]) -> dict[str, Any]:
+        """What the run directory keeps: all but the settings of `further` stages, which may be
+        trained beside a finished run with others each time."""
+        found = {**asdict(self), "facts": dict(facts)}
+        found["training"] = {k: v for k, v in self.training.items() if k not in further}
+        return found

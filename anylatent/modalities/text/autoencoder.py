@@ -3,7 +3,7 @@
     token k (V of them) → vector e_k (D numbers);   latent z (None, D) → the nearest e_k
 
 A latent has one vector per token, so nothing is compressed, and a text comes back exactly. The
-table learns from the generator's loss, whose x0 it makes (`joint`), and from what is here.
+table learns from the generator's loss, whose x0 it makes (stage=joint), and from what is here.
 """
 
 from __future__ import annotations
@@ -30,20 +30,21 @@ class TokenTable(Autoencoder):
 
     A batch has "tokens" (B, L) long and their "mask" (B, L); decoding rounds to the nearest vector
     and gives `Texts`. `tokenizer` is a tokenizer's JSON, None for texts of bare numbers. Without
-    `joint` the table stays what it was drawn as, with rows that are nearly orthogonal.
+    `learned` the table stays what it was drawn as, with rows that are nearly orthogonal.
     """
 
+    alone = False
+
     def __init__(
-        self, vocabulary: int | None, tokenizer: str | None, channels: int, joint: bool
+        self, vocabulary: int | None, tokenizer: str | None, channels: int, learned: bool
     ) -> None:
         super().__init__()
         size = EXAMPLE if vocabulary is None else vocabulary
         if size < 2 or channels < 1:
             raise ValueError(f"a table needs 2 tokens and 1 channel, got {size} and {channels}")
-        self.joint = joint
         self.tokenizer = read_tokenizer(tokenizer, vocabulary)
         self.spec = LatentSpec({"z": Field((None, channels))})
-        self.table = outer(nn.Parameter(spread(size, channels), requires_grad=joint))
+        self.table = outer(nn.Parameter(spread(size, channels), requires_grad=learned))
 
     @abstractmethod
     def vectors(self) -> Tensor:
@@ -72,9 +73,9 @@ class UnitEmbedding(TokenTable):
         tokenizer: str | None = None,
         *,
         channels: int = 64,
-        joint: bool = True,
+        learned: bool = True,
     ) -> None:
-        super().__init__(vocabulary, tokenizer, channels, joint)
+        super().__init__(vocabulary, tokenizer, channels, learned)
 
     def vectors(self) -> Tensor:
         return math.sqrt(self.table.shape[1]) * normalize(self.table, dim=1)
@@ -108,14 +109,16 @@ class LearnedEmbedding(TokenTable):
         std: float = 0.1,
         rounding: float = 1.0,
         pull: float = 1.0,
-        joint: bool = True,
+        learned: bool = True,
     ) -> None:
-        super().__init__(vocabulary, tokenizer, channels, joint)
+        super().__init__(vocabulary, tokenizer, channels, learned)
         if min(std, rounding, pull) < 0:
             raise ValueError(f"std={std}, rounding={rounding} and pull={pull} can't be negative")
         self.std, self.rounding, self.pull = std, rounding, pull
-        self.log_scale = nn.Parameter(torch.tensor(-0.5 * math.log(channels)), requires_grad=joint)
-        self.bias = nn.Parameter(torch.zeros(len(self.table)), requires_grad=joint)
+        self.log_scale = nn.Parameter(
+            torch.tensor(-0.5 * math.log(channels)), requires_grad=learned
+        )
+        self.bias = nn.Parameter(torch.zeros(len(self.table)), requires_grad=learned)
 
     def vectors(self) -> Tensor:
         return self.table

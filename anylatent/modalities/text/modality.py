@@ -87,7 +87,7 @@ class TextModality(Modality):
         ]
         return spec.blank(samples, torch.tensor(lengths))
 
-    def room(self, spec: LatentSpec, samples: int, cond: Mapping[str, Any]) -> Latent:
+    def largest(self, spec: LatentSpec, samples: int, cond: Mapping[str, Any]) -> Latent:
         """Of the lengths in `cond["length"]`, the data's longest where None is asked."""
         if not _variable(spec):
             self._refuse(spec, cond)

@@ -43,7 +43,7 @@ class Wise(al.Denoiser):
     def forward(self, x, t, cond=None):
         return self.exact(x, t)
 
-    def with_variance(self, x, t, cond=None):
+    def variance(self, x, t, cond=None):
         s = self.next[float(t)]
         a_t, b_t, a_s, b_s = levels(self.schedule, float(t), s)
         beta = b_t**2 - (a_t / a_s) ** 2 * b_s**2
@@ -182,7 +182,7 @@ def test_guidance_leaves_the_variance_as_it_is():
     denoiser = LearnedVariance(Constant(), schedule, al.get("prediction", "v")())
     x, _ = start(schedule, blank)
     cond = Condition({"label": torch.zeros(2)})
-    found, between = ClassifierFree(denoiser).bind(cond).with_variance(x, 0.5)
+    found, between = ClassifierFree(denoiser).bind(cond).variance(x, 0.5)
     assert distance(found, denoiser(x, 0.5)) < 1e-12
     assert float(between["z"].min()) == float(between["z"].max()) == 0.5
 
@@ -197,12 +197,12 @@ def test_every_view_of_the_denoiser_tells_it():
     views = [counted, al.get("guidance", "projected")(denoiser).bind(cond)]
     views.append(Recalling(denoiser, None))
     for view in views:
-        x0, between = view.with_variance(x, 0.5)
+        x0, between = view.variance(x, 0.5)
         assert distance(x0, denoiser(x, 0.5)) < 1e-6 and between.spec == x.spec
     assert counted.calls == 1 and counted.evaluations.tolist() == [1, 1]
     assert views[2].estimate is not None
     with pytest.raises(ValueError, match="learned no variance"):
-        Counted(lambda x, t: x, 2).with_variance(x, 0.5)
+        Counted(lambda x, t: x, 2).variance(x, 0.5)
 
 
 def test_a_model_without_says_so():

@@ -49,7 +49,7 @@ class Logits(Backbone):
 def denoiser(schedule="vp", frequencies=None):
     network = lambda output=None, maps=None: Logits(output, maps or {}, frequencies)  # noqa: E731
     told = al.get("objective", "score_interpolation")(masking=al.get("masking", "prefix")())
-    return ScoreInterpolation(network, al.get("schedule", schedule)(), BOOK, told)
+    return ScoreInterpolation(network, al.get("schedule", schedule)(), BOOK, told.tells)
 
 
 def noisy(seed=0, dtype=torch.float64):
@@ -204,8 +204,9 @@ def test_the_bound_of_independent_tokens_is_their_entropy(schedule):
     nats = generator.bound(x0, None, noise, BOOK) / 3
     error = float(nats.std()) / count**0.5
     assert float(nats.mean()) == pytest.approx(math.log(SIZE), abs=4 * error)
-    with generator.tempered(0.5):
-        worse = generator.bound(x0, None, al.Noise.of(1, count), BOOK) / 3
+    other = al.Diffusion(part.tempered(0.5), al.get("objective", "score_interpolation")())
+    worse = other.bound(x0, None, al.Noise.of(1, count), BOOK) / 3
+    assert part.temperature == 1
     assert float(worse.mean()) > math.log(SIZE) + 2 * error
 
 

@@ -28,12 +28,13 @@ def model(spec=SPEC, conditions=None, **settings):
     return part.eval()
 
 
-def sampled(part, lengths, seed=0, positions=None, cond=None, **settings):
+def sampled(part, lengths, seed=0, positions=None, cond=None, temperature=None, **settings):
     positions = positions or list(range(len(lengths)))
     given = None if all(f.shape[0] for f in part.spec.fields.values()) else lengths
     blank = part.spec.blank(len(positions), given)
     parts = (al.get("solver", "heun")(), al.get("grid", "log_snr")(), 7)
-    return part.sample(blank, cond, *parts, None, al.Noise.of(seed, positions), **settings)
+    sampler = al.Sampler(*parts, temperature=temperature)
+    return part.sample(blank, cond, sampler, al.Noise.of(seed, positions), **settings)
 
 
 def sequences(longest):
@@ -122,12 +123,11 @@ def test_a_sample_does_not_depend_on_its_neighbours():
 
 def test_low_temperature_gives_the_likeliest_token():
     part = model()
-    with part.tempered(1e-4):
-        z = sampled(part, [4] * 50)
+    z = sampled(part, [4] * 50, temperature=1e-4)
     assert len({tuple(row) for row in part.codebook.tokens(z).tolist()}) == 1
     assert part.temperature == 1
-    with pytest.raises(UserError, match="positive"), part.tempered(0.0):
-        pass
+    with pytest.raises(UserError, match="positive"):
+        sampled(part, [4], temperature=0.0)
 
 
 def test_conditions_change_it_and_dropping_them_does_not_leak():

@@ -35,11 +35,13 @@ class Stage(al.Generator):
         self.given = cond
         return torch.full((x0.batch,), 1.0)
 
-    def sample(self, blank, cond, solver, grid, steps, guidance, noise, callback=None):
+    def sample(self, blank, cond, sampler, noise, callback=None):
         schedule = self.denoiser.schedule
-        times = grid(schedule, steps)
+        times = sampler.grid(schedule, sampler.steps)
         x = schedule.sigma(times[0]) * noise.like(blank)
-        return al.solve(solver, self.denoiser.bind(cond), schedule, x, times, noise, callback)
+        return al.solve(
+            sampler.solver, self.denoiser.bind(cond), schedule, x, times, noise, callback
+        )
 
     def nats(self, x0, cond, noise, measure, guidance=None):
         return measure.nats(self.denoiser.bind(cond), self.denoiser.schedule, x0, noise)
@@ -72,10 +74,7 @@ def test_a_cascade_has_the_joint_covariance(solver):
     x = cascade().sample(
         blank,
         None,
-        al.get("solver", solver)(),
-        al.get("grid", "log_snr")(),
-        60,
-        None,
+        al.Sampler(al.get("solver", solver)(), al.get("grid", "log_snr")(), 60),
         al.Noise.of(0, count),
     )
     found = torch.cat([x["a"], x["b"]], 1)
@@ -97,13 +96,15 @@ def test_later_stages_are_given_the_earlier_ones_and_losses_add_up():
     first, second = model.stages
     assert list(first.given.values) == ["kind"] and list(second.given.values) == ["kind", "a"]
     assert torch.equal(second.given.values["a"]["a"], x0["a"])
+    assert second.given.droppable == ["kind"]  # what is made already is a fact
+    assert second.given.null().keep["a"].all()
 
 
 def test_a_cascade_s_samples_do_not_depend_on_their_neighbours():
-    arguments = (al.get("solver", "ddpm")(), al.get("grid", "log_snr")(), 8, None)
-    joint = cascade().sample(SPEC.blank(4), None, *arguments, al.Noise.of(0, 4))
+    sampler = al.Sampler(al.get("solver", "ddpm")(), al.get("grid", "log_snr")(), 8)
+    joint = cascade().sample(SPEC.blank(4), None, sampler, al.Noise.of(0, 4))
     for i in range(4):
-        own = cascade().sample(SPEC.blank(1), None, *arguments, al.Noise.of(0, [i]))
+        own = cascade().sample(SPEC.blank(1), None, sampler, al.Noise.of(0, [i]))
         assert distance(own, joint.select(slice(i, i + 1))) < 1e-6
 
 
@@ -128,15 +129,15 @@ def diffusion():
 def test_diffusion_samples_one_by_one_and_in_the_subspace(solver):
     model = diffusion()
     blank = al.testing.example(model.spec, dtype=torch.float32)
-    arguments = (al.get("solver", solver)(), al.get("grid", "log_snr")(), 6, None)
+    sampler = al.Sampler(al.get("solver", solver)(), al.get("grid", "log_snr")(), 6)
     states = []
     joint = model.sample(
-        blank, None, *arguments, al.Noise.of(0, 4), lambda i, t, x: states.append((i, float(t)))
+        blank, None, sampler, al.Noise.of(0, 4), lambda i, t, x: states.append((i, float(t)))
     )
     assert [i for i, _ in states] == list(range(1, 7)) and states[-1][1] == 0
     assert al.testing.in_subspace(joint)
     for i in range(4):
-        own = model.sample(alone(blank, i), None, *arguments, al.Noise.of(0, [i]))
+        own = model.sample(alone(blank, i), None, sampler, al.Noise.of(0, [i]))
         assert distance(own, alone(joint, i)) < 1e-5
 
 
@@ -149,9 +150,11 @@ def test_sampling_goes_through_the_guidance():
 
     blank = al.testing.example(model.spec, dtype=torch.float32)
     model.sample(
-        blank, None, al.get("solver", "euler")(), al.get("grid", "log_snr")(), 2, guidance,
+        blank,
+        None,
+        al.Sampler(al.get("solver", "euler")(), al.get("grid", "log_snr")(), 2, guidance),
         al.Noise.of(0, 4),
-    )  # fmt: skip
+    )
     assert seen == [model.denoiser]
 
 

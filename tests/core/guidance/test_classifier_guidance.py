@@ -227,7 +227,7 @@ def test_neither_neighbours_nor_padding():
     classify, cond = Exact(schedule, long_means(spec), 0.4), al.Condition({"kind": LABELS})
     guided = ClassifierGuidance(al.testing.GaussianDenoiser(schedule, 0.1, 0.5), {"kind": classify})
     joint = guided(x, 0.6, cond)
-    assert distance(joint, guided.denoiser(x, 0.6)) > 1e-2
+    assert distance(joint, guided.inner(x, 0.6)) > 1e-2
     for i in range(4):
         own = guided(alone(x, i), 0.6, cond.select(slice(i, i + 1)))
         assert distance(own, alone(joint, i)) < 1e-12

@@ -46,10 +46,10 @@ def test_scale_1_and_no_condition_cost_one_call_the_rest_one_of_twice_the_batch(
         denoiser = guided(schedule, scale=scale)
         plain = ConditionalGaussian(schedule)(x, 0.5, cond)
         assert distance(denoiser(x, 0.5, cond), plain) == 0
-        assert denoiser.denoiser.calls == 1
+        assert denoiser.inner.calls == 1
     denoiser = guided(schedule, scale=5.0)
     denoiser(x, 0.5, COND)
-    assert denoiser.denoiser.calls == 1
+    assert denoiser.inner.calls == 1
 
 
 def test_the_interval_is_one_of_sigma_over_alpha():

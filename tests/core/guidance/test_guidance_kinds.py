@@ -212,7 +212,7 @@ def test_momentum_within_another_guidance():
         first, second = denoise(x, 0.9), denoise(x, 0.6)
         assert distance(first, outer(x, 0.9, cond)) == 0
         assert distance(second, outer(x, 0.6, cond)) > 1e-3
-    assert inner.memory is None and outer.denoiser is inner
+    assert inner.memory is None and outer.inner is inner
 
 
 def test_settings_without_meaning_are_errors():

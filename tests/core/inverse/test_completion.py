@@ -129,7 +129,7 @@ def test_a_denoiser_that_was_trained_to_complete_is_shown_what_is_given():
     seen = []
 
     class Trained(al.testing.GaussianDenoiser):
-        completes = True
+        sees_given = True
 
         def forward(self, x, t, cond=None):
             seen.append((x, cond))

@@ -87,8 +87,8 @@ def test_further_values():
 def test_facts_are_never_dropped():
     """Neither at random nor for guidance; wishes are."""
     cond = al.Condition({"kind": torch.tensor([0, 1])}).fixed(given=torch.ones(2, 3, 1))
-    assert cond.wishes == ["kind"]
+    assert cond.droppable == ["kind"]
     for less in (cond.null(), cond.drop(1.0, al.Noise.of(0, 2)), cond.select(slice(0, 1)).null()):
         assert bool(less.keep["given"].all()) and not bool(less.keep["kind"].any())
         assert less.always == {"given"}
-    assert cond.without("given").wishes == ["kind"] and not cond.without("given").always
+    assert cond.without("given").droppable == ["kind"] and not cond.without("given").always

@@ -1,7 +1,6 @@
 """Features of the noise level, a part of every backbone."""
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,10 +10,8 @@ from omegaconf import OmegaConf
 import anylatent as al
 from anylatent.core.cli.configs import publish
 from anylatent.core.nn.embedding import FourierFeatures, SinusoidalFeatures
-from anylatent.core.registry.building import build, completed
-from anylatent.core.registry.store import part
-from anylatent.core.runs.run import RunDirectory
-from anylatent.core.support.files import UserError
+from anylatent.core.registry.building import build
+from anylatent.core.registry.store import get, part
 
 SMALL = {
     "unet": {"channels": 32, "embedding": 64},
@@ -26,7 +23,7 @@ SMALL = {
 
 
 def composed(*overrides):
-    publish()
+    publish("train", get("command", "train")())
     with initialize_config_module("anylatent.conf", version_base="1.3"):
         config = compose("train", ["run=somewhere", *overrides])
         return OmegaConf.to_container(config, resolve=True)
@@ -71,25 +68,3 @@ def test_features_are_chosen_and_set_from_the_command_line(modality):
     built = build("backbone", {**config["backbone"], **SMALL[config["backbone"]["name"]]})
     assert isinstance(built.noise.features, FourierFeatures)
     assert composed(f"modality={modality}")["backbone"]["features"]["name"] == "sinusoidal"
-
-
-def test_a_configuration_from_before_there_were_features_means_the_default():
-    config = composed()
-    older = {**config, "backbone": {k: v for k, v in config["backbone"].items() if k != "features"}}
-    assert completed(older) == completed(config)
-    nested = completed({"schedule": {"name": "shifted"}})["schedule"]
-    assert nested == {"name": "shifted", "shift": 3.0, "base": {"name": "flow"}}
-    assert completed({"solver": {"name": "gone", "x": 1}, "steps": 3}) == {
-        "solver": {"name": "gone", "x": 1},
-        "steps": 3,
-    }
-
-
-def test_a_run_from_before_there_were_features_goes_on(tmp_path: Path):
-    config, directory = composed(), RunDirectory(tmp_path)
-    older = {**config, "backbone": {k: v for k, v in config["backbone"].items() if k != "features"}}
-    directory.claim(older, {"classes": {}})
-    directory.claim(config, {"classes": {}})
-    other = {**config["backbone"], "features": {"name": "fourier", "size": 128, "bandwidth": 0.5}}
-    with pytest.raises(UserError, match="features"):
-        directory.claim({**config, "backbone": other}, {"classes": {}})

@@ -17,7 +17,7 @@ from anylatent.core.reports.solvers.comparison import (
     steps_within,
 )
 from anylatent.core.reports.solvers.report import _dear, recommendation
-from anylatent.core.reports.solvers.samples import Sampler, Samples
+from anylatent.core.reports.solvers.samples import Probe, Samples
 from anylatent.core.reports.solvers.settings import overrides, solvers_of
 from anylatent.core.solvers import DDIM
 from tests.test_configs import composed
@@ -33,11 +33,13 @@ class Exact:
         self.schedule = al.get("schedule", "vp")()
         self.denoiser = al.testing.GaussianDenoiser(self.schedule, 0.5, 0.3)
 
-    def sample(self, blank, cond, solver, grid, steps, guidance, noise, callback=None):
-        times = grid(self.schedule, steps)
+    solutions = 1
+
+    def sample(self, blank, cond, sampler, noise, callback=None):
+        times = sampler.grid(self.schedule, sampler.steps)
         start = self.schedule.sigma(1.0) * noise.like(blank)
         bound = self.denoiser.bind(cond)
-        return al.solve(solver, bound, self.schedule, start, times, noise, callback)
+        return al.solve(sampler.solver, bound, self.schedule, start, times, noise, callback)
 
 
 def prepare(noise, part):
@@ -49,7 +51,7 @@ GRID = al.get("grid", "log_snr")(high=24.0)
 
 
 def sampler(**settings):
-    return Sampler(Exact(), prepare, n=len(LENGTHS), **settings)
+    return Probe(Exact(), prepare, n=len(LENGTHS), **settings)
 
 
 def contest(solvers, budgets, most, reference="dpmpp_3m", grids=None):

@@ -10,10 +10,10 @@ import anylatent as al
 from anylatent.core.cli.main import main
 from anylatent.core.registry.building import build
 from anylatent.core.reports.solvers.report import FINE
-from anylatent.core.runs.run import RunDirectory
+from anylatent.core.runs import RunDirectory, Stages
 from anylatent.core.runs.system import System
 from tests.core.toys import gaussian, start
-from tests.test_configs import composed
+from tests.test_configs import train_config
 
 IMAGE = ["data=mnist", "data.size=16", "conditioner=label", "autoencoder.channels=8"]
 IMAGE += ["autoencoder.blocks=1", "autoencoder.heads=1", "backbone.channels=8", "backbone.blocks=1"]
@@ -27,15 +27,15 @@ TEXT += ["generator.depth=1", "generator.heads=2"]
 
 def untrained(path, overrides):
     """A run that has learned nothing: as whole as any, without the time."""
-    config = composed("train", *overrides)
-    facts = build("data", config["data"]).facts
+    config = train_config(*overrides)
+    facts = build("data", config.data).facts
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        system = System(config, facts)
+        system = System(config.model, facts)
         for parameter in system.generator.parameters():  # zeros would make every solver exact
             parameter.data.add_(0.1 * torch.randn_like(parameter))
-    RunDirectory(path).claim(config, facts)
-    RunDirectory(path).save(system.trained(), "diffusion")
+    RunDirectory(path).claim(config.described(facts, ("classifier",)))
+    RunDirectory(path).save(system.trained(), Stages(("autoencoder", "diffusion"), ready=True))
     return path
 
 
@@ -99,7 +99,7 @@ def test_guidance_and_grid_are_taken_as_given(image, tmp_path, capsys):
     assert found["plain"]["grids"] == ["uniform"]
     code, _, err = command(capsys, f"run={image}", *few, f"out={tmp_path}")
     assert code == 0, err
-    own = RunDirectory(image).config()["grid"]["name"]
+    own = RunDirectory(image).config().sampling.grid["name"]
     assert json.loads((tmp_path / "solvers.json").read_text())["grids"] == [own]
     errors = [[one["error"] for one in report["solutions"]] for report in found.values()]
     assert errors[0] != errors[1]

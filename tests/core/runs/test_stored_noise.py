@@ -1,6 +1,7 @@
 """Noise that is found in data, kept, and started from: exact Gaussians, and files."""
 
 import json
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,8 @@ from safetensors.torch import load_file, save_file
 import anylatent as al
 from anylatent.core.latents.noise import Started
 from anylatent.core.reports.normality import normality
-from anylatent.core.runs.stored_noise import KEY, StoredNoise, stored_settings, together
+from anylatent.core.runs.config import SamplingConfig
+from anylatent.core.runs.stored_noise import KEY, StoredNoise, stored_config, together
 from anylatent.core.support.files import UserError
 from tests.core.generators.test_generators import (
     OFFSET,
@@ -24,7 +26,7 @@ from tests.core.generators.test_generators import (
 from tests.core.toys import alone, distance
 
 SPEC = al.LatentSpec({"a": al.Field((1,)), "b": al.Field((1,))})
-HOW = {"solver": {"name": "heun"}, "grid": {"name": "soft"}, "steps": 7, "guidance": None}
+HOW = SamplingConfig({"name": "heun"}, {"name": "soft"}, None, 7)
 
 
 def stage(field, law, schedule="cosine"):
@@ -34,8 +36,8 @@ def stage(field, law, schedule="cosine"):
     return al.Diffusion(denoiser, al.get("objective", "denoising")())
 
 
-def settings(steps):
-    return al.get("solver", "adams")(), al.get("grid", "log_snr")(), steps, None
+def settings(steps, solver="adams"):
+    return al.Sampler(al.get("solver", solver)(), al.get("grid", "log_snr")(), steps)
 
 
 @pytest.mark.parametrize("name", ("cosine", "edm"))
@@ -43,13 +45,13 @@ def test_noise_of_a_diffusion_model_is_the_exact_flow_s(name):
     model = stage("a", law_a, name)
     drawn = al.Noise.of(1, 5).like(model.spec.blank(5, dtype=torch.float64))
     x0 = drawn.map(lambda z: 0.3 + 0.8 * z)
-    noise = model.invert(x0, None, *settings(100))
+    noise = model.invert(x0, None, settings(100))
     schedule, exact = model.denoiser.schedule, al.testing.GaussianDenoiser
     times = al.get("grid", "log_snr")()(schedule, 100)
     mean = x0.map(lambda z: torch.full_like(z, 0.5))
     top = exact(schedule, mean, STD_A).flow(schedule.alpha(times[-1]) * x0, times[-1], times[0])
     assert distance(noise, top / schedule.sigma(times[0])) < 2e-3
-    back = model.sample(x0.zeros(), None, *settings(100), Started(range(5), noise))
+    back = model.sample(x0.zeros(), None, settings(100), Started(range(5), noise))
     assert distance(back, x0) < 2e-3
 
 
@@ -60,21 +62,21 @@ def test_each_stage_of_a_cascade_is_inverted_given_the_data_before_it():
     a = 0.5 + STD_A * drawn["a"]
     x0 = drawn.replace(a=a, b=OFFSET + SLOPE * a + STD_B * drawn["b"])
     steps = []
-    noise = model.invert(x0, None, *settings(100), lambda i, t, x: steps.append(i))
+    noise = model.invert(x0, None, settings(100), lambda i, t, x: steps.append(i))
     assert distance(noise, drawn) < 2e-3
     assert len(steps) == 2 * 99  # the step to sigma = 0 is left out
-    back = model.sample(x0.zeros(), None, *settings(100), Started(range(6), noise))
+    back = model.sample(x0.zeros(), None, settings(100), Started(range(6), noise))
     assert distance(back, x0) < 2e-3
 
 
 def test_noise_that_is_drawn_first_makes_the_samples_that_it_would_have_made():
     """Also with a solver that goes on drawing."""
-    model, ddpm = stage("a", law_a, "vp"), (al.get("solver", "ddpm")(), *settings(5)[1:])
+    model, ddpm = stage("a", law_a, "vp"), settings(5, "ddpm")
     blank = model.spec.blank(4, dtype=torch.float64)
-    wanted = model.sample(blank, None, *ddpm, al.Noise(range(4)))
+    wanted = model.sample(blank, None, ddpm, al.Noise(range(4)))
     start = al.Noise(range(4)).like(blank)
-    assert distance(model.sample(blank, None, *ddpm, Started(range(4), start)), wanted) == 0
-    other = model.sample(blank, None, *ddpm, Started(range(4), start * 2.0))
+    assert distance(model.sample(blank, None, ddpm, Started(range(4), start)), wanted) == 0
+    other = model.sample(blank, None, ddpm, Started(range(4), start * 2.0))
     assert distance(other, wanted) > 1e-6
 
 
@@ -83,7 +85,7 @@ def test_a_generator_without_noise_has_nothing_to_invert():
         spec, loss, sample, nats = SPEC, None, None, None
 
     with pytest.raises(UserError, match="nothing to invert"):
-        Bare().invert(SPEC.blank(1), None, *settings(3))
+        Bare().invert(SPEC.blank(1), None, settings(3))
 
 
 # ---- files ------------------------------------------------------------------------------------
@@ -98,7 +100,7 @@ def test_a_file_brings_every_kind_of_latent_back(key, tmp_path):
     assert distance(found.noise, noise) < 1e-6 and found.noise.masks.keys() == noise.masks.keys()
     assert all(torch.equal(found.noise.masks[k], noise.masks[k]) for k in noise.masks)
     assert (found.columns, found.items) == (columns, [4, 0, 2, 9])
-    assert stored_settings(path) == {**HOW, "n": blank.batch}
+    assert stored_config(path) == (HOW, blank.batch)
     for i in range(blank.batch):  # padding of the file is no part of it
         StoredNoise(alone(noise, i), HOW).save(path)
         assert distance(StoredNoise.load(path, spec).noise, alone(noise, i)) < 1e-6
@@ -126,7 +128,7 @@ def test_what_does_not_fit_is_named(tmp_path):
     for message, other in wrong.items():
         with pytest.raises(UserError, match=message):
             StoredNoise.load(path, other)
-    tensors, metadata = load_file(path), {KEY: json.dumps({"settings": HOW, "time": 1.0})}
+    tensors, metadata = load_file(path), {KEY: json.dumps({"settings": asdict(HOW), "time": 1.0})}
     save_file(tensors, path, metadata)
     assert StoredNoise.load(path, spec).items == ()  # what else a file may say is not asked
     broken = {
@@ -141,7 +143,7 @@ def test_what_does_not_fit_is_named(tmp_path):
     with pytest.raises(UserError, match="holds no noise"):
         StoredNoise.load(path, spec)
     with pytest.raises(UserError, match="no such file"):
-        stored_settings(tmp_path / "other.safetensors")
+        stored_config(tmp_path / "other.safetensors")
 
 
 # ---- figures ----------------------------------------------------------------------------------

@@ -194,7 +194,7 @@ def test_it_says_that_a_tolerance_is_out_of_reach():
 class Recaller(al.Denoiser):
     """Moves x0 a little by its last estimate, if it is told one."""
 
-    recalls = True
+    self_conditioned = True
 
     def __init__(self, schedule):
         super().__init__()

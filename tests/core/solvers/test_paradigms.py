@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import anylatent as al
-from anylatent.core.denoisers.base import Recalling, restrict
+from anylatent.core.denoisers.base import Recalling
 from anylatent.core.denoisers.counted import Counted
 from anylatent.core.guidance import ClassifierFree
 from anylatent.core.inverse.completion import Completion
@@ -124,7 +124,7 @@ def test_given_entries_follow_their_samples():
     denoiser = Completion(al.testing.GaussianDenoiser(schedule, 0.0, 1.0), known, given, scale=0.0)
     index = torch.tensor([2, 0, 2])
     x = al.Noise.of(5, 4).like(blank)
-    some = restrict(denoiser.bind(None), index)
+    some = denoiser.bind(None).select(index)
     assert distance(some(x.select(index), 0.5), denoiser(x, 0.5).select(index)) == 0
     (wanted, found), _ = both(
         al.get("solver", "euler")(), 0.0, 10, schedule, denoiser.bind(None), blank
@@ -160,14 +160,14 @@ def test_what_remembers_is_solved_one_step_after_the_other():
     base = al.get("solver", "euler")()
     exact = mixture(schedule)
     for direct in (Remembering(schedule), ClassifierFree(Remembering(schedule))):
-        assert restrict(direct, torch.arange(2)) is None
+        assert direct.select(torch.arange(2)) is None
     for denoise in (
         lambda: Remembering(schedule).bind(None),
         lambda: ClassifierFree(Remembering(schedule)).bind(None),
         lambda: Recalling(exact, None),
         lambda: functools.partial(exact.forward),
     ):
-        assert restrict(denoise(), torch.arange(2)) is None
+        assert denoise().select(torch.arange(2)) is None
         times = al.get("grid", "log_snr")()(schedule, 10)
         x, _ = start(schedule, blank)
         wanted = al.solve(base, denoise(), schedule, x, times)

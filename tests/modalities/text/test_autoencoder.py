@@ -45,10 +45,10 @@ def learn(autoencoder, terms, steps=100, rate=0.05):
         optimiser.step()
 
 
-@pytest.mark.parametrize("joint", [True, False])
+@pytest.mark.parametrize("learned", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
-def test_contract(kind, joint):
-    al.testing.check_autoencoder(kind(joint=joint), batch())
+def test_contract(kind, learned):
+    al.testing.check_autoencoder(kind(learned=learned), batch())
 
 
 @pytest.mark.parametrize(("vocabulary", "channels"), [(5, 64), (300, 16), (40, 40)])
@@ -108,13 +108,12 @@ def test_a_codebook_follows_the_table_and_is_saved_with_no_one_else(kind):
     autoencoder.table.data[3] = torch.randn(64)
     changed = (codebook.vectors() != before).any(-1)
     assert torch.equal(changed, torch.arange(32) == 3)
-    assert autoencoder.joint and kind.joint is False
+    assert not autoencoder.alone
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_frozen_table_has_nothing_to_learn_and_still_rounds(kind):
-    autoencoder = kind(joint=False)
-    assert not autoencoder.joint
+    autoencoder = kind(learned=False)
     assert not any(p.requires_grad for p in autoencoder.parameters())
     assert "table" in autoencoder.state_dict()  # it is drawn at random, so a run must keep it
     texts = autoencoder.decode(autoencoder.encode(batch()).mean)

@@ -168,7 +168,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path, monkeypatch, capsys):
 def test_the_table_learns_together_with_the_network_unless_it_is_frozen(runs, tmp_path):
     torch.manual_seed(0)
     fresh = al.load(runs / "cdcd").system
-    main(["train", f"run={tmp_path / 'frozen'}", *TINY, "autoencoder.joint=false"])
+    main(["train", f"run={tmp_path / 'frozen'}", *TINY, "autoencoder.learned=false"])
     frozen = al.load(tmp_path / "frozen").system.autoencoder.table
     moved = (fresh.autoencoder.table - frozen).abs().max()
     assert float(moved) > 1e-5 and not frozen.requires_grad
@@ -209,12 +209,12 @@ def test_temperature_does_not_stay(runs):
 
 def test_a_model_is_told_in_sampling_only_what_it_was_told_in_training(tmp_path, runs):
     told = al.load(runs / "cdcd").system.generator.denoiser
-    assert told.recalls and told.completes
+    assert told.self_conditioned and told.sees_given
     plain = ["objective.recall=0", "training.diffusion.steps=2"]
     main(["train", f"run={tmp_path / 'x'}", *TINY, *plain])
     model = al.load(tmp_path / "x", device="cpu")
-    assert not model.system.generator.denoiser.recalls
-    assert not model.system.generator.denoiser.completes
+    assert not model.system.generator.denoiser.self_conditioned
+    assert not model.system.generator.denoiser.sees_given
     for text in model.sample(3, cond={"template": "CC___O"}):  # guided instead
         assert text.text.startswith("CC") and text.text.endswith("O")
 

@@ -56,7 +56,7 @@ def sampled(folder, *names):
 
 
 def test_a_run_says_what_was_left_out_and_keeps_its_tokenizer(model):
-    facts = al.load(model).config["facts"]
+    facts = al.load(model).config.facts
     assert facts["left_out"] == {"too_long": 1} and facts["kind"] == "text"
     assert al.load(model).system.modality.tokenizer.size == facts["vocabulary"] == 300
 
@@ -95,7 +95,7 @@ def test_a_template_in_brackets_is_quoted(model, tmp_path, capsys):
 
 def test_templates_and_lengths_of_their_own(model):
     loaded = al.load(model)
-    histogram = dict(loaded.config["facts"]["lengths"])
+    histogram = dict(loaded.config.facts["lengths"])
     longest = max(histogram)
     cond = {"template": ["the ___", "___ birds"], "length": [longest, None]}
     first, second = loaded.sample(2, cond=cond)

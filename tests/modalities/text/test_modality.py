@@ -164,27 +164,28 @@ def test_lengths_within_the_range_are_taken(modality):
 
 
 def test_room_is_that_of_the_longest(modality):
-    assert modality.room(TOKENS, 2, {}).lengths("z").tolist() == [20, 20]
-    assert modality.room(TOKENS, 2, {"length": [None, 5]}).lengths("z").tolist() == [20, 5]
-    assert modality.room(FIXED, 2, {})["z"].shape == (2, 5, 3)
+    assert modality.largest(TOKENS, 2, {}).lengths("z").tolist() == [20, 20]
+    assert modality.largest(TOKENS, 2, {"length": [None, 5]}).lengths("z").tolist() == [20, 5]
+    assert modality.largest(FIXED, 2, {})["z"].shape == (2, 5, 3)
     longer = TextModality(WORDS.size, WORDS.to_json(), LENGTHS, 2, 33)  # held-out texts have 33
-    assert longer.room(TOKENS, 1, {}).lengths("z").tolist() == [33]
+    assert longer.largest(TOKENS, 1, {}).lengths("z").tolist() == [33]
     assert lengths(longer, 2, {"length": [2, 33]}) == [2, 33]
     assert set(lengths(longer, 200, {})) == {4, 7, 12, 20}
     with pytest.raises(UserError, match="longest text of the training data 20"):
         lengths(longer, 1, {"template": "\x01" * 25 + "___"})
     with pytest.raises(UserError, match="lengths of the training data are unknown"):
-        TextModality().room(TOKENS, 1, {})
+        TextModality().largest(TOKENS, 1, {})
     short = TextModality(WORDS.size, WORDS.to_json(), longest=5)
     with pytest.raises(UserError, match="the longest text of the training data 5"):
-        short.room(TOKENS, 1, {"template": TEMPLATE})
+        short.largest(TOKENS, 1, {"template": TEMPLATE})
 
 
 @pytest.mark.parametrize("cond", [{"length": 5}, {"template": TEMPLATE}])
 def test_latents_of_a_fixed_length_take_neither_length_nor_template(modality, cond):
     assert modality.blank(FIXED, 2, al.Noise.of(0, 2), {})["z"].shape == (2, 5, 3)
     wrong = f"cond.{next(iter(cond))} needs a latent for each token"
-    for ask in (modality.room, lambda *args: modality.blank(*args[:2], al.Noise.of(0, 2), args[2])):
+    drawn = lambda spec, n, cond: modality.blank(spec, n, al.Noise.of(0, 2), cond)  # noqa: E731
+    for ask in (modality.largest, drawn):
         with pytest.raises(UserError, match=wrong):
             ask(FIXED, 2, cond)
     if "template" in cond:

@@ -72,7 +72,7 @@ def test_contract(bottleneck):
 def test_it_constructs_with_its_defaults():
     autoencoder = SequenceAutoencoder()
     assert autoencoder.spec == LatentSpec({"z": Field((8, 64), channels=1)})
-    assert not autoencoder.joint and autoencoder.codebook() is None
+    assert autoencoder.alone and autoencoder.codebook() is None
     assert len(autoencoder.decode(autoencoder.spec.blank(1))) == 1
 
 

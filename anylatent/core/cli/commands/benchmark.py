@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
-from anylatent.core.cli.commands.sample import draw
+from anylatent.core.cli.command import SAMPLING, USUAL, Command
+from anylatent.core.registry import register
+
+if TYPE_CHECKING:
+    from anylatent.core.reports.evaluation import EvaluationConfig
 
 
-def run(config: Mapping[str, Any]) -> None:
-    from anylatent.core.reports.evaluation import Evaluation
+@register("command", "benchmark")
+class Benchmark(Command):
+    """Figures beside held-out data, data made worse and an untrained model; the speed."""
 
-    Evaluation(config, draw).benchmark()
+    usage = """\
+benchmark modality=image run=runs/emoji
+    the same beside held-out data, data made worse and an untrained model, and the speed"""
+    choices = {**USUAL, "likelihood": "elbo"}
+    defaults = {"steps": 20}
+    own = SAMPLING
+
+    @property
+    def config(self) -> type:
+        from anylatent.core.reports.evaluation import EvaluationConfig
+
+        return EvaluationConfig
+
+    def run(self, config: EvaluationConfig) -> None:
+        from anylatent.core.reports.evaluation import Evaluation
+
+        Evaluation(config).benchmark()

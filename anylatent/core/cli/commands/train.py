@@ -3,21 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import make_dataclass
+from typing import TYPE_CHECKING, Any
+
+from anylatent.core.cli.command import USUAL, Command
+from anylatent.core.registry import register
+
+if TYPE_CHECKING:
+    from anylatent.core.training.settings import TrainConfig
 
 
-def run(config: Mapping[str, Any]) -> None:
-    from anylatent.core.denoisers import GaussianDenoiser
-    from anylatent.core.registry import build
-    from anylatent.core.runs import sampling_parts
-    from anylatent.core.training.loop import train
+@register("command", "train")
+class Train(Command):
+    """Trains the autoencoder, then the diffusion model; again, it goes on where it stopped."""
 
-    schedule = build("schedule", config["schedule"])
-    _, grid, guidance = sampling_parts(config)  # what only sampling reads fails now, not in hours
-    grid(schedule, config["steps"])
-    if guidance is not None:
-        guidance(GaussianDenoiser(schedule, 0.0, 1.0))
-    path, how = train(config), ""
-    if config["stage"] == "classifier":
-        how = f" guidance=classifier guidance.scale=2 cond.{config['classifier']['label']}=..."
-    print(f"trained: {path}. Next: anylatent sample run={path}{how}")
+    usage = """\
+train modality=image run=runs/emoji [overrides]
+    trains the autoencoder, then the diffusion model; the same command continues a stopped run"""
+    choices = {
+        "schedule": "flow",
+        "prediction": "velocity",
+        "times": "logit_normal",
+        "weighting": "simple",
+        "objective": "denoising",
+        "denoiser": "preconditioned",
+        "generator": "diffusion",
+        "conditioner": "none",
+        "autoencoder": "conv",
+        "backbone": "unet",
+        "data": "openmoji",
+        **USUAL,
+        "modality": "image",
+    }
+    defaults = {"run": "runs/default", "steps": 20}
+    late = ("modality", "experiment")
+
+    @property
+    def config(self) -> type:
+        from anylatent.core.training.settings import TrainConfig
+
+        return TrainConfig
+
+    def nested(self) -> Mapping[str, tuple[type, Mapping[str, str]]]:
+        from anylatent.core.registry import names
+        from anylatent.core.training.stages.base import stage_type
+
+        stages = {name: stage_type(name) for name in names("stage")}
+        own = {name: kind for name, kind in stages.items() if kind.told_as is None}
+        inner = {"optimizer": "adamw"}
+        found = {f"training.{name}": (kind.settings_type, inner) for name, kind in own.items()}
+        fields: list[Any] = [(name, Any, None) for name in own]
+        return {"training": (make_dataclass("training", fields), {}), **found}
+
+    def run(self, config: TrainConfig) -> None:
+        from anylatent.core.cli.overrides import continued
+        from anylatent.core.training.loop import train
+
+        config = continued(config)
+        path, how = train(config), ""
+        if config.stage == "classifier":
+            how = f" guidance=classifier guidance.scale=2 cond.{config.classifier.label}=..."
+        print(f"trained: {path}. Next: anylatent sample run={path}{how}")

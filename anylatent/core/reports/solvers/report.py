@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,9 @@ from anylatent.core.registry import build
 from anylatent.core.reports.evaluation import asked, columns_of, table
 from anylatent.core.reports.solvers.comparison import FLOW, LAW, PATH, Comparison, Contest
 from anylatent.core.reports.solvers.plot import plot
-from anylatent.core.reports.solvers.samples import Prepare, Sampler
+from anylatent.core.reports.solvers.samples import Prepare, Probe
 from anylatent.core.reports.solvers.settings import budgets_of, nodes_of, overrides, solvers_of
-from anylatent.core.runs import Config, Run
-from anylatent.core.solvers import Solver
+from anylatent.core.runs import Node, Run, blank, solver_of
 from anylatent.core.support.files import UserError, save_text
 from anylatent.core.support.progress import bar
 
@@ -34,6 +33,27 @@ FINE = LogSNRGrid(-14.0, 18.0)
 """Of fine solutions: what they miss at both ends, which halving would not tell, counts for 1e-4."""
 
 
+@dataclass(frozen=True)
+class SolversConfig:
+    """What `benchmark solvers` is told. `solver` is that of fine solutions, `reference` their
+    evaluations; `solvers` and `grids` are those judged, by default all and the run's own, within
+    budgets of `evaluations`. `run_is` names the modality that the run must be of."""
+
+    run: str
+    solver: Node
+    guidance: Node | None = None
+    run_is: str | None = None
+    solvers: Any = None
+    grids: Any = None
+    evaluations: Any = field(default_factory=lambda: [5, 10, 20, 50])
+    reference: int = 200
+    n: int = 16
+    seed: int = 0
+    batch: int = 64
+    out: str | None = None
+    device: str | None = None
+
+
 class SolverReport:
     """Compares the registered solvers on a run, and writes solvers.json, .md and .png.
 
@@ -41,25 +61,26 @@ class SolverReport:
     make no sense, and for a generator that no solver samples.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: SolversConfig) -> None:
         self.config = config
-        self.budgets, self.solvers = budgets_of(config), solvers_of(config["solvers"])
-        self.run = Run.load(config["run"], config["device"], config["run_is"])
-        grids = config["grids"] or [self.run.config["grid"]]
+        self.budgets = budgets_of(config.evaluations, config.reference, config.n, config.batch)
+        self.solvers = solvers_of(config.solvers)
+        self.run = Run.load(config.run, config.device, config.run_is)
+        grids = config.grids or [self.run.config.sampling.grid]
         self.grids = nodes_of("grid", grids, "[soft,log_snr]")
-        if self.run.system.generator.ends:
+        if self.run.system.generator.schedule is None:
             raise UserError(
-                f"{config['run']} has a generator={self.run.config['generator']['name']}, which "
+                f"{config.run} has a generator={self.run.config.model.generator['name']}, which "
                 "writes samples entry by entry: there is no solver to compare. 'anylatent "
                 "benchmark run=...' measures its samples"
             )
-        self.folder = Path(config["out"] or config["run"])
+        self.folder = Path(config.out or config.run)
 
     def write(self) -> Comparison:
         """Solves, prints and writes everything."""
-        sampler, contest = self._sampler(), self._contest()
-        with bar("solving", sampler.batches * contest.steps) as sampler.advance:
-            found = contest.run(sampler)
+        probe, contest = self._probe(), self._contest()
+        with bar("solving", probe.batches * contest.steps) as probe.advance:
+            found = contest.run(probe)
         text = self._text(found)
         print(text)
         values = {
@@ -71,58 +92,55 @@ class SolverReport:
             "left_out": found.left_out,
         }
         save_text(self.folder / "solvers.json", json.dumps(values, indent=2) + "\n")
-        save_text(self.folder / "solvers.md", f"# solvers on {self.config['run']}\n\n{text}\n")
+        save_text(self.folder / "solvers.md", f"# solvers on {self.config.run}\n\n{text}\n")
         plot(found, self.budgets, TITLES, self.folder / "solvers.png")
         print(f"\nwritten to {self.folder / 'solvers'}.json, .md and .png")
         return found
 
     # ---- sampling -----------------------------------------------------------------------------
-    def _sampler(self) -> Sampler:
+    def _probe(self) -> Probe:
         config = self.config
-        guidance = self.run.guided(config["guidance"])
-        n, batch, seed = config["n"], config["batch"], config["seed"]
-        prepare = self._prepare(n)
-        return Sampler(self.run.system.generator, prepare, guidance, n, batch, seed)
+        guidance, prepare = self.run.guided(config.guidance), self._prepare(config.n)
+        generator = self.run.system.generator
+        return Probe(generator, prepare, guidance, config.n, config.batch, config.seed)
 
     def _contest(self) -> Contest:
-        config, times = self.config, self.run.system.generator.times
-        reference: Solver = build("solver", config["solver"])
+        config, context = self.config, self.run.context
+        reference = solver_of(config.solver)
         if reference.stochastic:
             raise UserError(
-                f"solver={config['solver']['name']} draws noise: the reference of the flow needs "
+                f"solver={config.solver['name']} draws noise: the reference of the flow needs "
                 "a deterministic one, such as solver=heun"
             )
-        judged: dict[str, Grid] = {
-            name: build("grid", node, times=times) for name, node in self.grids.items()
-        }
-        return Contest(self.solvers, judged, self.budgets, reference, FINE, config["reference"])
+        judged: dict[str, Grid] = {name: context.grid(node) for name, node in self.grids.items()}
+        return Contest(self.solvers, judged, self.budgets, reference, FINE, config.reference)
 
     def _prepare(self, n: int) -> Prepare:
         """Sizes and conditions of the held-out data, each item used in turn."""
-        run, data = self.run, build("data", self.run.config["data"])
-        columns = _held_out(run, data, self.config["guidance"], n)
-        run.check_asked(list(columns), self.config["guidance"])
+        run, data = self.run, build("data", self.run.config.data)
+        columns = _held_out(run, data, self.config.guidance, n)
+        run.check_asked(list(columns), self.config.guidance)
 
         def prepare(noise: Noise, part: slice) -> tuple[Latent, Condition | None]:
             chosen = {name: values[part] for name, values in columns.items()}
-            return run.system.blank(noise, chosen), run.system.condition(chosen)
+            return blank(run.system, noise, chosen), run.system.condition(chosen)
 
         return prepare
 
     # ---- report -------------------------------------------------------------------------------
     def _how(self) -> dict[str, Any]:
         keys = ("n", "seed", "guidance", "solver", "reference")
-        return {**{key: self.config[key] for key in keys}, "grids": list(self.grids)}
+        return {**{key: getattr(self.config, key) for key in keys}, "grids": list(self.grids)}
 
     def _text(self, found: Comparison) -> str:
         config = self.config
-        scale = (config["guidance"] or {}).get("scale", "none")
+        scale = (config.guidance or {}).get("scale", "none")
         parts = [
-            f"{config['n']} samples, seed {config['seed']}, grid {' and '.join(self.grids)}, "
+            f"{config.n} samples, seed {config.seed}, grid {' and '.join(self.grids)}, "
             f"guidance {scale}; errors are medians over samples, in units of the latents' root "
-            f"mean square. Fine solutions have {config['reference']} evaluations, equal steps of "
+            f"mean square. Fine solutions have {config.reference} evaluations, equal steps of "
             f"the log-SNR from {FINE.low:g} to {FINE.high:g}; the flow's is by "
-            f"{config['solver']['name']}; `doubt` is how far half its steps move one."
+            f"{config.solver['name']}; `doubt` is how far half its steps move one."
         ]
         for against, title in TITLES.items():
             if found.lines(against):
@@ -138,7 +156,7 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
     return {key: None if key in off else value for key, value in values.items()}
 
 
-def _held_out(run: Run, data: Data, guidance: Config | None, n: int) -> dict[str, list[Any]]:
+def _held_out(run: Run, data: Data, guidance: Node | None, n: int) -> dict[str, list[Any]]:
     dataset: Any = data.held_out()
     items = [dataset[i] for i in range(min(n, len(dataset)))]
     return columns_of(items, asked(run, guidance), n)

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from anylatent.core.denoisers import Counted, Denoise
-from anylatent.core.generators import Callback, Generator, Guidance
+from anylatent.core.generators import Generator, Guidance, Sampler
 from anylatent.core.latents import Condition, Latent, Noise, Path
 from anylatent.core.process import Grid, Schedule
-from anylatent.core.solvers import Solver, Step
+from anylatent.core.solvers import Callback, Solver, Step
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Prepare(Protocol):
 
 
 @dataclass
-class Sampler:
+class Probe:
     """Solves a generator from one and the same noise with any solver.
 
     `advance` is called after each step of each batch, of which there are `taken`. n >= 2.
@@ -83,7 +83,7 @@ class Sampler:
 
     @property
     def batches(self) -> int:
-        return -(-self.n // self.batch)
+        return -(-self.n // self.batch) * self.generator.solutions
 
     def reach(self, steps: int) -> None:
         """Takes the progress to so many steps in all, where some were not needed."""
@@ -98,8 +98,8 @@ class Sampler:
             part = slice(start, min(start + self.batch, self.n))
             noise = Watched([(self.seed, i) for i in range(part.start, part.stop)])
             blank, cond = self.prepare(noise, part)
-            how = counting, grid, steps, self.guidance
-            found.append(self.generator.sample(blank, cond, *how, noise, self._step))
+            sampler = Sampler(counting, grid, steps, self.guidance)
+            found.append(self.generator.sample(blank, cond, sampler, noise, self._step))
             path = path or noise.followed
         dims = torch.cat([z.dim.double().cpu() for z in found]).clamp(min=1)
         return Samples(_rows(found), dims, counting.total / self.n, counting.rounds, path)

@@ -7,7 +7,7 @@ from typing import Any
 
 from anylatent.core.registry import build, names, part
 from anylatent.core.reports.solvers.comparison import Solution
-from anylatent.core.runs import Config
+from anylatent.core.runs import Node
 from anylatent.core.solvers import Adaptive, Solver
 from anylatent.core.support.files import UserError
 
@@ -15,21 +15,20 @@ LOOSEST, TIGHTEST = 0.3, 1e-5
 """Tolerances of solvers that choose their own steps."""
 
 
-def budgets_of(config: Config) -> list[int]:
+def budgets_of(given: Any, reference: int, n: int, batch: int) -> list[int]:
     """The evaluations that are asked for, rising; checks the other numbers as well."""
-    given = config["evaluations"]
     budgets = given if isinstance(given, list) else [given]
     if not budgets or not all(type(b) is int and b > 0 for b in budgets):
         raise UserError(f"evaluations={given}: whole numbers above 0, such as [5,10,20,50]")
-    if config["reference"] < 2 * max(budgets):
+    if reference < 2 * max(budgets):
         raise UserError(
-            f"reference={config['reference']}: it needs at least twice the {max(budgets)} "
+            f"reference={reference}: it needs at least twice the {max(budgets)} "
             "evaluations that are judged by it"
         )
-    if config["n"] < 4:
-        raise UserError(f"n={config['n']}: a comparison needs at least four samples")
-    if config["batch"] < 1:
-        raise UserError(f"batch={config['batch']}: at least one sample at a time")
+    if n < 4:
+        raise UserError(f"n={n}: a comparison needs at least four samples")
+    if batch < 1:
+        raise UserError(f"batch={batch}: at least one sample at a time")
     return sorted(set(budgets))
 
 
@@ -42,7 +41,7 @@ def solvers_of(given: Any) -> dict[str, list[Solver]]:
     return {label: list(_variants(node)) for label, node in nodes.items()}
 
 
-def _variants(node: Config) -> Iterator[Solver]:
+def _variants(node: Node) -> Iterator[Solver]:
     """A solver; one that chooses its own steps at ever smaller tolerances, if none is given.
 
     Each costs about half as much again as the one before it.
@@ -57,7 +56,7 @@ def _variants(node: Config) -> Iterator[Solver]:
         tolerance /= 1.5 ** (1 / solver.power)
 
 
-def nodes_of(group: str, given: Any, example: str) -> dict[str, Config]:
+def nodes_of(group: str, given: Any, example: str) -> dict[str, Node]:
     """Those that are named, with their defaults or the settings given, by label."""
     wanted = [given] if isinstance(given, str) else given
     if not isinstance(wanted, list) or not wanted:
@@ -68,7 +67,7 @@ def nodes_of(group: str, given: Any, example: str) -> dict[str, Config]:
     return {" ".join([node["name"], *_changed(group, node)]): node for node in nodes}
 
 
-def _changed(group: str, node: Config) -> Iterator[str]:
+def _changed(group: str, node: Node) -> Iterator[str]:
     """The settings that are not the defaults, as they are given on the command line."""
     known = part(group, node["name"])
     for key, value in node.items():

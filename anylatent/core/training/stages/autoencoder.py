@@ -3,57 +3,91 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import Dataset
 
-from anylatent.core.training.stages.base import Stage
+from anylatent.core.autoencoders import Autoencoder
+from anylatent.core.latents import Noise, Stream
+from anylatent.core.registry import register
+from anylatent.core.training.settings import StageSettings
+from anylatent.core.training.stages.base import Descend, Stage, Terms
 
 
+@dataclass(frozen=True)
+class AutoencoderSettings(StageSettings):
+    """See `StageSettings`."""
+
+    steps: int = 2000
+
+
+@register("stage", "autoencoder")
 class AutoencoderStage(Stage):
     """Trains the autoencoder and, with an optimiser of its own, its adversary."""
 
-    name, key = "autoencoder", 1
+    name, stream = "autoencoder", Stream.AUTOENCODER
+    settings_type = AutoencoderSettings
 
-    def network(self) -> nn.Module:
-        return self.system.autoencoder
+    def networks(self) -> dict[str, nn.Module]:
+        return {"autoencoder": self.system.autoencoder}
 
-    @property
-    def idle(self) -> bool:
-        return self.system.autoencoder.adversary is not None
+    def optimisers(self) -> dict[str, Iterable[nn.Parameter]]:
+        return with_adversary(self.system.autoencoder, self.networks().values())
 
     @property
     def told_lengths(self) -> bool:
         return any(field.variable for field in self.system.autoencoder.spec.fields.values())
 
+    def dataset(self) -> Dataset[Any]:
+        return self.training.data.train()
+
     def collate(self, items: Any) -> Any:
         return dict(self.system.modality.collate(items))
 
-    def trained_parameters(self) -> Iterable[nn.Parameter]:
-        adversary = self.system.autoencoder.adversary
-        apart = {id(p) for p in adversary.parameters()} if adversary is not None else set()
-        own = self.system.autoencoder.parameters()
-        return (p for p in own if p.requires_grad and id(p) not in apart)
-
-    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        optimizers = list(self.optimizer_factory(self.trained_parameters()))
-        self.own = len(optimizers)
-        if self.system.autoencoder.adversary is not None:
-            optimizers += self.optimizer_factory(self.system.autoencoder.adversary.parameters())
-        self.base_rates = [[g["lr"] for g in o.param_groups] for o in optimizers]
-        return optimizers
-
-    def training_step(self, batch: dict[str, Any], index: int) -> None:
-        noise = self.begin()
+    def step(self, batch: Any, noise: Noise, number: int, descend: Descend) -> Terms:
         autoencoder, modality = self.system.autoencoder, self.system.modality
         batch = dict(modality.augment(batch, noise))
-        optimizers = self.wrapped()
-        terms, output = autoencoder.loss(batch, noise, self.step)
+        terms, output = autoencoder.loss(batch, noise, number)
         loss = torch.stack([term.mean() for term in terms.values()]).sum()
-        norm = self.descend(loss, optimizers[: self.own])
-        critic = autoencoder.adversary_loss(batch, output, self.step)
+        norm = descend("all", loss)
+        critic = autoencoder.adversary_loss(batch, output, number)
         if critic:
-            against = torch.stack([term.mean() for term in critic.values()]).sum()
-            self.descend(against, optimizers[self.own :])
-        self.finish({"loss": loss, **terms, **critic, "gradient": norm})
+            descend("adversary", torch.stack([term.mean() for term in critic.values()]).sum())
+        return {"loss": loss, **terms, **critic, "gradient": norm}
+
+    def report(self) -> dict[str, float]:
+        return self.system.autoencoder.report()
+
+    def figures(self) -> dict[str, float]:
+        batch, noise = self._held_out()
+        terms, _ = self.system.autoencoder.loss(batch, noise, 0)
+        return {f"held_out_{name}": float(term.mean()) for name, term in terms.items()}
+
+    def draw(self, folder: Path, number: int) -> None:
+        """Held-out data, and what is restored of them."""
+        system, (batch, _) = self.system, self._held_out()
+        outputs = system.autoencoder.decode(system.autoencoder.encode(batch).mean)
+        picture = system.modality.compare(system.modality.originals(batch), outputs)
+        picture.save(folder / f"reconstructions_{number:06d}.png")
+
+    def _held_out(self) -> tuple[Any, Noise]:
+        config = self.training.config
+        batch = self.training.held_out(config.pictures.samples)
+        size = next(len(value) for value in batch.values())
+        return batch, Noise.of((config.seed, Stream.RECONSTRUCTIONS), size)
+
+
+def with_adversary(
+    autoencoder: Autoencoder, networks: Iterable[nn.Module]
+) -> dict[str, Iterable[nn.Parameter]]:
+    """All parameters that learn, those of an adversary apart."""
+    adversary = autoencoder.adversary
+    apart = [] if adversary is None else list(adversary.parameters())
+    known = {id(p) for p in apart}
+    every = [p for network in networks for p in network.parameters() if p.requires_grad]
+    own: dict[str, Iterable[nn.Parameter]] = {"all": [p for p in every if id(p) not in known]}
+    return {**own, "adversary": apart} if apart else own

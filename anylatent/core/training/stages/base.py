@@ -1,4 +1,8 @@
-"""The two stages as Lightning modules.
+"""Stages of training: what each one needs, which networks it trains, and on what.
+
+A stage is a part, `@register("stage", "mine")`; `anylatent train stage=mine` runs it. It knows no
+Lightning: the loop (`training.module`) asks it for data, networks and the parameters of each
+optimiser, and calls `step`.
 
 Everything random in a step comes from a `Noise` keyed by (seed, stage, step, position), so a run
 that stops and goes on ends with the weights of one that did not, and two processes see the noise
@@ -7,142 +11,137 @@ that one process with the joint batch would see.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, TypeAlias
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from anylatent.core.latents import Noise
-from anylatent.core.runs import System
-from anylatent.core.training.average import Average
-from anylatent.core.training.settings import StageSettings
-from anylatent.core.training.step_sampler import StepSampler
+from anylatent.core.latents import Noise, stream_of
+from anylatent.core.modality import Data, move
+from anylatent.core.registry import get, group
+from anylatent.core.runs import RunDirectory, Stages, System
+from anylatent.core.training.settings import StageSettings, TrainConfig
 
-Terms = dict[str, Tensor]
+Terms: TypeAlias = dict[str, Tensor]
+"""Named values of a step, () or (B,), to be logged."""
+
+Descend: TypeAlias = Callable[[str, Tensor], Tensor]
+"""An optimiser by name and a loss, () → one step down; returns the norm of the gradient."""
 
 
-class Stage(pl.LightningModule):
-    """What both stages share: steps, batches, optimisers, clipping, the average."""
+@dataclass
+class Training:
+    """One run that is trained: what it is told, its directory, data and model."""
 
-    name: str
-    key: int  # sets the noise of the stages apart
+    config: TrainConfig
+    directory: RunDirectory
+    data: Data
+    system: System
+    done: Stages
 
-    def __init__(
-        self,
-        system: System,
-        dataset: Dataset[Any],
-        settings: StageSettings,
-        optimizer: Any,
-        seed: int,
-    ) -> None:
-        super().__init__()
-        self.automatic_optimization = False
-        self.system, self.dataset, self.settings, self.seed = system, dataset, settings, seed
-        self.optimizer_factory = optimizer
-        self.step = 0
-        self.terms: Terms = {}
-        self.average = Average(self.network(), settings.average)
-        self.restored: dict[str, Any] | None = None
+    def held_out(self, count: int) -> Mapping[str, Any]:
+        """The first items that no training sees, as a batch on the model's device."""
+        dataset: Any = self.data.held_out()
+        items = [dataset[i] for i in range(min(count, len(dataset)))]
+        return move(self.system.modality.collate(items), self.system.device)
 
-    def network(self) -> nn.Module:
-        """What is trained and averaged."""
-        raise NotImplementedError
 
-    @property
-    def idle(self) -> bool:
-        """Whether some steps leave some parameters without gradient, which plain DDP refuses."""
-        return False
+class Stage(ABC):
+    """One stage of training a run.
+
+    `needs` names the stages that must be done before. `completes`: samples can be drawn once it is
+    done. `further`: it is run beside a finished run, whose settings it takes, and may be run again.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    completes: ClassVar[bool] = False
+    further: ClassVar[bool] = False
+    settings_type: ClassVar[type[StageSettings]] = StageSettings
+    name: ClassVar[str]
+    told_as: ClassVar[str | None] = None
+    """The stage whose settings it shares, `training.NAME`; by default they are its own."""
+    stream: ClassVar[int | None] = None
+    """Keeps its noise apart from that of others; by default a digest of its name."""
+    made_by: str = ""
+    """What a checkpoint of it must agree about, beside the run's configuration."""
+
+    def __init__(self, training: Training, settings: StageSettings) -> None:
+        self.training, self.settings = training, settings
+        self.system, self.label = training.system, self.name
+
+    def noise(self, number: int, positions: Sequence[int]) -> Noise:
+        """Of step `number`, for these places in the joint batch of all processes."""
+        stream = stream_of(self.name) if self.stream is None else self.stream
+        return Noise.of((self.training.config.seed, stream, number), positions)
+
+    # ---- what is trained ----------------------------------------------------------------------
+    @abstractmethod
+    def networks(self) -> dict[str, nn.Module]:
+        """What is trained and averaged. Those that are not part of the system are kept in its
+        checkpoints too."""
+
+    def optimisers(self) -> dict[str, Iterable[nn.Parameter]]:
+        """The parameters of each optimiser, by a name for `step`; by default all have one. Where
+        there are several, a step need not use them all."""
+        parts = self.networks().values()
+        every = (p for network in parts for p in network.parameters() if p.requires_grad)
+        return {"all": every}
+
+    # ---- on what ------------------------------------------------------------------------------
+    @abstractmethod
+    def dataset(self) -> Dataset[Any]:
+        """What batches are drawn from; one with `lengths` is batched by length where
+        `told_lengths`."""
 
     @property
     def told_lengths(self) -> bool:
         """Whether the network is told how long its outputs are. One that has to learn it would
         learn from batches of equal lengths that all end where the batch does."""
-        return not self.system.generator.ends
+        return not self.system.generator.draws_sizes
 
     def collate(self, items: Any) -> Any:
         return items
 
-    def noise(self, step: int) -> Noise:
-        return Noise.of((self.seed, self.key, step), list(self.sampler.positions))
+    def to_device(self, batch: Any, device: torch.device) -> Any:
+        """A batch on the device; without waiting, where it can."""
+        return move(batch, device)
 
-    # ---- Lightning ----------------------------------------------------------------------------
-    def train_dataloader(self) -> DataLoader[Any]:
-        rank, world = self.trainer.global_rank, self.trainer.world_size
-        size, batch, steps = len(self.dataset), self.settings.batch, self.settings.steps  # type: ignore[arg-type]
-        known = getattr(self.dataset, "lengths", None) if self.told_lengths else None
-        self.sampler = StepSampler(size, batch, steps, self.step, self.seed, rank, world, known)
-        return DataLoader(
-            self.dataset,
-            batch_sampler=self.sampler,
-            collate_fn=self.collate,
-            num_workers=self.settings.workers,
-            persistent_workers=self.settings.workers > 0,
-            pin_memory=self.device.type == "cuda",
-        )
+    # ---- how ----------------------------------------------------------------------------------
+    @abstractmethod
+    def step(self, batch: Any, noise: Noise, number: int, descend: Descend) -> Terms:
+        """One step of training, number 0, 1, ...: computes losses and descends them."""
 
-    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        optimizers = list(self.optimizer_factory(self.trained_parameters()))
-        self.base_rates = [[g["lr"] for g in o.param_groups] for o in optimizers]
-        return optimizers
+    def report(self) -> dict[str, float]:
+        """Figures for a row of the log that are not those of a step."""
+        return {}
 
-    def trained_parameters(self) -> Iterable[nn.Parameter]:
-        return (p for p in self.network().parameters() if p.requires_grad)
+    def figures(self) -> dict[str, float]:
+        """Figures of held-out data, with the averaged weights."""
+        return {}
 
-    def on_train_start(self) -> None:
-        self.average.to(self.device)
-        if self.restored is not None:
-            self.average.load(self.restored["average"])
-            for optimizer, state in zip(
-                self.trainer.optimizers, self.restored["optimizers"], strict=True
-            ):
-                optimizer.load_state_dict(state)
-            self.restored = None
+    def draw(self, folder: Path, number: int) -> None:  # noqa: B027 - there may be none
+        """Pictures of what it has learned so far, into a folder."""
 
-    def wrapped(self) -> list[Any]:
-        """The optimisers in Lightning's wrappers, always as a list."""
-        optimizers = self.optimizers()
-        return optimizers if isinstance(optimizers, list) else [optimizers]
+    def finish(self) -> None:  # noqa: B027 - there may be nothing to do
+        """After the last step, in the first process, with the averaged weights on the CPU; what
+        the run keeps of the system is saved after it."""
 
-    def begin(self) -> Noise:
-        """Sets the rates and the dropout of this step, and returns its noise."""
-        factor = self.settings.rate(self.step)
-        for optimizer, rates in zip(self.trainer.optimizers, self.base_rates, strict=True):
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * factor
-        noise = self.noise(self.step)
-        torch.manual_seed(int(noise.uniform()[0] * 2**31))  # dropout knows no other source
-        return noise
 
-    def descend(self, loss: Tensor, optimizers: Sequence[Any]) -> Tensor:
-        """One step of some of the optimisers; returns the gradient's norm."""
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        self.manual_backward(loss)
-        parameters = [p for o in optimizers for g in o.param_groups for p in g["params"]]
-        norm = nn.utils.clip_grad_norm_(parameters, self.settings.clip or float("inf"))
-        for optimizer in optimizers:
-            optimizer.step()
-        return norm
+def settings_of(kind: type[Stage], training: Mapping[str, Mapping[str, Any]]) -> StageSettings:
+    """The settings of a stage, among those of all stages."""
+    return kind.settings_type(**training[kind.told_as or kind.name])
 
-    def finish(self, terms: Terms) -> None:
-        self.average.update(self.step)
-        self.terms = {name: value.detach().float().mean() for name, value in terms.items()}
-        self.step += 1
 
-    # ---- checkpoints --------------------------------------------------------------------------
-    def state(self) -> dict[str, Any]:
-        return {
-            "step": self.step,
-            "system": {k: v for k, v in self.system.state_dict().items()},
-            "average": self.average.state(),
-            "optimizers": [o.state_dict() for o in self.trainer.optimizers],
-        }
+def stage_type(name: str) -> type[Stage]:
+    """The class of a registered stage."""
+    found = get("stage", name)
+    assert isinstance(found, type) and issubclass(found, Stage)
+    return found
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Goes on from a saved state; the optimisers follow when training starts."""
-        self.step = int(state["step"])
-        self.system.load_state_dict(state["system"])
-        self.restored = state
+
+group("stage", Stage, offers={"training": Training, "settings": StageSettings}, chosen=False)

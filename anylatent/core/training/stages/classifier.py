@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,18 +13,17 @@ from torch.nn.functional import nll_loss
 from torch.utils.data import Dataset
 
 from anylatent.core.denoisers import NoisyClassifier
-from anylatent.core.latents import Latent, Noise, Posterior, combine
+from anylatent.core.latents import Latent, Noise, Posterior, Stream, combine
 from anylatent.core.modality import Data, move
 from anylatent.core.process import as_time
-from anylatent.core.runs import Classification, Config, System, first_process, save_classifier
+from anylatent.core.registry import register
+from anylatent.core.runs import Classification, System, save_classifier
 from anylatent.core.support.files import UserError, load_weights, save_text
 from anylatent.core.support.progress import track
+from anylatent.core.training.encoding import posteriors
 from anylatent.core.training.latent_store import LatentCache
-from anylatent.core.training.settings import StageSettings
-from anylatent.core.training.stages.base import Stage
-
-if TYPE_CHECKING:
-    from anylatent.core.training.loop import Training
+from anylatent.core.training.settings import StageSettings, TrainConfig
+from anylatent.core.training.stages.base import Descend, Stage, Terms, Training
 
 LEVELS = (8.0, 4.0, 2.0, 0.0, -2.0, -4.0, -6.0)
 """Log-SNRs at which held-out accuracy is told."""
@@ -31,45 +31,23 @@ LEVELS = (8.0, 4.0, 2.0, 0.0, -2.0, -4.0, -6.0)
 Labelled = tuple[Posterior, Tensor]
 
 
-def classification(config: Config, data: Data) -> Classification:
+def classification(config: TrainConfig, data: Data) -> Classification:
     """What `classifier.label` and `classifier.backbone` ask for; settings of the backbone that are
     not given, or the whole of it, are the run's own."""
-    asked = config["classifier"]
-    label, node = asked["label"], dict(asked["backbone"] or {})
+    label, node = config.classifier.label, dict(config.classifier.backbone or {})
     columns = ", ".join(data.classes) or "none"
-    if label not in data.classes:
+    if label is None or label not in data.classes:
         got = "is not set" if label is None else f"is {label}"
         raise UserError(f"classifier.label {got}; the class columns of the data are {columns}")
     if len(data.classes[label]) < 2:
         raise UserError(f"all samples are of one {label}; the class columns are {columns}")
-    backbone = node if "name" in node else {**config["backbone"], **node}
-    settings = {k: v for k, v in config["training"]["classifier"].items() if k != "workers"}
-    how = {"training": settings, "seed": config["seed"]}
+    backbone = node if "name" in node else {**config.model.backbone, **node}
+    settings = {k: v for k, v in config.training["classifier"].items() if k != "workers"}
+    how = {"training": settings, "seed": config.seed}
     return Classification(label, tuple(data.classes[label]), backbone, how)
 
 
-def train_classifier(training: Training) -> None:
-    """Trains what the configuration asks for, going on where it stopped; the run keeps it."""
-    made, system = classification(training.config, training.data), training.system
-    if system.generator.times is None:
-        raise UserError("this run's generator knows no noisy latents that could be classified")
-    if _is_there(made, training.directory.path):
-        return
-    classifier = made.build(system.autoencoder.spec, system.schedule)
-    system.requires_grad_(False)
-    system.steer_by(made.label, made.classes, classifier)
-    training.compile(classifier)
-    labels = labels_of(training.data.train(), made.label)
-    dataset = LabelledLatents(training.posteriors(), labels)
-    seed = training.config["seed"]
-    training.fit(ClassifierStage(system, dataset, *training.plan("classifier"), seed, made))
-    if first_process():
-        report(training, made)
-        save_classifier(training.directory.path, made, classifier)
-        training.directory.checkpoint(made.stage).unlink(missing_ok=True)
-
-
-def _is_there(made: Classification, run: Path) -> bool:
+def is_there(made: Classification, run: Path) -> bool:
     """Whether this very classifier is there; one of other settings is an error."""
     path = made.path(run)
     if not path.exists():
@@ -105,37 +83,45 @@ def labels_of(dataset: Any, label: str) -> Tensor:
     return torch.tensor([int(dataset[i][label]) for i in places])
 
 
+@dataclass(frozen=True)
+class ClassifierSettings(StageSettings):
+    """See `StageSettings`."""
+
+    steps: int = 3000
+    batch: int = 128
+    decay: float = 0.5
+
+
+@register("stage", "classifier")
 class ClassifierStage(Stage):
     """-log p(label | x_t) on latents of the run's own autoencoder, noised as in its training."""
 
-    key = 4
+    name, stream = "classifier", Stream.CLASSIFIER
+    further = True
+    settings_type = ClassifierSettings
 
-    def __init__(
-        self,
-        system: System,
-        dataset: LabelledLatents,
-        settings: StageSettings,
-        optimizer: Any,
-        seed: int,
-        made: Classification,
-    ) -> None:
-        self.made = made  # says which network is trained, which is asked for at once
-        super().__init__(system, dataset, settings, optimizer, seed)
-        self.name = made.stage
+    def __init__(self, training: Training, settings: StageSettings) -> None:
+        super().__init__(training, settings)
+        self.made = made = classification(training.config, training.data)
+        self.label, self.made_by = made.stage, made.json()
+        if self.system.generator.times is None:
+            raise UserError("this run's generator knows no noisy latents that could be classified")
+        self.there = is_there(made, training.directory.path)
+        self.classifier = made.build(self.system.autoencoder.spec, self.system.schedule)
+        self.system.add_classifier(made.label, made.classes, self.classifier)
 
-    def network(self) -> nn.Module:
-        return self.classifier
+    def networks(self) -> dict[str, nn.Module]:
+        return {} if self.there else {"classifier": self.classifier}
 
-    @property
-    def classifier(self) -> NoisyClassifier:
-        return self.system.classifiers[self.made.label]
+    def dataset(self) -> LabelledLatents:
+        labels = labels_of(self.training.data.train(), self.made.label)
+        return LabelledLatents(posteriors(self.training), labels)
 
-    def transfer_batch_to_device(self, batch: Labelled, device: torch.device, _: int) -> Labelled:
+    def to_device(self, batch: Any, device: torch.device) -> Any:
         posterior, labels = batch
         return posterior.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 
-    def training_step(self, batch: Labelled, index: int) -> None:
-        noise = self.begin()
+    def step(self, batch: Labelled, noise: Noise, number: int, descend: Descend) -> Terms:
         posterior, labels = batch
         x0 = self.system.normaliser.encode(posterior.sample(noise))
         times, schedule = self.system.generator.times, self.classifier.schedule
@@ -143,20 +129,20 @@ class ClassifierStage(Stage):
         t = times.sample(noise, schedule).to(x0.device, non_blocking=True)
         log_p = self.classifier(noisy(x0, self.classifier, t, noise), t)
         loss = nll_loss(log_p, labels)
-        norm = self.descend(loss, self.wrapped())
         right = (log_p.argmax(1) == labels).float()
-        self.finish({"loss": loss, "accuracy": right, "gradient": norm})
+        return {"loss": loss, "accuracy": right, "gradient": descend("all", loss)}
 
-    def state(self) -> dict[str, Any]:
-        return {**super().state(), "made": self.made.json()}
+    def figures(self) -> dict[str, float]:
+        training = self.training
+        dataset, seed = training.data.held_out(), training.config.seed
+        found = accuracy(self.system, self.made, dataset, seed, 256)
+        return {f"accuracy_at_{level:g}": value for level, value in found.items()}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        if state.get("made") != self.made.json():
-            raise UserError(
-                f"the run's checkpoint {self.name}.ckpt was begun with other settings of the "
-                "classifier: repeat them to continue it, or remove it to start anew"
-            )
-        super().restore(state)
+    def finish(self) -> None:
+        """Keeps it in the run, and prints its held-out accuracy by noise level."""
+        if not self.there:
+            report(self.training, self.made)
+            save_classifier(self.training.directory.path, self.made, self.classifier)
 
 
 def noisy(x0: Latent, classifier: NoisyClassifier, t: Tensor, noise: Noise) -> Latent:
@@ -177,7 +163,7 @@ def accuracy(
     for start in range(0, len(places), 64):
         items = [dataset[i] for i in places[start : start + 64]]
         labels = torch.tensor([int(item[made.label]) for item in items], device=system.device)
-        noise = Noise.of((seed, 96, start), len(items))
+        noise = Noise.of((seed, Stream.ACCURACY, start), len(items))
         batch = move(system.modality.collate(items), system.device)
         x0 = system.normaliser.encode(system.autoencoder.encode(batch).sample(noise))
         for level in right:
@@ -202,7 +188,7 @@ def commonest(dataset: Any, label: str, most: int = 1024) -> float:
 def report(training: Training, made: Classification) -> None:
     """Prints the held-out accuracy by noise level, and writes it to the run's logs."""
     dataset = training.data.held_out()
-    found = accuracy(training.system, made, dataset, training.config["seed"])
+    found = accuracy(training.system, made, dataset, training.config.seed)
     rows = [f"{level:g},{value:.6g}" for level, value in found.items()]
     path = training.directory.path / "logs" / f"{made.stage}_accuracy.csv"
     save_text(path, "\n".join(["log_snr,accuracy", *rows]) + "\n")

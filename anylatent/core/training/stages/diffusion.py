@@ -2,31 +2,82 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import Dataset
 
-from anylatent.core.training.stages.base import Stage
+from anylatent.core.latents import Noise, Stream
+from anylatent.core.registry import register
+from anylatent.core.runs import Context, sample
+from anylatent.core.training.encoding import latents
+from anylatent.core.training.settings import GeneratorSettings
+from anylatent.core.training.stages.base import Descend, Stage, Terms, Training
 
 
+@dataclass(frozen=True)
+class DiffusionSettings(GeneratorSettings):
+    """See `GeneratorSettings`."""
+
+    steps: int = 10000
+    batch: int = 128
+    warmup: int = 200
+    decay: float = 0.5
+
+
+@register("stage", "diffusion")
 class DiffusionStage(Stage):
     """Trains the generator on cached posteriors: sampled, normalised, conditions dropped."""
 
-    name, key = "diffusion", 2
+    name, stream = "diffusion", Stream.DIFFUSION
+    needs = ("autoencoder",)
+    completes = True
+    settings_type = DiffusionSettings
+    settings: DiffusionSettings
 
-    def network(self) -> nn.Module:
-        return self.system.generator
+    def networks(self) -> dict[str, nn.Module]:
+        return {"generator": self.system.generator}
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, _: int) -> Any:
+    def dataset(self) -> Dataset[Any]:
+        return latents(self.training)
+
+    def to_device(self, batch: Any, device: torch.device) -> Any:
         """Without waiting: Lightning waits for whatever is not a plain tensor."""
         return tuple(part and part.to(device, non_blocking=True) for part in batch)
 
-    def training_step(self, batch: Any, index: int) -> None:
-        noise = self.begin()
+    def step(self, batch: Any, noise: Noise, number: int, descend: Descend) -> Terms:
         posterior, cond = batch
         x0 = self.system.normaliser.encode(posterior.sample(noise))
         cond = cond.drop(self.settings.drop, noise) if cond is not None else None
         loss = self.system.generator.loss(x0, cond, noise).mean()
-        norm = self.descend(loss, self.wrapped())
-        self.finish({"loss": loss, "gradient": norm})
+        return {"loss": loss, "gradient": descend("all", loss)}
+
+    def figures(self) -> dict[str, float]:
+        return {"held_out_loss": held_out_loss(self.training)}
+
+    def draw(self, folder: Path, number: int) -> None:
+        """Samples under the conditions of held-out data."""
+        draw_samples(self.training, folder / f"samples_{number:06d}.png")
+
+
+def draw_samples(training: Training, path: Path) -> None:
+    """A picture of samples, as many as are asked for, under the conditions of held-out data."""
+    system, config = training.system, training.config
+    sampler = Context(system.generator.times).sampler(config.sampling)
+    batch = training.held_out(config.pictures.samples)
+    size = next(len(value) for value in batch.values())
+    noise = Noise.of((config.seed, Stream.SAMPLES), size)
+    system.modality.show(sample(system, sampler, noise, system.columns(batch))).save(path)
+
+
+def held_out_loss(training: Training) -> float:
+    """The generator's loss on held-out data under noise that is the same at every step."""
+    system, batch = training.system, training.held_out(256)
+    size = next(len(value) for value in batch.values())
+    noise = Noise.of((training.config.seed, Stream.HELD_OUT), size)
+    x0 = system.normaliser.encode(system.autoencoder.encode(batch).sample(noise))
+    cond = system.condition(system.columns(batch))
+    return float(system.generator.loss(x0, cond, noise).mean())

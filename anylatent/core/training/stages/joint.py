@@ -2,38 +2,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import Dataset
 
-from anylatent.core.training.stages.base import Stage
+from anylatent.core.latents import Noise, Stream
+from anylatent.core.registry import register
+from anylatent.core.support.files import UserError
+from anylatent.core.training.encoding import latents
+from anylatent.core.training.settings import StageSettings
+from anylatent.core.training.stages.autoencoder import with_adversary
+from anylatent.core.training.stages.base import Descend, Stage, Terms, Training
+from anylatent.core.training.stages.diffusion import (
+    DiffusionSettings,
+    draw_samples,
+    held_out_loss,
+)
 
 
+@register("stage", "joint")
 class JointStage(Stage):
-    """Trains the autoencoder and the generator together: the latents move while it learns.
+    """Trains the autoencoder and the generator together, from scratch or after `autoencoder`.
 
     The loss is the sum of the autoencoder's terms and the generator's loss on the posterior's
-    sample, whose gradient reaches the encoder.
+    sample, whose gradient reaches the encoder. Latents are normalised as they were after the
+    autoencoder's own stage; from scratch they are not, for their scale moves.
     """
 
-    name, key = "diffusion", 3
+    name, stream = "joint", Stream.JOINT
+    completes = True
+    told_as = "diffusion"
+    settings_type = DiffusionSettings
+    settings: DiffusionSettings
 
-    def network(self) -> nn.Module:
-        return nn.ModuleList([self.system.autoencoder, self.system.generator])
+    def __init__(self, training: Training, settings: StageSettings) -> None:
+        super().__init__(training, settings)
+        if not self.system.generator.slopes:
+            raise UserError(
+                f"stage=joint: the loss of {type(self.system.generator).__name__} has no slope in "
+                "latents that the autoencoder could follow; use stage=all"
+            )
+        if "autoencoder" in training.done.done:
+            latents(training)  # fits the normaliser
+
+    def networks(self) -> dict[str, nn.Module]:
+        return {"autoencoder": self.system.autoencoder, "generator": self.system.generator}
+
+    def optimisers(self) -> dict[str, Iterable[nn.Parameter]]:
+        return with_adversary(self.system.autoencoder, self.networks().values())
+
+    def dataset(self) -> Dataset[Any]:
+        return self.training.data.train()
 
     def collate(self, items: Any) -> Any:
         return dict(self.system.modality.collate(items))
 
-    def training_step(self, batch: dict[str, Any], index: int) -> None:
-        noise = self.begin()
+    def step(self, batch: Any, noise: Noise, number: int, descend: Descend) -> Terms:
         system = self.system
         batch = dict(system.modality.augment(batch, noise))
         cond = system.condition(system.columns(batch))
         cond = cond.drop(self.settings.drop, noise) if cond is not None else None
-        terms, _ = system.autoencoder.loss(batch, noise, self.step)
+        terms, output = system.autoencoder.loss(batch, noise, number)
         x0 = system.normaliser.encode(system.autoencoder.encode(batch).sample(noise))
         own = system.generator.loss(x0, cond, noise).mean()
         loss = torch.stack([own, *(term.mean() for term in terms.values())]).sum()
-        norm = self.descend(loss, self.wrapped())
-        self.finish({"loss": loss, "generator": own, **terms, "gradient": norm})
+        norm = descend("all", loss)
+        critic = system.autoencoder.adversary_loss(batch, output, number)
+        if critic:
+            descend("adversary", torch.stack([term.mean() for term in critic.values()]).sum())
+        return {"loss": loss, "generator": own, **terms, **critic, "gradient": norm}
+
+    def report(self) -> dict[str, float]:
+        return self.system.autoencoder.report()
+
+    def figures(self) -> dict[str, float]:
+        return {"held_out_loss": held_out_loss(self.training)}
+
+    def draw(self, folder: Path, number: int) -> None:
+        """Samples under the conditions of held-out data."""
+        draw_samples(self.training, folder / f"samples_{number:06d}.png")

@@ -1,0 +1,34 @@
+"""How samples are drawn, as one object that everything on the way hands on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from anylatent.core.denoisers import Denoiser
+from anylatent.core.process import Grid
+from anylatent.core.solvers import Solver
+
+Guidance: TypeAlias = Callable[[Denoiser], Denoiser]
+"""What makes a denoiser a guided one."""
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A solver, a grid of so many steps, guidance of the denoiser, a temperature of its tokens.
+
+    A generator that solves nothing reads the temperature alone.
+    """
+
+    solver: Solver
+    grid: Grid
+    steps: int
+    guidance: Guidance | None = None
+    temperature: float | None = None
+
+    def around(self, denoiser: Denoiser) -> Denoiser:
+        """The denoiser that is solved: at this temperature, then guided."""
+        if self.temperature is not None:
+            denoiser = denoiser.tempered(self.temperature)
+        return denoiser if self.guidance is None else self.guidance(denoiser)

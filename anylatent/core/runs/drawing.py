@@ -1,0 +1,82 @@
+"""Samples of a model: the latents that they begin with, what must be in them, and the outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from anylatent.core.denoisers import Denoiser
+from anylatent.core.generators import Guidance, Sampler
+from anylatent.core.inverse import Completion, begin_with
+from anylatent.core.latents import Latent, Noise, Started
+from anylatent.core.modality import Outputs, move
+from anylatent.core.runs.system import System
+from anylatent.core.solvers import Callback
+from anylatent.core.support.files import UserError
+
+
+@torch.no_grad()
+def sample(
+    system: System,
+    sampler: Sampler,
+    noise: Noise,
+    columns: Mapping[str, Any],
+    callback: Callback | None = None,
+) -> Outputs:
+    """Decoded samples, one for each seed of `noise`."""
+    start = blank(system, noise, columns)
+    cond, known = system.condition(columns), system.modality.known(start, columns)
+    if known is not None:
+        guidance = completing(system, known, start, sampler.guidance)
+        sampler = replace(sampler, guidance=guidance)
+    outputs = system.decode(system.generator.sample(start, cond, sampler, noise, callback))
+    return outputs if known is None else system.modality.complete(outputs, known)
+
+
+def blank(system: System, noise: Noise, columns: Mapping[str, Any]) -> Latent:
+    """The zero latent that samples begin with, of sizes that are asked for or drawn, those of
+    noise that is given, or as large as a generator may need."""
+    if isinstance(noise, Started):
+        return _started(system, noise.start, columns)
+    spec, modality = system.autoencoder.spec, system.modality
+    return system.generator.blank(modality, spec, noise, columns).to(system.device)
+
+
+def _started(system: System, start: Latent, columns: Mapping[str, Any]) -> Latent:
+    if system.generator.schedule is None:
+        raise UserError(
+            f"{type(system.generator).__name__} makes samples from no noise: leave out noise="
+        )
+    found = start.zeros().to(system.device)
+    for name in system.modality.asks:
+        asked = {name: columns[name]} if columns.get(name) is not None else {}
+        if asked and system.modality.known(found, asked) is None:
+            raise UserError(f"cond.{name}: noise that is given has its own sizes; leave it out")
+    return found
+
+
+def completing(
+    system: System, known: Mapping[str, Any], start: Latent, guidance: Guidance | None
+) -> Guidance:
+    """Guidance towards samples that contain known data, after any other."""
+    moved = move(known, system.device)
+    given = moved.pop("given", None)
+    begun = system.normaliser.encode(system.autoencoder.encode(moved).mean)
+    if given is None:
+        begun, places = begin_with(begun, start)
+    elif begun.masks:
+        places = dict.fromkeys(begun.parts, given)
+    else:
+        raise UserError(
+            "parts of a sample can be given where each has a latent of its own, but the "
+            f"{type(system.autoencoder).__name__} mixes them into {begun.spec}"
+        )
+
+    def guide(denoiser: Denoiser) -> Denoiser:
+        own = denoiser if guidance is None else guidance(denoiser)
+        return Completion(own, begun, places, system.modality.completion)
+
+    return guide

@@ -1,0 +1,107 @@
+"""Samples of a run as files, with a contact sheet: `anylatent sample`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from anylatent.core.generators import Sampler
+from anylatent.core.latents import Latent
+from anylatent.core.modality import Outputs
+from anylatent.core.runs.config import SamplingConfig, inline
+from anylatent.core.runs.run import Run, per_sample
+from anylatent.core.runs.stored_noise import StoredNoise
+from anylatent.core.support.files import UserError, replacing
+from anylatent.core.support.progress import bar
+
+SHEET = 256
+"""Samples on a contact sheet, unless there is a row for each class."""
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """n samples of a seed, drawn so. `each`: n for each class of a column, a row each. `cond` has a
+    value, or a list of n, by name. `noise`: a file of `anylatent invert`, whose n and settings
+    count unless given. `batch` samples are drawn at a time, which changes none. `run_is` names the
+    modality that the run must be of."""
+
+    run: str
+    sampling: SamplingConfig = inline()
+    run_is: str | None = None
+    n: int = 16
+    seed: int = 0
+    temperature: float | None = None
+    batch: int = 64
+    each: str | None = None
+    cond: Mapping[str, Any] = field(default_factory=dict)
+    noise: str | None = None
+    out: str | None = None
+    device: str | None = None
+
+
+def write_samples(config: SampleConfig) -> None:
+    """Draws what is asked for, writes it, and prints where."""
+    run = Run.load(config.run, config.device, config.run_is)
+    cond, labels = dict(config.cond), list[str]()
+    if config.each is not None:
+        labels = _classes(run, config.each)
+        cond[config.each] = [label for label in labels for _ in range(config.n)]
+    count, noise = config.n * max(1, len(labels)), None
+    if config.noise is not None:
+        noise, own = _stored(run, config, list(range(config.n)) * max(1, len(labels)))
+        cond = {**own, **cond}
+    columns = per_sample(cond, count)
+    run.check_asked(list(columns), config.sampling.guidance)
+    sampler = run.context.sampler(config.sampling, config.temperature)
+    outputs = drawn(run, sampler, config.seed, columns, count, config.batch, noise)
+    folder = Path(config.out or Path(config.run) / "samples")
+    prefixes = [f"{label}_" for label in cond[config.each]] if config.each else [""] * count
+    names = [f"{prefix}{config.seed}_{i:05d}" for i, prefix in enumerate(prefixes)]
+    run.system.modality.save(outputs, folder, names)
+    shown = outputs if labels else outputs[:SHEET]
+    with replacing(folder / "contact_sheet.png") as temporary:
+        sheet = run.system.modality.show(shown, config.n if labels else None, labels)
+        sheet.save(temporary, format="PNG")
+    which = "all" if len(shown) == count else f"the first {len(shown)}"
+    print(f"{count} samples in {folder}, {which} on {folder / 'contact_sheet.png'}")
+
+
+def drawn(
+    run: Run,
+    sampler: Sampler,
+    seed: int,
+    columns: Mapping[str, Sequence[Any]],
+    n: int,
+    batch: int,
+    noise: Latent | None = None,
+) -> Outputs:
+    """Samples 0 ... n - 1 of a seed, with a progress bar over all steps."""
+    run.system.generator.accepts(sampler)
+    if n < 1:
+        raise UserError(f"n={n}: ask for at least one sample")
+    solutions = -(-n // max(1, batch)) * run.system.generator.solutions
+    with bar("sampling", solutions * sampler.steps) as advance:
+        seeds = [(seed, i) for i in range(n)]
+        return run.draw(sampler, seeds, columns, batch, lambda i, t, x: advance(), noise)
+
+
+def _classes(run: Run, key: str) -> list[str]:
+    classes = run.config.classes
+    if key not in classes:
+        raise UserError(f"each={key}: the run's class columns are {', '.join(classes) or 'none'}")
+    return list(classes[key])
+
+
+def _stored(run: Run, config: SampleConfig, rows: list[int]) -> tuple[Latent, dict[str, Any]]:
+    """Noise from a file, for each of some of its samples, and the conditions that it was found
+    under."""
+    assert config.noise is not None
+    stored = StoredNoise.load(Path(config.noise), run.system.autoencoder.spec)
+    if not 0 < len(set(rows)) <= stored.noise.batch:
+        raise UserError(f"n={config.n}, but {config.noise} has noise of {stored.noise.batch}")
+    known = run.conditions(config.sampling.guidance)
+    columns = {name: values for name, values in stored.columns.items() if name in known}
+    chosen = {name: [values[row] for row in rows] for name, values in columns.items()}
+    return stored.noise.select(rows), chosen

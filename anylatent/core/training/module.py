@@ -1,0 +1,127 @@
+"""A stage as a Lightning module: steps, batches, optimisers, clipping, the average."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from anylatent.core.registry import build
+from anylatent.core.support.files import UserError
+from anylatent.core.training.average import Average
+from anylatent.core.training.stages.base import Stage, Terms
+from anylatent.core.training.step_sampler import StepSampler
+
+
+class StageModule(pl.LightningModule):
+    """Drives a stage, whatever it is, from its step `number` on."""
+
+    def __init__(self, stage: Stage, dataset: Dataset[Any]) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.system, self.trained = stage.system, nn.ModuleDict(stage.networks())
+        self.stage, self.dataset, self.settings = stage, dataset, stage.settings
+        self.number = 0
+        self.terms: Terms = {}
+        self.average = Average(self.trained, stage.settings.average)
+        self.restored: Mapping[str, Any] | None = None
+
+    # ---- Lightning ----------------------------------------------------------------------------
+    def train_dataloader(self) -> DataLoader[Any]:
+        rank, world = self.trainer.global_rank, self.trainer.world_size
+        size, batch, steps = len(self.dataset), self.settings.batch, self.settings.steps  # type: ignore[arg-type]
+        known = getattr(self.dataset, "lengths", None) if self.stage.told_lengths else None
+        seed = self.stage.training.config.seed
+        self.sampler = StepSampler(size, batch, steps, self.number, seed, rank, world, known)
+        return DataLoader(
+            self.dataset,
+            batch_sampler=self.sampler,
+            collate_fn=self.stage.collate,
+            num_workers=self.settings.workers,
+            persistent_workers=self.settings.workers > 0,
+            pin_memory=self.device.type == "cuda",
+        )
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        factory = build("optimizer", self.settings.optimizer)
+        self.places: dict[str, list[int]] = {}
+        found: list[torch.optim.Optimizer] = []
+        for name, parameters in self.stage.optimisers().items():
+            own = factory(parameters)
+            self.places[name] = list(range(len(found), len(found) + len(own)))
+            found += own
+        self.base_rates = [[g["lr"] for g in o.param_groups] for o in found]
+        return found
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, _: int) -> Any:
+        return self.stage.to_device(batch, device)
+
+    def on_train_start(self) -> None:
+        self.average.to(self.device)
+        if self.restored is not None:
+            self.average.load(self.restored["average"])
+            for optimizer, state in zip(
+                self.trainer.optimizers, self.restored["optimizers"], strict=True
+            ):
+                optimizer.load_state_dict(state)
+            self.restored = None
+
+    def training_step(self, batch: Any, index: int) -> None:
+        factor = self.settings.rate(self.number)
+        for optimizer, rates in zip(self.trainer.optimizers, self.base_rates, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+        noise = self.stage.noise(self.number, list(self.sampler.positions))
+        torch.manual_seed(int(noise.uniform()[0] * 2**31))  # dropout knows no other source
+        terms = self.stage.step(batch, noise, self.number, self._descend)
+        self.average.update(self.number)
+        self.terms = {name: value.detach().float().mean() for name, value in terms.items()}
+        self.number += 1
+
+    def _descend(self, name: str, loss: Tensor) -> Tensor:
+        """One step of the optimisers of this name; returns the gradient's norm."""
+        wrapped = self.optimizers()
+        every = wrapped if isinstance(wrapped, list) else [wrapped]
+        optimizers = [every[place] for place in self.places[name]]
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        self.manual_backward(loss)
+        parameters = [p for o in optimizers for g in o.param_groups for p in g["params"]]
+        norm = nn.utils.clip_grad_norm_(parameters, self.settings.clip or float("inf"))
+        for optimizer in optimizers:
+            optimizer.step()
+        return norm
+
+    # ---- checkpoints --------------------------------------------------------------------------
+    def checkpoint(self) -> dict[str, Any]:
+        """All that training goes on from."""
+        return {
+            "step": self.number,
+            "made_by": self.stage.made_by,
+            "system": dict(self.system.state_dict()),
+            "networks": {name: net.state_dict() for name, net in self._own().items()},
+            "average": self.average.state(),
+            "optimizers": [o.state_dict() for o in self.trainer.optimizers],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a checkpoint; the optimisers follow when training starts."""
+        if state["made_by"] != self.stage.made_by:
+            raise UserError(
+                f"the run's checkpoint {self.stage.label}.ckpt was begun with other settings of "
+                f"the {self.stage.name}: repeat them to continue it, or remove it to start anew"
+            )
+        self.number = int(state["step"])
+        self.system.load_state_dict(state["system"])
+        for name, network in self._own().items():
+            network.load_state_dict(state["networks"][name])
+        self.restored = state
+
+    def _own(self) -> dict[str, nn.Module]:
+        """What is trained but is no part of the system."""
+        known = set(self.system.modules())
+        return {name: net for name, net in self.stage.networks().items() if net not in known}

@@ -1,0 +1,106 @@
+"""A plugin adds a stage of training, or a command, in one file of its own."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.test_cli import TINY, steps
+
+HERE = Path(__file__).parent / "capabilities"
+
+
+def anylatent(folder, *arguments):
+    environment = {
+        **os.environ,
+        "ANYLATENT_CACHE": str(folder / "cache"),
+        "ANYLATENT_PLUGINS": "two_probes,describe",
+        "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "anylatent.core.cli.main", *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("capabilities")
+    done = anylatent(folder, "train", "run=run", *TINY, *steps(2, 2))
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+PROBES = ["train", "run=run", "stage=two_probes", "trainer.accelerator=cpu", "log_every=1"]
+PROBES += ["training.two_probes.batch=16", "training.two_probes.warmup=0"]
+PROBES += ["training.two_probes.optimizer.lr=0.03", "pictures.every=0"]
+
+
+def test_a_stage_with_two_networks_and_two_optimisers(trained):
+    """It learns what latents tell, keeps its networks, and leaves the run's own weights alone."""
+    before = load_file(trained / "run" / "model.safetensors")
+    done = anylatent(trained, *PROBES, "training.two_probes.steps=60")
+    assert done.returncode == 0, done.stderr
+    with open(trained / "run" / "logs" / "two_probes.csv") as file:
+        rows = list(csv.DictReader(file))
+    first, last = (
+        [float(row[name]) for name in ("latents", "noise")] for row in (rows[0], rows[-1])
+    )
+    assert last[0] < 0.8 * first[0], "the latents tell the digit"
+    assert last[1] > 0.8 * first[1], "noise tells nothing"
+    kept = torch.load(trained / "run" / "probes" / "latents.pt", weights_only=True)
+    assert kept["weight"].shape[0] == 10
+    after = load_file(trained / "run" / "model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not (trained / "run" / "checkpoints" / "two_probes.ckpt").exists()
+
+
+def test_a_stage_that_is_stopped_goes_on_with_its_own_networks(trained):
+    """60 steps, or 20 and 40: the same weights, of both networks and their averages."""
+    shown = trained / "run" / "probes" / "noise.pt"
+    whole = torch.load(shown, weights_only=True)
+    code = (
+        "import sys\n"
+        "from anylatent.core.training import callbacks\n"
+        "old = callbacks.Stop.after_step\n"
+        "def after(self, trainer, module):\n"
+        "    self.asked = self.asked or module.number == 20\n"
+        "    old(self, trainer, module)\n"
+        "callbacks.Stop.after_step = after\n"
+        "from anylatent.core.cli.main import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    environment = {
+        **os.environ,
+        "ANYLATENT_CACHE": str(trained / "cache"),
+        "ANYLATENT_PLUGINS": "two_probes",
+        "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
+    }
+    command = [sys.executable, "-c", code, *PROBES, "training.two_probes.steps=60"]
+    done = subprocess.run(command, cwd=trained, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and "stopped at two_probes step 20 of 60" in done.stderr
+    assert (trained / "run" / "checkpoints" / "two_probes.ckpt").exists()
+    shown.unlink()
+    done = anylatent(trained, *PROBES, "training.two_probes.steps=60")
+    assert done.returncode == 0, done.stderr
+    again = torch.load(shown, weights_only=True)
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_a_command_is_told_what_its_dataclass_says(trained):
+    done = anylatent(trained, "describe", "run=run", "ages=[1,2,3]", "wide=yes")
+    assert (done.returncode, done.stdout.strip()) == (0, "unet, adams, 6, True"), done.stderr
+    assert "euler" in anylatent(trained, "describe", "run=run", "solver=euler").stdout
+    wrong = anylatent(trained, "describe", "run=run", "wide=perhaps")
+    assert wrong.returncode == 1 and "wide=perhaps" in wrong.stderr
+    wrong = anylatent(trained, "describe", "run=run", "wdie=no")
+    assert wrong.returncode == 1 and "Did you mean wide?" in wrong.stderr
+    assert "describe" in anylatent(trained, "list", "command").stdout
+    unknown = anylatent(trained, "descrbe")
+    assert "unknown command" in unknown.stderr and "describe" in unknown.stderr
