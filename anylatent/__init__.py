@@ -57,10 +57,12 @@ _PUBLIC = {
     "Solver": "core.solvers",
     "Stage": "core.training.stages.base",
     "StageSettings": "core.training.settings",
+    "Source": "core.runs.sources",
     "Step": "core.solvers",
     "StoredNoise": "core.runs",
     "Times": "core.process",
     "Training": "core.training.stages.base",
+    "Tuning": "core.runs.sources",
     "Weighting": "core.objectives",
     "Wrapper": "core.denoisers",
 }

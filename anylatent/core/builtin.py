@@ -15,6 +15,7 @@ ROOMS = (
     "objectives",
     "likelihood",
     "generators",
+    "runs.sources",
     "training.optimizers",
     "training.stages",
     "cli.commands",

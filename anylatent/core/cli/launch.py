@@ -16,6 +16,7 @@ def launch(name: str, command: Command, typed: list[str]) -> None:
     from omegaconf import DictConfig, OmegaConf
 
     from anylatent.core.cli.configs import publish
+    from anylatent.core.cli.inheritance import has_source, of_source, typed_values
     from anylatent.core.cli.overrides import of_run, quoted, read_typed
     from anylatent.core.runs import read
 
@@ -23,6 +24,8 @@ def launch(name: str, command: Command, typed: list[str]) -> None:
     overrides = read_typed(typed, command)
     failures, original = list[Exception](), sys.argv
     inherited = of_run(overrides, command.own) if command.own else []
+    if has_source(command):
+        inherited += of_source(typed_values(overrides))
 
     def task(config: DictConfig) -> None:
         sys.argv = [original[0], name, *typed]  # from which Lightning starts processes

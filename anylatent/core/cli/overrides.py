@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from anylatent.core.cli.command import Command
 from anylatent.core.cli.configs import publish_own
+from anylatent.core.cli.inheritance import has_source, typed_values
 from anylatent.core.registry import declared, groups, names, part
-from anylatent.core.runs import RunDirectory, stored_config
+from anylatent.core.runs import FIXED, RunDirectory, stored_config
 
 if TYPE_CHECKING:
     from anylatent.core.training.settings import TrainConfig
@@ -22,6 +23,8 @@ NAME = r"(?!(true|false|null)$)[a-z]\w*"
 def read_typed(typed: Sequence[str], command: Command) -> list[str]:
     """The overrides as Hydra reads them."""
     found = [re.sub(r"^likelihood=(?=\d)", "likelihood.samples=", item) for item in typed]
+    if has_source(command):  # which Python could not name as users do
+        found = [re.sub(r"^from=", "source=", item) for item in found]
     if "modality" not in command.choices:  # it is the run's, which is checked
         found = [re.sub(r"^modality=", "run_is=", item) for item in found]
     return [choice(item) for item in found]
@@ -47,10 +50,12 @@ def quoted(override: str) -> str:
     key = key.lstrip("+")
     if sign and re.match(r"guidance\.(denoiser\.)*scales\.", key):
         return f"++{key}={value}"
-    if not sign or not key.startswith("cond."):
+    if not sign or not (key.startswith("cond.") or key == "tuning.pattern"):
         return override
     plain = re.match(r"""^(['"\[{]|-?\d+(\.\d*)?$|true$|false$|null$)""", value)
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    if key == "tuning.pattern":  # a regular expression may have any signs
+        return override if value[:1] in "'\"" else f"{key}='{escaped}'"
     return f"++{key}={value}" if plain else f"++{key}='{escaped}'"
 
 
@@ -62,7 +67,7 @@ def key_of(override: str) -> str:
 def of_run(overrides: Sequence[str], wanted: Sequence[str]) -> list[str]:
     """Publishes what the run has of the wanted groups and keys, or the noise that samples are to
     start from; returns the overrides that choose it, before what the user typed."""
-    given = {key_of(item): item.partition("=")[2].strip("'\"") for item in overrides if "=" in item}
+    given = typed_values(overrides)
     if "run" not in given:
         return []
     config = RunDirectory(Path(given["run"])).config()
@@ -79,7 +84,6 @@ def continued(config: TrainConfig) -> TrainConfig:
     """For a further stage of a finished run its own settings, where none of them is repeated."""
     from hydra.core.hydra_config import HydraConfig
 
-    from anylatent.core.runs.directory import FIXED
     from anylatent.core.training.stages.base import stage_type
 
     if config.stage not in names("stage") or not stage_type(config.stage).further:
@@ -104,4 +108,6 @@ def continued(config: TrainConfig) -> TrainConfig:
         data=own.data,
         sampling=own.sampling,
         seed=own.seed,
+        source=own.source,
+        take=own.take,
     )

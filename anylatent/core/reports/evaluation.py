@@ -27,12 +27,14 @@ Rows = dict[str, dict[str, float]]
 @dataclass(frozen=True)
 class EvaluationConfig:
     """What `evaluate` and `benchmark` are told: n samples of a run, drawn so, under the conditions
-    of held-out data. `run_is` names the modality that it must be of."""
+    of held-out data. `run_is` names the modality that it must be of, `base` where what it
+    leans on has moved to."""
 
     run: str
     sampling: SamplingConfig = inline()
     likelihood: Node | None = None
     run_is: str | None = None
+    base: str | None = None
     n: int = 1000
     seed: int = 0
     temperature: float | None = None
@@ -48,7 +50,7 @@ class Evaluation:
         if config.n < 2:
             raise UserError(f"n={config.n}: figures need at least two samples")
         self.config = config
-        self.run = Run.load(config.run, config.device, config.run_is)
+        self.run = Run.load(config.run, config.device, config.run_is, config.base)
         self.data: Data = build("data", self.run.config.data)
         self.metrics: Metrics = self.run.system.modality.metrics(self.data)
         self.folder = Path(config.out or config.run)

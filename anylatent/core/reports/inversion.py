@@ -38,12 +38,14 @@ SHOWN = 16
 @dataclass(frozen=True)
 class InversionConfig:
     """What `invert` is told: n items of the data, in an order of the seed. `cond` has conditions in
-    place of the data's own. `run_is` names the modality that the run must be of."""
+    place of the data's own. `run_is` names the modality that the run must be of,
+    `base` where what it leans on has moved to."""
 
     run: str
     data: Node
     sampling: SamplingConfig = inline()
     run_is: str | None = None
+    base: str | None = None
     n: int = 8
     seed: int = 0
     batch: int = 64
@@ -81,7 +83,7 @@ class Inversion:
         ):
             if value < least:
                 raise UserError(f"{key}={value}: at least {least} is needed to invert")
-        self.run = Run.load(config.run, config.device, config.run_is)
+        self.run = Run.load(config.run, config.device, config.run_is, config.base)
         if self.run.system.generator.schedule is None:
             raise UserError(
                 f"{config.run} has a generator={self.run.config.model.generator['name']}, which "

@@ -44,7 +44,8 @@ class SamplingConfig:
 @dataclass(frozen=True)
 class RunConfig:
     """What a run directory tells: the model, its data and what they say of themselves, how it is
-    sampled, and how each stage was trained."""
+    sampled, and how each stage was trained; where it was started from, what it took of it, and by
+    which tuning."""
 
     model: ModelConfig
     data: Node
@@ -52,6 +53,9 @@ class RunConfig:
     sampling: SamplingConfig
     training: Mapping[str, Mapping[str, Any]]
     seed: int = 0
+    source: str | None = None
+    take: str = "all"
+    tuning: Node | None = None
 
     @property
     def classes(self) -> Mapping[str, list[str]]:

@@ -1,7 +1,8 @@
 """A run directory: what training leaves behind, and all that sampling needs.
 
     config.yaml          what it is made from: model, data and their facts, sampling, training
-    model.safetensors    averaged weights; its metadata say which stages are done
+    model.safetensors    averaged weights; its metadata say which stages are done, and what the run
+                         leans on for weights that are not in it
     classifiers/         of noisy latents, one for a label, where some were trained
     checkpoints/ logs/ pictures/ samples/
 
@@ -19,19 +20,39 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anylatent.core.runs.base import Base
 from anylatent.core.runs.config import RunConfig, read
 from anylatent.core.support.files import UserError, load_weights, save_text, save_weights
 
-FIXED = ("model", "data", "facts", "training", "seed", "autoencoder_from")
+FIXED = ("model", "data", "facts", "training", "seed", "source", "take")
 """What two commands that train one run must agree about; all else may change between them."""
 
 
 @dataclass(frozen=True)
 class Stages:
-    """The stages that are done, in their order, and whether samples can be drawn by now."""
+    """The stages that are done, in their order, and whether samples can be drawn by now.
+
+    `normalised`: latents keep the scale that they came with, to which nothing is fitted. `base` is
+    what the run leans on.
+    """
 
     done: tuple[str, ...] = ()
     ready: bool = False
+    normalised: bool = False
+    base: Base | None = None
+
+    @classmethod
+    def read(cls, metadata: Mapping[str, str], where: Path) -> Stages:
+        """From the metadata of a run's weights."""
+        done = tuple(name for name in metadata.get("stages", "").split(",") if name)
+        flags = [metadata.get(name) == "yes" for name in ("ready", "normalised")]
+        return cls(done, *flags, base=Base.read(metadata, where))
+
+    def metadata(self) -> dict[str, str]:
+        flags = {"ready": self.ready, "normalised": self.normalised}
+        found = {name: "yes" if value else "no" for name, value in flags.items()}
+        base = {} if self.base is None else {"base": self.base.json()}
+        return {"stages": ",".join(self.done), **found, **base}
 
 
 class RunDirectory:
@@ -101,7 +122,7 @@ class RunDirectory:
         return {str(key): value for key, value in config.items()}
 
     def weights(self) -> tuple[dict[str, Tensor], Stages]:
-        """The weights, and what is done."""
+        """The weights in its own file, and what is done."""
         if not self.weights_path.is_file():
             pickles = [
                 p.name for e in ("pt", "pth", "bin", "pkl") for p in self.path.glob(f"*.{e}")
@@ -112,8 +133,7 @@ class RunDirectory:
                 "Repeat the train command to continue"
             )
         tensors, metadata = load_weights(self.weights_path)
-        done = tuple(name for name in metadata.get("stages", "").split(",") if name)
-        return tensors, Stages(done, metadata.get("ready") == "yes")
+        return tensors, Stages.read(metadata, self.weights_path)
 
     def stages(self) -> Stages:
         """What is done."""
@@ -122,8 +142,7 @@ class RunDirectory:
     def save(self, tensors: Mapping[str, Tensor], stages: Stages) -> None:
         """Weights after a finished stage, the last of `stages`; its checkpoint goes."""
         if first_process():
-            metadata = {"stages": ",".join(stages.done), "ready": "yes" if stages.ready else "no"}
-            save_weights(self.weights_path, tensors, metadata)
+            save_weights(self.weights_path, tensors, stages.metadata())
             self.checkpoint(stages.done[-1]).unlink(missing_ok=True)
 
     def load_checkpoint(self, stage: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from anylatent.core.runs.config import Node, RunConfig, SamplingConfig
 from anylatent.core.runs.directory import RunDirectory
 from anylatent.core.runs.drawing import sample
 from anylatent.core.runs.sampling import Context, check_guidance, node_of, steers
+from anylatent.core.runs.sources import extend, open_base, restore
 from anylatent.core.runs.system import System
 from anylatent.core.solvers import Callback, Solver
 from anylatent.core.support.files import UserError
@@ -31,21 +32,30 @@ class Run:
         self._others: dict[str, Denoiser] = {}
 
     @classmethod
-    def load(cls, path: str | Path, device: str | None = None, modality: str | None = None) -> Run:
-        """`modality`, if given, must be the run's own."""
+    def load(
+        cls,
+        path: str | Path,
+        device: str | None = None,
+        modality: str | None = None,
+        base: str | None = None,
+    ) -> Run:
+        """`modality`, if given, must be the run's own; `base` is where what it leans on has moved
+        to."""
         directory = RunDirectory(Path(path))
         config = directory.config()
         own = config.model.modality["name"]
         if modality is not None and modality != own:
             raise UserError(f"modality={modality}, but {path} is a run of {own}")
-        tensors, stages = directory.weights()
+        stages = directory.weights()[1]
         if not stages.ready:
             raise UserError(
                 f"{path} has only its {' and '.join(stages.done)} so far: continue with 'anylatent "
                 f"train run={path}' and the settings it was begun with"
             )
         system = System(config.model, config.facts)
-        system.load_trained(tensors)
+        extend(system, config.tuning)
+        opened = None if stages.base is None else open_base(stages.base, directory.path, base)
+        restore(system, directory, config, opened)
         for made, classifier in load_classifiers(directory.path, system).values():
             system.add_classifier(made.label, made.classes, classifier)
         chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -191,6 +201,7 @@ class Run:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             fresh = System(self.config.model, self.config.facts)
+            extend(fresh, self.config.tuning)
         own = {k: v for k, v in self.system.trained().items() if not k.startswith("generator.")}
         fresh.load_trained({**fresh.trained(), **own})
         device = self.system.device
@@ -231,6 +242,6 @@ def _how_to_train(path: Path, label: str = "LABEL") -> str:
     )
 
 
-def load(path: str | Path, device: str | None = None) -> Run:
-    """A trained run, from its directory."""
-    return Run.load(path, device)
+def load(path: str | Path, device: str | None = None, base: str | None = None) -> Run:
+    """A trained run, from its directory; `base` is where what it leans on has moved to."""
+    return Run.load(path, device, base=base)

@@ -25,11 +25,12 @@ class SampleConfig:
     """n samples of a seed, drawn so. `each`: n for each class of a column, a row each. `cond` has a
     value, or a list of n, by name. `noise`: a file of `anylatent invert`, whose n and settings
     count unless given. `batch` samples are drawn at a time, which changes none. `run_is` names the
-    modality that the run must be of."""
+    modality that the run must be of, `base` where what it leans on has moved to."""
 
     run: str
     sampling: SamplingConfig = inline()
     run_is: str | None = None
+    base: str | None = None
     n: int = 16
     seed: int = 0
     temperature: float | None = None
@@ -43,7 +44,7 @@ class SampleConfig:
 
 def write_samples(config: SampleConfig) -> None:
     """Draws what is asked for, writes it, and prints where."""
-    run = Run.load(config.run, config.device, config.run_is)
+    run = Run.load(config.run, config.device, config.run_is, config.base)
     cond, labels = dict(config.cond), list[str]()
     if config.each is not None:
         labels = _classes(run, config.each)

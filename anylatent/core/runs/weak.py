@@ -32,7 +32,7 @@ def weak_denoiser(run: Run, weak: Run) -> Denoiser:
     if problems or not isinstance(generator, Diffusion):
         raise UserError(
             f"guidance.weak={path} can not guide {run.directory.path}: {'; '.join(problems)}. "
-            "Train it as that run, with another run=, autoencoder_from="
+            "Train it as that run, with another run=, take=autoencoder from="
             f"{run.directory.path}, and a smaller backbone or fewer steps"
         )
     return OnlyConditions(generator.denoiser, weak.system.conditioner.spec.names)

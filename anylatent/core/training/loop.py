@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,10 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from anylatent.core.modality import Data
 from anylatent.core.nn.backbone import Backbone
-from anylatent.core.registry import build, names
-from anylatent.core.runs import (
-    Context,
-    RunDirectory,
-    Stages,
-    System,
-    first_process,
-)
+from anylatent.core.registry import build, get, names
+from anylatent.core.runs import Context, Node, RunDirectory, System, first_process
+from anylatent.core.runs import sources as weights
+from anylatent.core.runs.sources import Tuning, extend, tuned
 from anylatent.core.support.files import UserError
 from anylatent.core.training.callbacks import Checkpoint, History, Pictures, Progress, Stop
 from anylatent.core.training.module import StageModule
@@ -52,32 +48,44 @@ def begin(config: TrainConfig) -> Training:
             "fraction between 0 and 1, such as 0.1"
         )
     torch.manual_seed(config.seed)
-    system, directory = (
-        System(config.model, data.facts, training=True),
-        RunDirectory(Path(config.run)),
-    )
+    directory, tuning = RunDirectory(Path(config.run)), build("tuning", config.tuning)
+    system = System(config.model, data.facts, training=True)
+    extend(system, begun_with(config, directory))
     autoencoder, generator = system.autoencoder, system.generator
     if not (autoencoder.alone or generator.slopes):
         autoencoder.requires_grad_(False)  # what would teach it has nothing to say of latents
     generator.accepts(Context(generator.times).sampler(config.sampling))
     further = tuple(name for name in names("stage") if stage_type(name).further)
-    directory.claim(config.described(data.facts, further))
-    training = Training(config, directory, data, system, directory.stages())
-    if training.done.done:
-        system.load_trained(directory.weights()[0])
-    elif config.autoencoder_from is not None:
-        adopt_autoencoder(training, Path(config.autoencoder_from))
+    described = config.described(data.facts, further)
+    if directory.config_path.exists():
+        directory.claim(described)  # or what it holds would be read into another model
+    found = weights.begin(system, directory, config.of_run(data.facts), config.origin, tuning)
+    directory.claim(described)
+    training = Training(config, directory, data, system, found.stages, tuning, found.leaning)
+    if not found.told and config.stage == "autoencoder" and not directory.weights_path.exists():
+        training.done = replace(found.stages, done=())  # it is to be trained all the same
+        training.generates = found.generates
+    elif not found.told and found.stages.done:
+        training.save()
     return training
 
 
-def adopt_autoencoder(training: Training, path: Path) -> None:
-    """Takes the trained autoencoder of another run, which must have the same settings."""
-    tensors, _ = RunDirectory(path).weights()
-    taken = {k: v for k, v in tensors.items() if k.startswith("autoencoder.")}
-    own = training.system.trained()
-    kept = {k: v for k, v in own.items() if not k.startswith("autoencoder.")}
-    training.system.load_trained({**kept, **taken})
-    done(training, "autoencoder")
+def begun_with(config: TrainConfig, directory: RunDirectory) -> Node:
+    """The tuning that the run was begun with, which may have added networks to its model. Raises
+    UserError for another one that would add some."""
+    if not directory.config_path.exists():
+        return config.tuning
+    begun, asked = (
+        directory.config().tuning or {"name": "all"},
+        get("tuning", config.tuning["name"]),
+    )
+    adds = getattr(asked, "extend", None) is not Tuning.extend
+    if adds and begun != config.tuning:
+        raise UserError(
+            f"{directory.path} was begun with tuning={begun['name']}, and tuning="
+            f"{config.tuning['name']} adds networks to the model: begin another run with it"
+        )
+    return begun
 
 
 # ---- which stages -----------------------------------------------------------------------------
@@ -123,7 +131,7 @@ def run_stage(training: Training, name: str) -> None:
     settings = settings_of(kind, training.config.training)
     stage: Stage = build("stage", {"name": name}, training=training, settings=settings)
     if any(_learns(network) for network in stage.networks().values()):
-        with _only(training.system, stage.networks()):
+        with _only(training.system, stage.networks()), learning(training, stage):
             fit(training, stage)
     if first_process():
         stage.finish()
@@ -135,9 +143,20 @@ def run_stage(training: Training, name: str) -> None:
 def done(training: Training, name: str) -> None:
     """Notes it in the run, beside the weights as they are now."""
     before = training.done
-    ready = before.ready or stage_type(name).completes
-    training.done = Stages((*before.done, name), ready)
-    training.directory.save(training.system.trained(), training.done)
+    ready = before.ready or stage_type(name).completes or training.generates
+    training.done = replace(before, done=(*before.done, name), ready=ready)
+    training.save()
+
+
+@contextmanager
+def learning(training: Training, stage: Stage) -> Iterator[None]:
+    """Only what the tuning wants of a stage's networks learns, and is the run's own from now on."""
+    autoencoder = training.system.autoencoder
+    spared = [f"autoencoder.{name}." for name in autoencoder.for_loss]
+    with tuned(training.tuning, stage.networks(), spared) as names:
+        if training.leaning is not None:
+            training.leaning.trained(names)
+        yield
 
 
 def fit(training: Training, stage: Stage) -> None:

@@ -98,11 +98,14 @@ class StageModule(pl.LightningModule):
 
     # ---- checkpoints --------------------------------------------------------------------------
     def checkpoint(self) -> dict[str, Any]:
-        """All that training goes on from."""
+        """All that training goes on from, but for what is the base's."""
+        leaning = self.stage.training.leaning
         return {
             "step": self.number,
             "made_by": self.stage.made_by,
-            "system": dict(self.system.state_dict()),
+            "tuning": dict(self.stage.training.config.tuning),
+            "base": None if leaning is None else leaning.base.digest,
+            "system": self.stage.training.own(self.system.state_dict()),
             "networks": {name: net.state_dict() for name, net in self._own().items()},
             "average": self.average.state(),
             "optimizers": [o.state_dict() for o in self.trainer.optimizers],
@@ -115,11 +118,29 @@ class StageModule(pl.LightningModule):
                 f"the run's checkpoint {self.stage.label}.ckpt was begun with other settings of "
                 f"the {self.stage.name}: repeat them to continue it, or remove it to start anew"
             )
+        self._check_origin(state)
         self.number = int(state["step"])
-        self.system.load_state_dict(state["system"])
+        self.system.load_state_dict({**self.system.state_dict(), **state["system"]})
         for name, network in self._own().items():
             network.load_state_dict(state["networks"][name])
         self.restored = state
+
+    def _check_origin(self, state: Mapping[str, Any]) -> None:
+        """Raises UserError where a checkpoint was begun with another tuning, or on another base."""
+        training, label = self.stage.training, self.stage.label
+        leaning = training.leaning
+        if state["tuning"] != dict(training.config.tuning):
+            raise UserError(
+                f"the run's checkpoint {label}.ckpt was begun with tuning={state['tuning']}, not "
+                f"{dict(training.config.tuning)}: repeat it, or remove the checkpoint to start the "
+                "stage anew"
+            )
+        if state["base"] != (None if leaning is None else leaning.base.digest):
+            raise UserError(
+                f"the run's checkpoint {label}.ckpt leans on the weights {state['base']}, and "
+                "those of its base are others by now: put them back, or remove the checkpoint to start "
+                "the stage anew"
+            )
 
     def _own(self) -> dict[str, nn.Module]:
         """What is trained but is no part of the system."""

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from anylatent.core.runs import ModelConfig, Node, SamplingConfig, inline
+from anylatent.core.runs import ModelConfig, Node, RunConfig, SamplingConfig, inline
+from anylatent.core.runs.sources import Origin
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,12 @@ class ClassifierConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that `anylatent train` is told; `training` has the settings of each stage."""
+    """Everything that `anylatent train` is told; `training` has the settings of each stage.
+
+    `source`, on the command line `from`: what the model comes from, of which it takes `take` (all,
+    or the autoencoder). `tuning`: what of it learns. The run leans on it for the rest, unless
+    `standalone`; `base` is where that has moved to.
+    """
 
     data: Node
     run: str
@@ -99,13 +105,28 @@ class TrainConfig:
     model: ModelConfig = inline()
     sampling: SamplingConfig = inline()
     stage: str = "all"
-    autoencoder_from: str | None = None
+    source: str | None = None
+    take: str = "all"
+    base: str | None = None
+    standalone: bool = False
     seed: int = 0
     log_every: int = 50
     pictures: PicturesConfig = field(default_factory=PicturesConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
+    tuning: Node = field(default_factory=lambda: {"name": "all"})
+
+    @property
+    def origin(self) -> Origin:
+        """Where the model comes from."""
+        return Origin(self.source, self.take, self.base, self.standalone)
+
+    def of_run(self, facts: Mapping[str, Any]) -> RunConfig:
+        """What a run with these settings, and data that say this of themselves, is made from."""
+        known = {name: getattr(self, name) for name in ("model", "data", "sampling", "training")}
+        told = {name: getattr(self, name) for name in ("seed", "source", "take", "tuning")}
+        return RunConfig(**known, facts=facts, **told)
 
     def described(self, facts: Mapping[str, Any], further: tuple[str, ...]) -> dict[str, Any]:
         """What the run directory keeps: all but the settings of `further` stages, which may be

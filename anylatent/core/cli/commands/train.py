@@ -19,7 +19,9 @@ class Train(Command):
 
     usage = """\
 train modality=image run=runs/emoji [overrides]
-    trains the autoencoder, then the diffusion model; the same command continues a stopped run"""
+    trains the autoencoder, then the diffusion model; the same command continues a stopped run;
+    from=runs/emoji run=runs/mine data=folder data.path=mine [tuning=matching tuning.pattern=up]
+    starts from a run instead of anew"""
     choices = {
         "schedule": "flow",
         "prediction": "velocity",
@@ -33,6 +35,7 @@ train modality=image run=runs/emoji [overrides]
         "backbone": "unet",
         "data": "openmoji",
         **USUAL,
+        "tuning": "all",
         "modality": "image",
     }
     defaults = {"run": "runs/default", "steps": 20}

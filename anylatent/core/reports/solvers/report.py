@@ -37,12 +37,14 @@ FINE = LogSNRGrid(-14.0, 18.0)
 class SolversConfig:
     """What `benchmark solvers` is told. `solver` is that of fine solutions, `reference` their
     evaluations; `solvers` and `grids` are those judged, by default all and the run's own, within
-    budgets of `evaluations`. `run_is` names the modality that the run must be of."""
+    budgets of `evaluations`. `run_is` names the modality that the run must be of,
+    `base` where what it leans on has moved to."""
 
     run: str
     solver: Node
     guidance: Node | None = None
     run_is: str | None = None
+    base: str | None = None
     solvers: Any = None
     grids: Any = None
     evaluations: Any = field(default_factory=lambda: [5, 10, 20, 50])
@@ -65,7 +67,7 @@ class SolverReport:
         self.config = config
         self.budgets = budgets_of(config.evaluations, config.reference, config.n, config.batch)
         self.solvers = solvers_of(config.solvers)
-        self.run = Run.load(config.run, config.device, config.run_is)
+        self.run = Run.load(config.run, config.device, config.run_is, config.base)
         grids = config.grids or [self.run.config.sampling.grid]
         self.grids = nodes_of("grid", grids, "[soft,log_snr]")
         if self.run.system.generator.schedule is None:

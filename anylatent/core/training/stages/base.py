@@ -25,6 +25,8 @@ from anylatent.core.latents import Noise, stream_of
 from anylatent.core.modality import Data, move
 from anylatent.core.registry import get, group
 from anylatent.core.runs import RunDirectory, Stages, System
+from anylatent.core.runs.base import Leaning
+from anylatent.core.runs.sources import Tuning
 from anylatent.core.training.settings import StageSettings, TrainConfig
 
 Terms: TypeAlias = dict[str, Tensor]
@@ -43,6 +45,18 @@ class Training:
     data: Data
     system: System
     done: Stages
+    tuning: Tuning
+    leaning: Leaning | None = None
+    generates: bool = False
+    """Whether a trained generator came with the autoencoder that is tuned."""
+
+    def own(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Those that the run must save: all, where it leans on no base."""
+        return dict(tensors) if self.leaning is None else self.leaning.own(tensors)
+
+    def save(self) -> None:
+        """Writes weights as they are now, and which stages are done."""
+        self.directory.save(self.own(self.system.trained()), self.done)
 
     def held_out(self, count: int) -> Mapping[str, Any]:
         """The first items that no training sees, as a batch on the model's device."""

@@ -46,7 +46,7 @@ class JointStage(Stage):
                 f"stage=joint: the loss of {type(self.system.generator).__name__} has no slope in "
                 "latents that the autoencoder could follow; use stage=all"
             )
-        if "autoencoder" in training.done.done:
+        if "autoencoder" in training.done.done and not training.done.normalised:
             latents(training)  # fits the normaliser
 
     def networks(self) -> dict[str, nn.Module]:

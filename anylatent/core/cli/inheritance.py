@@ -1,0 +1,75 @@
+"""What a model that comes from elsewhere has from there: `from=` on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from anylatent.core.cli.command import Command
+from anylatent.core.cli.configs import publish_own
+from anylatent.core.registry import groups
+from anylatent.core.runs import RunConfig, RunDirectory
+from anylatent.core.runs.sources import source_of
+from anylatent.core.support.files import UserError
+
+
+def has_source(command: Command) -> bool:
+    """Whether a command is told where its model comes from."""
+    return "source" in {field.name for field in fields(command.config)}
+
+
+def of_source(given: Mapping[str, str]) -> list[str]:
+    """Publishes what a source has of model, sampling and data, where `given`, values by key, does
+    not choose others; returns the overrides that choose it, before what the user typed."""
+    if given.get("source", "null") == "null":
+        return []
+    config = _config(given["source"], given.get("run"))
+    modality = config.model.modality
+    if given.get("modality", modality["name"]) != modality["name"]:
+        raise UserError(
+            f"modality={given['modality']}, but from={given['source']} is a model of "
+            f"{modality['name']}"
+        )
+    if given.get("take", "all") == "autoencoder":
+        return _autoencoder_of(config, given)
+    if "experiment" in given:
+        raise UserError(
+            f"experiment={given['experiment']} and from={given['source']} both say what the model "
+            "is: give those settings of the experiment that you want one by one, or take no more "
+            "than the autoencoder by take=autoencoder"
+        )
+    own = {**asdict(config.model), **asdict(config.sampling), "data": config.data}
+    return _publish({key: value for key, value in own.items() if key not in given})
+
+
+def _autoencoder_of(config: RunConfig, given: Mapping[str, str]) -> list[str]:
+    """The autoencoder as it is; all else is what the modality has by default."""
+    modality = dict(config.model.modality)
+    name, own = modality.pop("name"), {"autoencoder": config.model.autoencoder}
+    kept = {key: value for key, value in own.items() if key not in given}
+    settings: dict[str, Any] = {"modality": modality} if modality else {}
+    chosen = [] if "modality" in given else [f"modality={name}"]
+    return [*chosen, *publish_own(kept, settings)]
+
+
+def _publish(own: Mapping[str, Any]) -> list[str]:
+    nodes = {key: value for key, value in own.items() if key in groups()}
+    return publish_own(nodes, {key: own[key] for key in own if key not in nodes})
+
+
+def _config(source: str, run: str | None) -> RunConfig:
+    """The source's configuration; where it has gone since, that of the run that came from it."""
+    directory = RunDirectory(Path(run or ""))
+    if not Path(source).expanduser().exists() and run and directory.config_path.exists():
+        config = directory.config()
+        if config.source == source:
+            return config
+    return source_of(source).config
+
+
+def typed_values(overrides: Sequence[str]) -> dict[str, str]:
+    """What a user typed, by key."""
+    pairs = (item.lstrip("+~").partition("=") for item in overrides if "=" in item)
+    return {key: value.strip("'\"") for key, _, value in pairs}

@@ -1,0 +1,117 @@
+"""The weights that training begins with: those of the run so far, or of what it comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from anylatent.core.runs.base import Base, Leaning
+from anylatent.core.runs.config import RunConfig
+from anylatent.core.runs.directory import RunDirectory, Stages
+from anylatent.core.runs.sources.adoption import Adoption
+from anylatent.core.runs.sources.run import adoption, open_base, restore
+from anylatent.core.runs.sources.source import Source, source_of
+from anylatent.core.runs.sources.tuning import Tuning
+from anylatent.core.runs.system import System
+from anylatent.core.support.files import UserError
+
+TAKE = ("all", "autoencoder")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a user says of where a model comes from: a path, how much of it, where its base has
+    moved to, and whether it is to be copied."""
+
+    source: str | None = None
+    take: str = "all"
+    base: str | None = None
+    standalone: bool = False
+
+    def __post_init__(self) -> None:
+        if self.take not in TAKE:
+            raise UserError(f"take={self.take} is unknown; choose one of {', '.join(TAKE)}")
+        if self.source is None and self.take != "all":
+            raise UserError(f"take={self.take} is of another model: add from=PATH")
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The stages that are done, and what of the weights is a base's. `generates`: a whole generator
+    came with them. `told`: whether the run's file says so already."""
+
+    stages: Stages
+    leaning: Leaning | None = None
+    generates: bool = False
+    told: bool = True
+
+
+def begin(
+    system: System, directory: RunDirectory, config: RunConfig, origin: Origin, tuning: Tuning
+) -> Beginning:
+    """Gives a model that is to be trained its weights, and says what it took from where."""
+    leans, stages = tuning.leans and not origin.standalone, directory.stages()
+    if stages.done:
+        return _go_on(system, directory, config, origin, leans)
+    if origin.source is None:
+        return Beginning(stages)
+    if Path(origin.source).resolve() == directory.path.resolve():
+        raise UserError(f"from={origin.source} is the run itself: give run= another directory")
+    source = source_of(origin.source, origin.base)
+    found = adoption(system, config, source)
+    _check(found, origin)
+    leaning = _leaning(system, directory, config, source, found) if leans else None
+    found.put(system)
+    print(f"from {origin.source}:\n{found.table()}", flush=True)
+    whole = found.whole("autoencoder")
+    stages = Stages(
+        done=("autoencoder",) if whole else (),
+        normalised=whole and found.came("normaliser"),
+        base=None if leaning is None else leaning.base,
+    )
+    return Beginning(stages, leaning, found.came("generator"), told=False)
+
+
+def _go_on(
+    system: System, directory: RunDirectory, config: RunConfig, origin: Origin, leans: bool
+) -> Beginning:
+    """From the run's own weights; where it is to lean on nothing any more, it has to be saved."""
+    stages = directory.stages()
+    if stages.base is None:
+        restore(system, directory, config)
+        return Beginning(stages)
+    base = open_base(stages.base, directory.path, origin.base)
+    given = restore(system, directory, config, base)
+    if not leans:
+        return Beginning(replace(stages, base=None), told=not origin.standalone)
+    moved = Base.of(base.path, directory.path, stages.base.digest)
+    return Beginning(replace(stages, base=moved), Leaning(moved, given, system))
+
+
+def _check(found: Adoption, origin: Origin) -> None:
+    """Raises UserError where what was asked for has no place."""
+    if origin.take == "autoencoder" and not found.whole("autoencoder"):
+        names = list(found.fresh)
+        shown = ", ".join(names[:4]) + (" ..." if len(names) > 4 else "")
+        raise UserError(
+            f"the autoencoder of {origin.source} is of another architecture than this one: it has "
+            f"nothing for {len(names)} of its weights ({shown}). Leave its settings as they are"
+        )
+    if found.fresh and not found.taken:
+        raise UserError(
+            f"nothing of {origin.source} has a place in this model: no name and shape of its "
+            "weights is one of these. Leave more of its settings as they are"
+        )
+
+
+def _leaning(
+    system: System, directory: RunDirectory, config: RunConfig, source: Source, found: Adoption
+) -> Leaning:
+    """On the source, or on what that leans on itself: no base has a base."""
+    root, given = source.root, found.taken
+    if root is not source:
+        others = adoption(system, config, root).taken
+        given = {k: x for k, x in given.items() if k in others and torch.equal(x, others[k])}
+    return Leaning(Base.of(root.path, directory.path, root.digest()), given, system)
