@@ -29,7 +29,7 @@ def trained(tmp_path_factory, cache):
 
 def another(trained, path, cache, *changes):
     """A run on the latents of the trained one."""
-    arguments = [*TINY, *steps(2, 1), f"autoencoder_from={trained}", *changes]
+    arguments = [*TINY, *steps(2, 1), f"from={trained}", "take=autoencoder", *changes]
     launch(cache, "train", f"run={path}", *arguments)
     return path
 
@@ -166,7 +166,7 @@ def test_a_weak_run_is_loaded_once(trained, weak, monkeypatch):
 def test_weak_runs_that_do_not_fit(trained, weak, unconditional, cache, tmp_path, fails):
     def refused(path):
         message = fails("sample", f"run={trained}", "n=1", *start, f"guidance.weak={path}")
-        assert "can not guide" in message and "autoencoder_from" in message
+        assert "can not guide" in message and "take=autoencoder" in message
         return message
 
     start = ["guidance=autoguidance"]

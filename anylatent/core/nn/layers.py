@@ -59,7 +59,17 @@ class GroupNorm(nn.GroupNorm):
         super().__init__(groups_of(channels), channels, eps=1e-5, affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(exact(x))
+        x = exact(x)
+        if self.affine and torch.is_grad_enabled() and _crashes(x, self.weight):
+            x = x.detach().requires_grad_()
+        return super().forward(x)
+
+
+def _crashes(x: Tensor, weight: Tensor) -> bool:
+    """Whether torch's group norm would crash in its backward pass: on the CPU, for channels last,
+    where the gain learns and nothing before it does."""
+    frozen = weight.requires_grad and not x.requires_grad and not torch.compiler.is_compiling()
+    return frozen and x.device.type == "cpu" and not x.is_contiguous()
 
 
 class AdaptiveGroupNorm(nn.Module):
