@@ -138,8 +138,8 @@ class StageModule(pl.LightningModule):
         if state["base"] != (None if leaning is None else leaning.base.digest):
             raise UserError(
                 f"the run's checkpoint {label}.ckpt leans on the weights {state['base']}, and "
-                "those of its base are others by now: put them back, or remove the checkpoint to start "
-                "the stage anew"
+                "those of its base are others by now: put them back, or remove the checkpoint to "
+                "start the stage anew"
             )
 
     def _own(self) -> dict[str, nn.Module]:
