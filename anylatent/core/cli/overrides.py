@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from anylatent.core.cli.command import Command
 from anylatent.core.cli.configs import publish_own
 from anylatent.core.registry import declared, groups, names, part
-from anylatent.core.runs import RunDirectory, stored_config
+from anylatent.core.runs import FIXED, RunDirectory, stored_config
 
 if TYPE_CHECKING:
     from anylatent.core.training.settings import TrainConfig
@@ -79,7 +79,6 @@ def continued(config: TrainConfig) -> TrainConfig:
     """For a further stage of a finished run its own settings, where none of them is repeated."""
     from hydra.core.hydra_config import HydraConfig
 
-    from anylatent.core.runs.directory import FIXED
     from anylatent.core.training.stages.base import stage_type
 
     if config.stage not in names("stage") or not stage_type(config.stage).further:

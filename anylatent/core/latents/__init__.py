@@ -7,7 +7,7 @@ from anylatent.core.latents.masking import Masking, Nothing, reveal
 from anylatent.core.latents.noise import Noise, Path, Seed, Started
 from anylatent.core.latents.normaliser import Normaliser
 from anylatent.core.latents.posterior import Posterior
-from anylatent.core.latents.spec import Field, LatentSpec
+from anylatent.core.latents.spec import Field, LatentSpec, together
 from anylatent.core.latents.streams import Stream, stream_of
 
 __all__ = [
@@ -33,5 +33,6 @@ __all__ = [
     "combine",
     "reveal",
     "stream_of",
+    "together",
     "token_condition",
 ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from anylatent.core.latents.latent import Latent
+from anylatent.core.latents.latent import Latent, cat
 
 
 @dataclass(frozen=True)
@@ -154,3 +154,20 @@ def _prefix_mask(
     if padded is not None and padded < longest:
         raise ValueError(f"padded={padded} is shorter than the longest sample, {longest}")
     return torch.arange(padded or longest, device=device) < sizes[:, None]
+
+
+def together(latents: Sequence[Latent]) -> Latent:
+    """Latents of one spec as one batch, whatever their padding."""
+    first = latents[0]
+    if not first.masks:
+        return cat(latents)
+    name = next(iter(first.masks))
+    longest = max(z[name].shape[1] for z in latents)
+    return cat([_padded(z, name, longest) for z in latents])
+
+
+def _padded(z: Latent, name: str, longest: int) -> Latent:
+    blank = z.spec.blank(z.batch, z.lengths(name), dtype=z.dtype, device=z.device, padded=longest)
+    for key, x in z.parts.items():
+        blank.parts[key][:, : x.shape[1]] = x
+    return blank

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset
 
-from anylatent.core.latents import Latent, Noise, Started, Stream
+from anylatent.core.latents import Latent, Noise, Started, Stream, together
 from anylatent.core.modality import Data, Item, Outputs, move
 from anylatent.core.registry import build, part
 from anylatent.core.reports.evaluation import Rows, columns_of, table
@@ -26,7 +26,6 @@ from anylatent.core.runs import (
     StoredNoise,
     inline,
     per_sample,
-    together,
 )
 from anylatent.core.support.files import UserError, replacing, save_text
 from anylatent.core.support.progress import bar
