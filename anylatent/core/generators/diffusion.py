@@ -36,6 +36,10 @@ class Diffusion(Generator):
     def times(self) -> Times:
         return self.objective.times
 
+    def accepts(self, sampler: Sampler) -> None:
+        sampler.around(self.denoiser)
+        sampler.grid(self.schedule, sampler.steps)
+
     def loss(self, x0: Latent, cond: Condition | None, noise: Noise) -> Tensor:
         loss: Tensor = self.objective(self.denoiser, x0, cond, noise)
         return loss
