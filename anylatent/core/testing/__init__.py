@@ -7,6 +7,7 @@ registered name, so a part is tested by being registered; plugins call them from
 from anylatent.core.denoisers import GaussianDenoiser, MixtureDenoiser
 from anylatent.core.testing.data import check_conditioner, check_data, check_modality
 from anylatent.core.testing.examples import SPECS, Impulses, example, in_subspace
+from anylatent.core.testing.guests import check_sites
 from anylatent.core.testing.networks import check_autoencoder, check_backbone
 from anylatent.core.testing.process import check_grid, check_prediction, check_schedule
 from anylatent.core.testing.sampling import check_denoiser, check_guidance, check_solver
@@ -28,6 +29,7 @@ __all__ = [
     "check_modality",
     "check_prediction",
     "check_schedule",
+    "check_sites",
     "check_solver",
     "check_times",
     "check_weighting",

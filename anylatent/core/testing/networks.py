@@ -13,6 +13,7 @@ from anylatent.core.latents import Condition, ConditionSpec, Latent, Noise, Valu
 from anylatent.core.modality import Batch
 from anylatent.core.nn.backbone import Backbone
 from anylatent.core.testing.examples import alone, distance, example, in_subspace, spoil
+from anylatent.core.testing.guests import check_invariance, check_sites
 
 CONDITIONS = ConditionSpec(classes={"kind": 3}, tokens={"words": 5})
 TOLERANCE = 1e-5
@@ -24,7 +25,8 @@ def check_backbone(
     """`factory(conditions=...)` makes the backbone; maps are not among the tested conditions.
 
     Padding and neighbours never change a sample; a dropped key is a missing key is no condition;
-    every trainable parameter learns; the output has the precision of the input.
+    every trainable parameter learns; the output has the precision of the input. Guests are asked at
+    the sites that it names; see `check_sites`.
     """
     spec = CONDITIONS if conditions is None else conditions
     with torch.random.fork_rng():
@@ -39,12 +41,23 @@ def check_backbone(
     with torch.no_grad():
         _check_samples_apart(backbone, x, c_noise, cond, name)
         _check_drop(backbone, x, c_noise, cond, name)
+        check_sites(backbone, lambda guest: backbone(x, c_noise, cond, guest=guest), x)
+        if any(field.centred for field in x.spec.fields.values()):
+            call = lambda x, guest: backbone(x, c_noise, cond, guest=guest)  # noqa: E731
+            check_invariance(backbone, call, x, _turn())
         single = backbone(x, c_noise, cond)
         backbone.double()
         double = backbone(x.to(torch.float64), c_noise.double(), cond.to(torch.float64))
     assert double.dtype == torch.float64, f"{name}: float64 in, {double.dtype} out"
     gap = distance(single.to(torch.float64), double)
     assert gap < 1e-3 * _size(double), f"{name}: float32 and float64 differ by {gap:.3g}"
+
+
+def _turn() -> Tensor:
+    """A rotation and reflection of space, (3, 3)."""
+    generator = torch.Generator().manual_seed(1)
+    found: Tensor = torch.linalg.qr(torch.randn(3, 3, generator=generator, dtype=torch.float64))[0]
+    return found
 
 
 def some_condition(spec: ConditionSpec, batch: int) -> Condition:

@@ -10,6 +10,7 @@ from anylatent.core.denoisers import Preconditioned
 from anylatent.core.latents import Condition, ConditionSpec, Latent, Noise
 from anylatent.core.nn.backbone import Backbone
 from anylatent.core.nn.embedding import Features
+from anylatent.core.nn.guests import Guest
 from anylatent.core.objectives import Bound, Weighting
 from anylatent.core.process import LogitNormal, Prediction, Schedule, Times, time_limits
 from anylatent.core.process.predictions import (
@@ -80,7 +81,13 @@ class Silent(Backbone):
         super().__init__()
         self.spec, self.conditions = SPECS["shape"], ConditionSpec()
 
-    def forward(self, x: Latent, c_noise: torch.Tensor, cond: Condition | None = None) -> Latent:
+    def forward(
+        self,
+        x: Latent,
+        c_noise: torch.Tensor,
+        cond: Condition | None = None,
+        guest: Guest | None = None,
+    ) -> Latent:
         return x.zeros()
 
 

@@ -22,8 +22,10 @@ from anylatent.core.latents import Field, Latent, LatentSpec, Noise, Posterior
 from anylatent.core.modality import Batch
 from anylatent.core.nn.adversary import adaptive_weight, hinge
 from anylatent.core.nn.bottleneck import BOTTLENECK, KL, Bottleneck
+from anylatent.core.nn.guests import Guest
 from anylatent.core.nn.layers import GroupNorm, convolution
 from anylatent.core.nn.residual import AttentionBlock, Downsample, ResBlock, Upsample
+from anylatent.core.nn.sites import Site, Visit, visiting
 from anylatent.core.registry import Maker
 from anylatent.modalities.image.likelihood import log_prob
 
@@ -95,9 +97,14 @@ class ConvAutoencoder(Autoencoder):
         latents = [self.spec.wrap({"z": x}) for x in pieces.chunk(self.bottleneck.pieces, 1)]
         return self.bottleneck.posterior(*latents)
 
-    def decode(self, z: Latent) -> Tensor:
-        """Pictures (B, C, H, W), about in [−1, 1] but not clamped, so that gradients pass."""
-        return self._decode(self.bottleneck.decodable(z))
+    @property
+    def sites(self) -> Sequence[Site]:
+        return self.decoder.sites
+
+    def decode(self, z: Latent, guest: Guest | None = None) -> Tensor:
+        """Pictures (B, C, H, W), about in [−1, 1] but not clamped, so that gradients pass. A guest
+        is asked at the sites of the decoder, which nothing steers."""
+        return self._decode(self.bottleneck.decodable(z), guest)
 
     def loss(self, batch: Batch, noise: Noise, step: int) -> tuple[dict[str, Tensor], Tensor]:
         image = self._image(batch)
@@ -139,8 +146,9 @@ class ConvAutoencoder(Autoencoder):
         ratio = adaptive_weight(total.mean(), fooled.mean(), self.decoder.last)
         return self.adversary_weight * ratio * fooled
 
-    def _decode(self, z: Latent) -> Tensor:
-        output: Tensor = self.decoder(z["z"].contiguous(memory_format=torch.channels_last))
+    def _decode(self, z: Latent, guest: Guest | None = None) -> Tensor:
+        features = z["z"].contiguous(memory_format=torch.channels_last)
+        output: Tensor = self.decoder(features, guest)
         return output.float() if output.dtype != torch.float64 else output
 
     def _image(self, batch: Batch) -> Tensor:
@@ -206,6 +214,19 @@ class Decoder(nn.Module):
         self.body = nn.Sequential(*layers)
         self.norm = GroupNorm(widths[-1])
         self.out = convolution(widths[-1], pixels)
+        self.sites = self._sites(widths[0])
+
+    def _sites(self, width: int) -> list[Site]:
+        """After each layer of the body; after attention, tokens in the order of the positions."""
+        found: list[Site] = []
+        for i, layer in enumerate(self.body):
+            if isinstance(layer, AttentionBlock):
+                found += layer.sites(f"body.{i}")
+                continue
+            if isinstance(layer, Upsample):
+                width = layer.width
+            found.append(Site(f"body.{i}", width, "map"))
+        return found
 
     @property
     def last(self) -> nn.Parameter:
@@ -214,9 +235,19 @@ class Decoder(nn.Module):
         assert isinstance(weight, nn.Parameter)
         return weight
 
-    def forward(self, z: Tensor) -> Tensor:
-        x: Tensor = self.out(silu(self.norm(self.body(z))))
+    def forward(self, z: Tensor, guest: Guest | None = None) -> Tensor:
+        visit = visiting(guest, self.sites)
+        h = self.body(z) if visit is None else self._visited(z, visit)
+        x: Tensor = self.out(silu(self.norm(h)))
         return pixel_shuffle(x, self.patch) if self.patch > 1 else x
+
+    def _visited(self, h: Tensor, visit: Visit) -> Tensor:
+        for layer in self.body:
+            if isinstance(layer, AttentionBlock):
+                h = layer(h, visit=visit)
+            else:
+                h = visit(layer(h))
+        return h
 
 
 def _check(shape: tuple[int, int, int], factor: int, patch: int) -> None:

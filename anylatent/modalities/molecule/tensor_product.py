@@ -22,7 +22,9 @@ from anylatent.core.latents import Condition, ConditionSpec, Field, Latent, Late
 from anylatent.core.nn.backbone import Backbone
 from anylatent.core.nn.conditioning import ConditionEmbedder
 from anylatent.core.nn.embedding import Features, NoiseEmbedding
+from anylatent.core.nn.guests import Guest
 from anylatent.core.nn.layers import zero
+from anylatent.core.nn.sites import Site, Visit, visiting
 from anylatent.modalities.molecule.irreps import (
     AdaptiveNorm,
     Couplings,
@@ -95,8 +97,17 @@ class TensorProductNetwork(Backbone):
         self.norm = AdaptiveNorm(sizes[:2], embedding)
         self.last = zero(Mix(sizes[:2], (channels, 1)))
         self.gain = zero(nn.Linear(embedding, 1))
+        self.sites = [
+            Site(f"blocks.{i}", scalars, "tokens", False, embedding) for i in range(depth)
+        ]
 
-    def forward(self, x: Latent, c_noise: Tensor, cond: Condition | None = None) -> Latent:
+    def forward(
+        self,
+        x: Latent,
+        c_noise: Tensor,
+        cond: Condition | None = None,
+        guest: Guest | None = None,
+    ) -> Latent:
         h = x[self.features]
         if c_noise.shape != h.shape[:1]:
             raise ValueError(
@@ -109,8 +120,12 @@ class TensorProductNetwork(Backbone):
         edges = self.geometry(r, rows)
         f = self.first(self.condition.overlay(h, cond, axis=2).flatten(0, 1)[rows.points])
         f = f + self.start(embedding)[rows.sample]
+        visit, mask = visiting(guest, self.sites, embedding), x.masks[self.points]
         for block in self.blocks:
             f = block(f, edges, embedding, rows)
+            f = f if visit is None else _visited(f, visit, rows, mask, self.sites[0].width)
+            if visit is not None and visit.over:
+                return x.zeros()
         out = self.last(self.norm(f, embedding, rows.sample))
         features, moved = out.split((out.shape[1] - 3, 3), -1)
         moved = moved + self.gain(embedding)[rows.sample] * r
@@ -120,6 +135,13 @@ class TensorProductNetwork(Backbone):
                 self.features: _padded(features, rows.points, h),
             }
         )
+
+
+def _visited(f: Tensor, visit: Visit, rows: Rows, mask: Tensor, scalars: int) -> Tensor:
+    """The features (M, C) with those that no rotation changes as the guest leaves them."""
+    shown = _padded(f[:, :scalars], rows.points, f.new_empty(*mask.shape, scalars))
+    left = visit(shown, mask).flatten(0, 1)[rows.points]
+    return torch.cat([left.to(f.dtype), f[:, scalars:]], 1)
 
 
 class Rows(NamedTuple):
