@@ -2,7 +2,7 @@
 
 from anylatent.core.denoisers.base import NO_VARIANCE, Denoise, Denoiser, restrict
 from anylatent.core.denoisers.counted import Counted
-from anylatent.core.denoisers.exact import GaussianDenoiser, MixtureDenoiser, constant
+from anylatent.core.denoisers.exact import GaussianDenoiser, MixtureDenoiser, constant, flatten
 from anylatent.core.denoisers.learned_variance import LearnedVariance
 from anylatent.core.denoisers.noisy_classifier import Classify, NoisyClassifier
 from anylatent.core.denoisers.preconditioned import Preconditioned
@@ -11,6 +11,7 @@ from anylatent.core.denoisers.score_interpolation import (
     other_temperature,
     positive_temperature,
 )
+from anylatent.core.denoisers.spiked import SpikedGaussian
 
 __all__ = [
     "Classify",
@@ -24,7 +25,9 @@ __all__ = [
     "NoisyClassifier",
     "Preconditioned",
     "ScoreInterpolation",
+    "SpikedGaussian",
     "constant",
+    "flatten",
     "other_temperature",
     "positive_temperature",
     "restrict",

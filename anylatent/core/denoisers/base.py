@@ -41,10 +41,16 @@ class Denoiser(nn.Module, ABC):
 
     @property
     def completes(self) -> bool:
-        """Whether it reads which entries of x_t are known exactly, as the fixed condition `given`:
-        a map (B, N, 1) of ones and zeros."""
+        """Whether it reads what of x_t is known exactly, as the fixed condition `given`: a map of
+        ones and zeros, see `given_map`."""
         inner = getattr(self, "denoiser", None)
         return isinstance(inner, Denoiser) and inner.completes
+
+    @property
+    def entry_times(self) -> bool:
+        """Whether each entry of x_t may have a time of its own, (B, T): 0 where it is known."""
+        inner = getattr(self, "denoiser", None)
+        return isinstance(inner, Denoiser) and inner.entry_times
 
     def fresh(self) -> Denoiser:
         """For a new solution: with no memory of another. Itself, where nothing in it remembers."""

@@ -49,7 +49,7 @@ class Logits(Backbone):
 def denoiser(schedule="vp", frequencies=None):
     network = lambda output=None, maps=None: Logits(output, maps or {}, frequencies)  # noqa: E731
     told = al.get("objective", "score_interpolation")(masking=al.get("masking", "prefix")())
-    return ScoreInterpolation(network, al.get("schedule", schedule)(), BOOK, told)
+    return ScoreInterpolation(network, al.get("schedule", schedule)(), BOOK, told.tells)
 
 
 def noisy(seed=0, dtype=torch.float64):
