@@ -29,7 +29,13 @@ class Observed(Times):
         self.register_buffer("seen", torch.zeros(bins))
 
     def _record(self, base: Tensor, values: Tensor) -> None:
-        """Adds values (B,) at places (B,) in [0, 1], of all processes."""
+        """Adds values at places in [0, 1] of the same shape, of all processes."""
+        if base.shape != values.shape:
+            raise ValueError(
+                f"errors of shape {tuple(values.shape)} at times of shape {tuple(base.shape)}: a "
+                "law of times observes one error for each time"
+            )
+        base, values = base.flatten(), values.flatten()
         place = (base * self.bins).long().clamp(0, self.bins - 1)
         sums = self.loss.new_zeros(2, self.bins)
         rows = torch.stack([values.to(sums), torch.ones_like(values).to(sums)])
