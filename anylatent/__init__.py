@@ -38,6 +38,7 @@ _PUBLIC = {
     "Run": "core.runs",
     "Schedule": "core.process",
     "Solver": "core.solvers",
+    "Start": "core.generators",
     "Step": "core.solvers",
     "StoredNoise": "core.runs",
     "Times": "core.process",
