@@ -119,9 +119,11 @@ class SoftGrid(Grid):
         return self.high_width * _softplus((high - low - first) / self.high_width)
 
     def interior(self, schedule: Schedule, steps: int, start: Tensor) -> Tensor:
-        level, ends = schedule.log_snr(start), self._ends(steps)
-        whole = self._height(schedule.log_snr(1.0), *ends)
-        low, high = self._ends(steps * float(whole / self._height(level, *ends)))
+        level, top = schedule.log_snr(start), schedule.log_snr(1.0)
+        low, high = self._ends(steps)
+        for _ in range(3):
+            share = self._height(level, low, high) / self._height(top, low, high)
+            low, high = self._ends(steps / float(share))
         g = self._height(level, low, high)
         g = g * (1 - torch.arange(1, steps, dtype=torch.float64) / steps)
         width, span = self.high_width, high - low

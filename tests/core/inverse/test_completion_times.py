@@ -129,8 +129,9 @@ def test_replacement_has_it_only_where_entries_are_independent(key, schedule, na
     solver, replaced = al.get("solver", name)(), {"scale": 0.0, "entry_times": False}
     order, error = slope(Problem(key, schedule, inside=True), solver, **replaced)
     assert order > solver.order - 0.25 or error < 10 * solver.tolerance, (order, error)
-    order, error = slope(Problem(key, schedule), solver, **replaced)
-    assert error > 0.4 and abs(order) < 0.1, (order, error)
+    problem = Problem(key, schedule)
+    few, many = (problem.off(problem.reached(solver, steps, **replaced)) for steps in (20, 80))
+    assert many > 0.4 and few < 1.5 * many, (few, many)
 
 
 def start_of(problem, rows):
@@ -155,12 +156,12 @@ def test_what_is_given_is_in_every_sample(name):
 
 @pytest.mark.parametrize("name", ("ddpm", "dpmpp_2m_sde"))
 def test_a_stochastic_solver_draws_the_conditional_s_law(name):
-    """Mean and variance of each free number, of 4,000 draws, to 4.5 standard errors."""
-    problem, count = Problem("text", "vp"), 4000
+    """Mean and variance of each free number, of 2,000 draws, to 4.5 standard errors."""
+    problem, count = Problem("text", "vp"), 2000
     rows = torch.zeros(count, dtype=torch.long)
     x, noise = start_of(problem, rows)
     model = Completion(problem.exact(rows), problem.known.select(rows), {"z": problem.mask[rows]})
-    times = al.get("grid", "log_snr")()(problem.schedule, 150)
+    times = al.get("grid", "log_snr")()(problem.schedule, 100)
     z = al.solve(al.get("solver", name)(), model.bind(None), problem.schedule, x, times, noise)
     pick = problem.free()[0]
     mean, spread = problem.wanted()
