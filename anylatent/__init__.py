@@ -60,6 +60,7 @@ _PUBLIC = {
     "Solver": "core.solvers",
     "Stage": "core.training.stages.base",
     "StageSettings": "core.training.settings",
+    "Start": "core.generators",
     "Step": "core.solvers",
     "StoredNoise": "core.runs",
     "Times": "core.process",

@@ -54,8 +54,12 @@ class Diffusion(Generator):
         callback: Callback | None = None,
     ) -> Latent:
         schedule, denoiser = self.schedule, sampler.around(self.denoiser)
-        times = sampler.grid(schedule, sampler.steps)
-        start = schedule.sigma(times[0]) * noise.like(blank)
+        if sampler.start is None:
+            times = sampler.grid(schedule, sampler.steps)
+            start = schedule.sigma(times[0]) * noise.like(blank)
+        else:
+            times = sampler.start.times(sampler.grid, schedule, sampler.steps)
+            start = sampler.start.state(schedule, noise)
         return solve(sampler.solver, denoiser.bind(cond), schedule, start, times, noise, callback)
 
     @torch.no_grad()

@@ -28,6 +28,8 @@ class Backbone(nn.Module, ABC):
     spec: LatentSpec
     conditions: ConditionSpec
     sites: Sequence[Site] = ()
+    per_entry: bool = False
+    """Whether each entry of its latents may have a noise level of its own, (B, T)."""
 
     @abstractmethod
     def forward(
@@ -42,6 +44,17 @@ class Backbone(nn.Module, ABC):
         A missing key of `cond` means the same as one that is dropped for every sample. Without a
         guest nothing is asked at the sites.
         """
+
+    def levels(self, c_noise: Tensor, x: Latent) -> Tensor:
+        """c_noise of a shape that it reads. Raises ValueError for others."""
+        entries = next(iter(x.parts.values())).shape[:2]
+        if c_noise.shape == entries[:1] or (self.per_entry and c_noise.shape == entries):
+            return c_noise
+        also = f", or one per entry, {tuple(entries)}" if self.per_entry else ""
+        raise ValueError(
+            f"{type(self).__name__} takes one noise level per sample, shape ({x.batch},){also}, "
+            f"got {tuple(c_noise.shape)}"
+        )
 
 
 group(

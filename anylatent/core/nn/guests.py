@@ -30,9 +30,12 @@ class Guest(nn.Module):
         return self
 
     def after(self, site: Site, h: Tensor, embedding: Tensor | None, mask: Tensor | None) -> Tensor:
-        """What goes on from a site where h passes. `embedding` (B, E) steers the network, None
-        where nothing does; `mask` (B, N) is True where tokens are no padding, None on maps. What is
-        written to the padding leaves no trace."""
+        """What goes on from a site where h passes.
+
+        `embedding` (B, E) steers the network, (B, N, E) where tokens have noise levels of their
+        own, None where nothing does; `mask` (B, N) is True where tokens are no padding, None on
+        maps. What is written to the padding leaves no trace.
+        """
         return h
 
     def attend(
@@ -86,7 +89,7 @@ class Hosting(Backbone):
             raise ValueError(f"{type(backbone).__name__} has no sites where a guest could be put")
         self.backbone, self.guest = backbone, guest
         self.spec, self.conditions = backbone.spec, backbone.conditions
-        self.sites = backbone.sites
+        self.sites, self.per_entry = backbone.sites, backbone.per_entry
 
     def forward(
         self,

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from anylatent.core.nn.attention import Attention
-from anylatent.core.nn.layers import modulate, outer, zero
+from anylatent.core.nn.layers import modulate, outer, per_token, zero
 from anylatent.core.nn.rotary import head_size, rotation
 from anylatent.core.nn.sites import Site, Visit
 
@@ -29,7 +29,8 @@ class Block(nn.Module):
     """Attention, cross-attention and a network `ratio` times as wide on tokens (B, N, width).
 
     `context` is the width of context tokens (B, L, context), None for no cross-attention; `normed`
-    normalises queries and keys. With `steered`, `forward` takes an embedding (B, width).
+    normalises queries and keys. With `steered`, `forward` takes an embedding (B, width), or one of
+    each token, (B, N, width).
     """
 
     def __init__(
@@ -147,7 +148,7 @@ def _enter(x: Tensor, shift: Tensor | None, scale: Tensor | None) -> Tensor:
 
 
 def _leave(x: Tensor, branch: Tensor, gate: Tensor | None) -> Tensor:
-    return x + branch if gate is None else torch.addcmul(x, gate[:, None], branch)
+    return x + branch if gate is None else torch.addcmul(x, per_token(gate), branch)
 
 
 @dataclass

@@ -4,13 +4,14 @@ Each `check_*` raises AssertionError with what went wrong. The package runs them
 registered name, so a part is tested by being registered; plugins call them from their own tests.
 """
 
-from anylatent.core.denoisers import GaussianDenoiser, MixtureDenoiser
+from anylatent.core.denoisers import GaussianDenoiser, MixtureDenoiser, SpikedGaussian, flatten
 from anylatent.core.testing.data import check_conditioner, check_data, check_modality
+from anylatent.core.testing.denoisers import check_denoiser, check_guidance
 from anylatent.core.testing.examples import SPECS, Impulses, example, in_subspace
 from anylatent.core.testing.guests import check_sites
 from anylatent.core.testing.networks import check_autoencoder, check_backbone
 from anylatent.core.testing.process import check_grid, check_prediction, check_schedule
-from anylatent.core.testing.sampling import check_denoiser, check_guidance, check_solver
+from anylatent.core.testing.sampling import check_solver
 from anylatent.core.testing.training import check_features, check_times, check_weighting
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "GaussianDenoiser",
     "Impulses",
     "MixtureDenoiser",
+    "SpikedGaussian",
     "check_autoencoder",
     "check_backbone",
     "check_conditioner",
@@ -34,5 +36,6 @@ __all__ = [
     "check_times",
     "check_weighting",
     "example",
+    "flatten",
     "in_subspace",
 ]

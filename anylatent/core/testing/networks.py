@@ -25,7 +25,9 @@ def check_backbone(
     """`factory(conditions=...)` makes the backbone; maps are not among the tested conditions.
 
     Padding and neighbours never change a sample; a dropped key is a missing key is no condition;
-    every trainable parameter learns; the output has the precision of the input. Guests are asked at
+    every trainable parameter learns; the output has the precision of the input. Where entries may
+    have noise levels of their own, equal ones are one level, and each reaches its entry and, by
+    attention or messages, others; where not, (B, T) is refused. Guests are asked at
     the sites that it names; see `check_sites`.
     """
     spec = CONDITIONS if conditions is None else conditions
@@ -41,6 +43,7 @@ def check_backbone(
     with torch.no_grad():
         _check_samples_apart(backbone, x, c_noise, cond, name)
         _check_drop(backbone, x, c_noise, cond, name)
+        _check_levels(backbone, x, c_noise, cond, name)
         check_sites(backbone, lambda guest: backbone(x, c_noise, cond, guest=guest), x)
         if any(field.centred for field in x.spec.fields.values()):
             call = lambda x, guest: backbone(x, c_noise, cond, guest=guest)  # noqa: E731
@@ -125,6 +128,28 @@ def _check_samples_apart(
         lonely = backbone(alone(x, i), c_noise[row], cond.select(row))
         gap = distance(lonely, alone(joint, i))
         assert gap <= allowed, f"{name}: sample {i} alone differs by {gap:.3g} from in its batch"
+
+
+def _check_levels(
+    backbone: Backbone, x: Latent, c_noise: Tensor, cond: Condition, name: str
+) -> None:
+    entries = next(iter(x.parts.values())).shape[:2]
+    each = c_noise[:, None].expand(entries).clone()
+    if not backbone.per_entry:
+        try:
+            backbone(x, each, cond)
+        except ValueError as error:
+            assert "one noise level per sample" in str(error), f"{name}: {error}"
+            return
+        raise AssertionError(f"{name}: takes noise levels {tuple(entries)}, and is not per_entry")
+    joint = backbone(x, c_noise, cond)
+    gap = distance(backbone(x, each, cond), joint)
+    assert gap <= TOLERANCE * max(1.0, _size(joint)), f"{name}: equal levels differ by {gap:.3g}"
+    other = each.clone()
+    other[:, 1] += 1.5
+    moved = (backbone(x, other, cond) - joint).map(lambda z: z.flatten(2).abs().sum(-1))
+    for field, change in moved.parts.items():
+        assert bool((change[:, 1] > 0).all()), f"{name}: the level of an entry of {field} is unread"
 
 
 def _check_drop(backbone: Backbone, x: Latent, c_noise: Tensor, cond: Condition, name: str) -> None:

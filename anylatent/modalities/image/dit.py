@@ -13,7 +13,7 @@ from anylatent.core.nn.guests import Guest
 from anylatent.core.nn.layers import modulate, zero
 from anylatent.core.nn.sites import visiting
 from anylatent.core.nn.transformer import Block, block_sites
-from anylatent.modalities.image.unet import per_sample, planar_field
+from anylatent.modalities.image.unet import planar_field
 
 
 class DiT(Backbone):
@@ -71,7 +71,7 @@ class DiT(Backbone):
     ) -> Latent:
         z = x[self.name]
         known = self.condition(cond, z)
-        embedding = silu(self.noise(per_sample(c_noise, z)) + known.vector)
+        embedding = silu(self.noise(self.levels(c_noise, x)) + known.vector)
         patches = pixel_unshuffle(self.condition.overlay(z, cond), self.patch)
         h = self.first(patches.flatten(2).transpose(1, 2)) + self.positions
         visit = visiting(guest, self.sites, embedding)

@@ -140,7 +140,7 @@ class UNet(Backbone):
     ) -> Latent:
         z = x[self.name]
         known = self.condition(cond, z)
-        embedding = silu(self.noise(per_sample(c_noise, z)) + known.vector)
+        embedding = silu(self.noise(self.levels(c_noise, x)) + known.vector)
         z = self.condition.overlay(z, cond).contiguous(memory_format=torch.channels_last)
         visit = visiting(guest, self.sites, embedding)
         h = self._pass(self.first(z), embedding, known, visit)
@@ -212,16 +212,6 @@ def planar_field(spec: LatentSpec) -> tuple[str, tuple[int, int, int]]:
             channels, height, width = (int(n or 0) for n in field.shape)
             return name, (channels, height, width)
     raise ValueError(f"this backbone needs latents of one field of shape (C, H, W), got {spec}")
-
-
-def per_sample(c_noise: Tensor, z: Tensor) -> Tensor:
-    """Checks that there is one noise level per sample, shape (B,)."""
-    if c_noise.shape != z.shape[:1]:
-        raise ValueError(
-            f"a backbone of pictures takes one noise level per sample, shape ({z.shape[0]},), "
-            f"got {tuple(c_noise.shape)}"
-        )
-    return c_noise
 
 
 def _gone(h: Tensor, visit: Visit | None) -> Tensor:

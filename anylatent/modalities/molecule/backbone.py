@@ -60,7 +60,7 @@ class EGNNBackbone(Backbone):
     ) -> Latent:
         place, mask = x["x"], x.masks["x"]
         known = self.condition(cond, place)
-        embedding = silu(self.noise(c_noise) + known.vector)
+        embedding = silu(self.noise(self.levels(c_noise, x)) + known.vector)
         moved, h = self.network(place, x["h"], mask, embedding, guest)
         scale = self.scale(embedding)[:, None].to(place.dtype)
         return x.replace(x=moved - place + scale * place, h=self.last(h).to(place.dtype))

@@ -109,12 +109,7 @@ class TensorProductNetwork(Backbone):
         guest: Guest | None = None,
     ) -> Latent:
         h = x[self.features]
-        if c_noise.shape != h.shape[:1]:
-            raise ValueError(
-                f"a backbone of point sets takes one noise level per sample, shape "
-                f"({h.shape[0]},), got {tuple(c_noise.shape)}"
-            )
-        embedding = silu(self.noise(c_noise) + self.condition(cond, h).vector)
+        embedding = silu(self.noise(self.levels(c_noise, x)) + self.condition(cond, h).vector)
         rows = self.neighbourhood(x.masks[self.points], x[self.points], self.cutoff)
         r = x[self.points].flatten(0, 1)[rows.points]
         edges = self.geometry(r, rows)

@@ -29,10 +29,13 @@ class Transformer(Backbone):
     attention (2104.09864), cross-attention if the condition has tokens, and a network `ratio` times
     as wide, whose norms follow noise level and condition (2212.09748). Rotary positions tell how
     far apart two entries are; features of the distances to both ends, which come with the input,
-    tell where in its sequence an entry is, and how long that is. `output` is the spec of what it
+    tell where in its sequence an entry is, and how long that is. Entries may have noise levels of
+    their own, c_noise (B, T). `output` is the spec of what it
     returns, such as logits `(None, V)`; that of its input by default. `features` are those of the
     noise level. Zero at initialisation.
     """
+
+    per_entry = True
 
     def __init__(
         self,
@@ -77,13 +80,8 @@ class Transformer(Backbone):
         guest: Guest | None = None,
     ) -> Latent:
         z, mask = x[self.name], x.masks.get(self.name)
-        if c_noise.shape != z.shape[:1]:
-            raise ValueError(
-                f"a transformer takes one noise level per sample, shape ({z.shape[0]},), got "
-                f"{tuple(c_noise.shape)}"
-            )
-        known = self.condition(cond, z)
-        embedding = silu(self.noise(c_noise) + known.vector)
+        known, level = self.condition(cond, z), self.noise(self.levels(c_noise, x))
+        embedding = silu(level + (known.vector if level.ndim == 2 else known.vector[:, None]))
         h = self.first(_clean(self.condition.overlay(z, cond, axis=2), mask))
         h = h + self.place(self.places(_distances(z, mask)).flatten(2).to(h.dtype))
         turn = rotation(z.shape[1], self.size, h)

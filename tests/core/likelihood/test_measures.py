@@ -13,7 +13,7 @@ from anylatent.core.latents.normaliser import Normaliser
 from anylatent.core.latents.posterior import Posterior
 from anylatent.core.likelihood.measures import Elbo, Flow
 from anylatent.core.reports.likelihood import DataLikelihood
-from anylatent.core.testing.sampling import ConditionalGaussian
+from anylatent.core.testing.denoisers import ConditionalGaussian
 from tests.core.densities import mixture, normal, typical
 from tests.core.toys import alone, distance
 

@@ -11,7 +11,7 @@ from anylatent.core.denoisers.counted import Counted
 from anylatent.core.guidance import ClassifierFree
 from anylatent.core.inverse.completion import Completion
 from anylatent.core.solvers import ParaDiGMS
-from anylatent.core.testing.sampling import ConditionalGaussian
+from anylatent.core.testing.denoisers import ConditionalGaussian
 from tests.core.toys import PointNet, alone, distance, gaussian, start
 
 SPEC = al.LatentSpec({"z": al.Field((6,))})
