@@ -26,6 +26,7 @@ from anylatent.core.nn.layers import GroupNorm, convolution
 from anylatent.core.nn.residual import AttentionBlock, Downsample, ResBlock, Upsample
 from anylatent.core.registry import Maker
 from anylatent.modalities.image.likelihood import log_prob
+from anylatent.modalities.image.pictures import Pictures
 
 FACTORS = (1, 2, 4, 8, 16)
 PARTS = {**BOTTLENECK, "perceptual": ("perceptual", "none"), "adversary": ("adversary", "none")}
@@ -95,9 +96,9 @@ class ConvAutoencoder(Autoencoder):
         latents = [self.spec.wrap({"z": x}) for x in pieces.chunk(self.bottleneck.pieces, 1)]
         return self.bottleneck.posterior(*latents)
 
-    def decode(self, z: Latent) -> Tensor:
-        """Pictures (B, C, H, W), about in [−1, 1] but not clamped, so that gradients pass."""
-        return self._decode(self.bottleneck.decodable(z))
+    def decode(self, z: Latent) -> Pictures:
+        """Pictures, about in [−1, 1] but not clamped, so that gradients pass."""
+        return Pictures(self._decode(self.bottleneck.decodable(z)))
 
     def loss(self, batch: Batch, noise: Noise, step: int) -> tuple[dict[str, Tensor], Tensor]:
         image = self._image(batch)
@@ -110,7 +111,7 @@ class ConvAutoencoder(Autoencoder):
 
     def log_prob(self, batch: Batch, z: Latent) -> Tensor:
         """Of the bytes of pictures around the decoded ones, see `image.likelihood`."""
-        return log_prob(self._image(batch), self.decode(z))
+        return log_prob(self._image(batch), self.decode(z).tensor)
 
     def adversary_loss(self, batch: Batch, output: Tensor, step: int) -> dict[str, Tensor]:
         if self.adversary is None or step < self.adversary_start:
