@@ -13,9 +13,8 @@ import torch
 import anylatent as al
 from anylatent.core.guidance import Autoguidance
 from anylatent.core.registry import build, part
-from anylatent.modalities.molecule.files import read_molecules
+from tests.modalities.molecule.readers import READERS
 
-READERS = {".sdf": read_molecules, ".xyz": read_molecules}
 GROUPS = ("schedule", "prediction", "grid", "solver", "times", "weighting", "features")
 CLASSES = {"kind": ["one", "two", "three"]}
 SMALL = {

@@ -14,8 +14,8 @@ from anylatent.core.support.files import UserError
 from anylatent.modalities.molecule.files import read_molecules
 from anylatent.modalities.molecule.modality import MoleculeModality
 from anylatent.modalities.molecule.molecules import Molecule, Molecules
+from tests.modalities.molecule.readers import READERS
 
-READERS = {".sdf": read_molecules, ".xyz": read_molecules}
 ELEMENTS, CHARGES = ("H", "C", "N", "O"), (-1, 0, 1)
 SIZES = [[3, 10], [5, 60], [9, 25], [12, 5]]
 SMILES = ("CCO", "C[C@H]([NH3+])C(=O)[O-]", "O", "c1ccccc1")

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import anylatent as al
+from anylatent.core.registry.building import build
 from anylatent.core.registry.part import Part
 from anylatent.core.support.files import UserError
 from anylatent.modalities.text.modality import TextModality
@@ -342,6 +343,28 @@ def test_texts_are_saved_one_by_one_and_together(modality, tmp_path):
     assert [record["tokens"] for record in records] == [text.tokens.tolist() for text in texts]
     plain = (tmp_path / "new" / "samples.txt").read_text(encoding="utf-8").split("\n")[:-1]
     assert plain == [*VERSES, "two lines, é and 日本", ""]
+
+
+def test_all_ways_to_texts_say_by_what_and_of_what_kind():
+    for kind in ("text", "smiles"):
+        facts = {"vocabulary": WORDS.size, "tokenizer": WORDS.to_json(), "kind": kind}
+        modality = build("modality", {"name": "text"}, **facts)
+        batch = modality.collate(items(WORDS, VERSES))
+        made, space = modality.originals(batch), modality.data_space
+        given = {**batch, "given": batch["mask"], "spaced": ~batch["mask"]}
+        ways = [made, space.lower(space.lift(batch)), made[:1], made + made, made.to("cpu")]
+        ways += [Texts.join([made, made]), modality.given.complete(made, given)]
+        for name in ("unit_embedding", "embedding", "sequence"):
+            autoencoder = build("autoencoder", {"name": name}, modality=modality, **facts)
+            ways.append(autoencoder.decode(autoencoder.encode(batch).mean))
+        assert [way.kind for way in ways] == [kind] * len(ways)
+        assert {way.tokenizer.to_json() for way in ways} == {WORDS.to_json()}
+
+
+def test_texts_keep_the_contract_of_outputs():
+    strange = ["", "two\nlines\u2028, é", *VERSES]
+    texts = Texts((Text.of(WORDS.encode(text), WORDS) for text in strange), WORDS)
+    al.testing.check_outputs(texts)
 
 
 def test_joined_texts_keep_their_order(modality):
