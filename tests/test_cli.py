@@ -173,7 +173,7 @@ def test_sampling_settings_take_effect(trained, cli, tmp_path):
         assert sheets[name] != sheets["own"], f"{name} changes nothing"
     run = al.load(trained, device="cpu")  # so little trained, eight bits do not show every change
     few, more = (run.sample(2, steps=steps, cond={"digit": 7}) for steps in (3, 5))
-    assert not torch.equal(few, more)
+    assert not torch.equal(few.tensor, more.tensor)
 
 
 def test_a_row_for_each_class(trained, cli, tmp_path):
@@ -191,7 +191,7 @@ def test_run_is_portable_and_python_draws_the_same(copied, cli, tmp_path):
     code, _, err = cli("sample", f"run={moved}", "n=2", "steps=3", "cond.digit=3")
     assert code == 0, err
     drawn = al.load(moved, device="cpu").sample(2, seed=0, steps=3, cond={"digit": "3"})
-    expected = ((drawn + 1) * 127.5).round().clamp(0, 255).int().flatten(1)
+    expected = ((drawn.tensor + 1) * 127.5).round().clamp(0, 255).int().flatten(1)
     assert (pixels(moved / "samples") - expected).abs().max() <= 1
 
 

@@ -58,7 +58,7 @@ def main():
     options = parser.parse_args()
     run = al.load(options.run)
     modality = run.system.modality
-    held_out = build("data", run.config["data"]).held_out()
+    held_out = build("data", run.config.data).held_out()
     generator = torch.Generator().manual_seed(options.seed)
     rows = torch.randperm(len(held_out), generator=generator)[: options.n].tolist()
     molecules = modality.originals(modality.collate([held_out[row] for row in rows]))

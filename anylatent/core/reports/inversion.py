@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from anylatent.core.latents import Latent, Noise, Started, Stream, together
-from anylatent.core.modality import Outputs, move
+from anylatent.core.modality import Outputs, compare, join, move
 from anylatent.core.reports.evaluation import Rows, table
 from anylatent.core.reports.inverted_data import InvertedData
 from anylatent.core.reports.normality import normality
@@ -105,11 +105,11 @@ class Inversion:
         found = self._joined(trips)
         stored = StoredNoise(found.noise, self.config.sampling, self.columns, self.own.places)
         stored.save(self.folder / "noise.safetensors")
-        modality, names = self.run.system.modality, [f"{i:05d}" for i in range(n)]
-        modality.save(found.originals, self.folder / "originals", names)
-        modality.save(found.restored, self.folder / "restored", names)
+        names = [f"{i:05d}" for i in range(n)]
+        found.originals.save(self.folder / "originals", names)
+        found.restored.save(self.folder / "restored", names)
         with replacing(self.folder / "comparison.png") as temporary:
-            picture = modality.compare(found.originals[:SHOWN], found.restored[:SHOWN])
+            picture = compare(found.originals[:SHOWN], found.restored[:SHOWN])
             picture.save(temporary, format="PNG")
         self._report(found, {"up": up.total / n, "back": back.total / n})
 
@@ -128,8 +128,12 @@ class Inversion:
         downwards = replace(self.sampler, solver=back)
         found = system.generator.sample(x0.zeros(), cond, downwards, start, note)
         outputs = system.modality.originals(batch), system.decode(x0), system.decode(found)
-        latents = [z.to("cpu") for z in (x0, noise, found)]
-        return RoundTrip(*latents, *(made.cpu() for made in outputs))
+        return RoundTrip(
+            x0.to("cpu"),
+            noise.to("cpu"),
+            found.to("cpu"),
+            *(made.to("cpu") for made in outputs),
+        )
 
     def _steps(self) -> int:
         """Of the way up, which leaves a step to sigma = 0 out, and back."""
@@ -139,11 +143,13 @@ class Inversion:
         return generator.solutions * int(2 * steps - clean)
 
     def _joined(self, trips: Sequence[RoundTrip]) -> RoundTrip:
-        join = self.run.system.modality.join
-        latents = [together([getattr(trip, k) for trip in trips]) for k in ("x0", "noise", "back")]
-        kinds = ("originals", "decoded", "restored")
         return RoundTrip(
-            *latents, *(join([getattr(trip, kind) for trip in trips]) for kind in kinds)
+            together([trip.x0 for trip in trips]),
+            together([trip.noise for trip in trips]),
+            together([trip.back for trip in trips]),
+            join([trip.originals for trip in trips]),
+            join([trip.decoded for trip in trips]),
+            join([trip.restored for trip in trips]),
         )
 
     # ---- report -------------------------------------------------------------------------------

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from anylatent.core.autoencoders import Autoencoder
 from anylatent.core.latents import Condition, ConditionSpec, Latent, Noise, Value, token_condition
-from anylatent.core.modality import Batch
+from anylatent.core.modality import Batch, Outputs
 from anylatent.core.nn.backbone import Backbone
 from anylatent.core.testing.examples import alone, distance, example, in_subspace, spoil
 from anylatent.core.testing.guests import check_invariance, check_sites
@@ -175,6 +175,13 @@ def rows(batch: Batch, index: list[int]) -> dict[str, Any]:
     }
 
 
+@runtime_checkable
+class _Dense(Protocol):
+    """Outputs that are one tensor, (B, ...)."""
+
+    tensor: Tensor
+
+
 def check_autoencoder(autoencoder: Autoencoder, batch: Batch) -> None:
     """Posteriors in the subspace, one sample whatever its neighbours, terms that can be trained.
 
@@ -194,12 +201,16 @@ def check_autoencoder(autoencoder: Autoencoder, batch: Batch) -> None:
             kl = posterior.kl()
             assert kl.shape == (size,) and bool((kl >= 0).all()), f"{name}: KL {kl}"
         output = autoencoder.decode(posterior.mean)
+        assert isinstance(output, Outputs), f"{name}: {type(output).__name__} are no Outputs"
+        assert len(output) == size, f"{name}: {len(output)} outputs for {size} latents"
         for i in range(size):
             lonely = autoencoder.encode(rows(batch, [i])).mean
             gap = distance(alone(lonely, 0), alone(posterior.mean, i))
             assert gap <= 1e-4, f"{name}: latent {i} depends on its neighbours ({gap:.3g})"
-            if isinstance(output, Tensor):
-                gap = float((autoencoder.decode(lonely)[0] - output[i]).abs().max())
+            single = autoencoder.decode(lonely)
+            assert len(single) == 1, f"{name}: {len(single)} outputs for one latent"
+            if isinstance(single, _Dense) and isinstance(output, _Dense):
+                gap = float((single.tensor[0] - output.tensor[i]).abs().max())
                 assert gap <= 1e-3, f"{name}: output {i} depends on its neighbours ({gap:.3g})"
     _check_terms(autoencoder, batch, size, name)
 

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def latents(training: Training) -> LatentCache:
-    """The training data's posteriors and conditions; fits the normaliser."""
+    """The training data's posteriors and conditions; fits a normaliser that is to be fitted."""
     cache, system = posteriors(training), training.system
-    if system.autoencoder.codebook() is None:
+    if system.normaliser.fits:
         system.normaliser.fit(posterior for posterior, _ in cache.batches(256))
     return cache
 

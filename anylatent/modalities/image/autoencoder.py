@@ -28,6 +28,7 @@ from anylatent.core.nn.residual import AttentionBlock, Downsample, ResBlock, Ups
 from anylatent.core.nn.sites import Site, Visit, visiting
 from anylatent.core.registry import Maker
 from anylatent.modalities.image.likelihood import log_prob
+from anylatent.modalities.image.pictures import Pictures
 
 FACTORS = (1, 2, 4, 8, 16)
 PARTS = {**BOTTLENECK, "perceptual": ("perceptual", "none"), "adversary": ("adversary", "none")}
@@ -101,10 +102,10 @@ class ConvAutoencoder(Autoencoder):
     def sites(self) -> Sequence[Site]:
         return self.decoder.sites
 
-    def decode(self, z: Latent, guest: Guest | None = None) -> Tensor:
-        """Pictures (B, C, H, W), about in [−1, 1] but not clamped, so that gradients pass. A guest
-        is asked at the sites of the decoder, which nothing steers."""
-        return self._decode(self.bottleneck.decodable(z), guest)
+    def decode(self, z: Latent, guest: Guest | None = None) -> Pictures:
+        """Pictures, about in [−1, 1] but not clamped, so that gradients pass. A guest is asked at
+        the sites of the decoder, which nothing steers."""
+        return Pictures(self._decode(self.bottleneck.decodable(z), guest))
 
     def loss(self, batch: Batch, noise: Noise, step: int) -> tuple[dict[str, Tensor], Tensor]:
         image = self._image(batch)
@@ -117,7 +118,7 @@ class ConvAutoencoder(Autoencoder):
 
     def log_prob(self, batch: Batch, z: Latent) -> Tensor:
         """Of the bytes of pictures around the decoded ones, see `image.likelihood`."""
-        return log_prob(self._image(batch), self.decode(z))
+        return log_prob(self._image(batch), self.decode(z).tensor)
 
     def adversary_loss(self, batch: Batch, output: Tensor, step: int) -> dict[str, Tensor]:
         if self.adversary is None or step < self.adversary_start:

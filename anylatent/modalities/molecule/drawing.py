@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from anylatent.modalities.molecule.files import chemistry, formula, quiet
-from anylatent.modalities.molecule.molecules import Molecule, Molecules
+from anylatent.modalities.molecule.molecule import Molecule
 from anylatent.modalities.molecule.render import ball_and_stick, present, principal_view
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Cell:
 
 
 def sheet(
-    molecules: Molecules, columns: int | None = None, labels: Sequence[str] = ()
+    molecules: Sequence[Molecule], columns: int | None = None, labels: Sequence[str] = ()
 ) -> Image.Image:
     """2D drawings without hydrogen, the formula below; see `perceived` for the bonds.
 
@@ -56,10 +56,10 @@ def sheet(
 
 
 def picture_3d(
-    molecules: Molecules,
+    molecules: Sequence[Molecule],
     columns: int | None = None,
     labels: Sequence[str] = (),
-    like: Molecules | None = None,
+    like: Sequence[Molecule] | None = None,
 ) -> Image.Image:
     """Ball-and-stick pictures with the bonds of the distance table, from their widest side.
 
@@ -74,7 +74,7 @@ def picture_3d(
 
 
 def cards(
-    molecules: Molecules, columns: int | None = None, labels: Sequence[str] = ()
+    molecules: Sequence[Molecule], columns: int | None = None, labels: Sequence[str] = ()
 ) -> Image.Image:
     """Each molecule as a ball-and-stick picture above its 2D drawing."""
     width, height = _sized(len(molecules), _WIDTH, _SOLID + _FLAT)
@@ -88,7 +88,7 @@ def cards(
     return arrange(cells, columns, labels)
 
 
-def comparison(originals: Molecules, outputs: Molecules) -> Image.Image:
+def comparison(originals: Sequence[Molecule], outputs: Sequence[Molecule]) -> Image.Image:
     """In space, up to eight to a row, each row of originals above that of their outputs.
 
     Both are seen from the side of the original, so that they lie in one frame.
@@ -96,12 +96,12 @@ def comparison(originals: Molecules, outputs: Molecules) -> Image.Image:
     if len(originals) != len(outputs):
         raise ValueError(f"{len(originals)} originals, but {len(outputs)} outputs")
     columns = min(8, len(originals))
-    shown, like, labels = Molecules(), Molecules(), list[str]()
+    shown, like, labels = list[Molecule](), list[Molecule](), list[str]()
     for start in range(0, len(originals), columns or 1):
         part = slice(start, start + columns)
-        filler = Molecules([_NOTHING] * (columns - len(originals[part])))
-        shown = shown + originals[part] + filler + outputs[part] + filler
-        like = like + originals[part] + filler + originals[part] + filler
+        filler = [_NOTHING] * (columns - len(originals[part]))
+        shown += [*originals[part], *filler, *outputs[part], *filler]
+        like += [*originals[part], *filler, *originals[part], *filler]
         labels += ["data", "restored"]
     return picture_3d(shown, columns, labels, like)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from anylatent.core.support.files import save_text
 from anylatent.core.support.packages import MissingPackage
 from anylatent.modalities.molecule.elements import NUMBERS, SYMBOLS
-from anylatent.modalities.molecule.molecules import Molecule
+from anylatent.modalities.molecule.molecule import Molecule
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol

@@ -11,11 +11,12 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from anylatent.core.support.packages import MissingPackage, package_file
-from anylatent.modalities.text.texts import Text, Texts
-from anylatent.modalities.text.tokenizer import Tokenizer
+from anylatent.modalities.text.tokenizer import Tokenizer, spelled
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
+
+    from anylatent.modalities.text.texts import Text, Texts
 
 Cell: TypeAlias = tuple[str, str]
 """One character and its colour."""
@@ -81,7 +82,7 @@ def _coloured(
     found: list[Cell] = []
     pairs = zip(text.tokens.tolist(), lonely, strict=True)
     for alone, run in groupby(pairs, key=lambda pair: pair[1]):
-        said = Text.of([token for token, _ in run], tokenizer).text
+        said = spelled([token for token, _ in run], tokenizer)
         if tokenizer is None and found:
             said = f" {said}"
         found += _cells(said, colour if alone else _TEXT)

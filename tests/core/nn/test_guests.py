@@ -201,7 +201,7 @@ def test_the_decoder_of_pictures_has_sites():
     autoencoder = awake(al.get("autoencoder", "conv")(channels=16, blocks=1, heads=2))
     z = al.Noise.of(0, 3).like(autoencoder.spec.blank(3))
     spec = al.LatentSpec({"z": al.Field((3, 32, 32))})
-    decoded = lambda guest: spec.wrap({"z": autoencoder.decode(z, guest)})  # noqa: E731
+    decoded = lambda guest: spec.wrap({"z": autoencoder.decode(z, guest).tensor})  # noqa: E731
     check_sites(autoencoder, decoded, z)
     guest = Temporal(autoencoder.sites, "map")
     assert distance(decoded(guest), decoded(None)) == 0

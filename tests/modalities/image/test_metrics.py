@@ -28,6 +28,7 @@ from anylatent.modalities.image.metrics import (
     ssim,
     suite,
 )
+from anylatent.modalities.image.pictures import Pictures
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -242,7 +243,7 @@ def test_rows_of_real_and_worse_pictures(metrics: ImageMetrics) -> None:
 
 def test_samples_that_are_held_out_pictures_are_at_no_distance(metrics: ImageMetrics) -> None:
     images, digits = images_of(metrics.data.held_out())
-    row = metrics.samples(images, {"digit": digits})
+    row = metrics.samples(Pictures(images), {"digit": digits})
     assert row["frechet_efficientnet"] == pytest.approx(0, abs=1e-6)
     assert (row["precision"], row["recall"]) == (1, 1)
     baseline = metrics.baselines()["held-out"]
@@ -254,33 +255,35 @@ def test_asked_classes_count(metrics: ImageMetrics, monkeypatch: pytest.MonkeyPa
     images, digits = images_of(metrics.data.held_out())
     known = features(images)
     monkeypatch.setattr(suite, "features", lambda images: known)
-    right = metrics.samples(images, {"digit": torch.tensor(digits)})["accuracy"]
-    by_name = metrics.samples(images, {"digit": [str(digit) for digit in digits]})
+    right = metrics.samples(Pictures(images), {"digit": torch.tensor(digits)})["accuracy"]
+    by_name = metrics.samples(Pictures(images), {"digit": [str(digit) for digit in digits]})
     assert by_name["accuracy"] == right
-    wrong = metrics.samples(images, {"digit": [(digit + 1) % 3 for digit in digits]})
+    wrong = metrics.samples(Pictures(images), {"digit": [(digit + 1) % 3 for digit in digits]})
     assert wrong["accuracy"] <= 1 - right
     half = [digit if digit == 1 else None for digit in digits]
-    assert {n for n in metrics.samples(images, {"digit": half}) if n.startswith("accuracy")} == {
+    assert {
+        n for n in metrics.samples(Pictures(images), {"digit": half}) if n.startswith("accuracy")
+    } == {
         "accuracy",
         "accuracy_macro",
         "accuracy_1",
     }
-    assert "accuracy" not in metrics.samples(images, {})
+    assert "accuracy" not in metrics.samples(Pictures(images), {})
     with pytest.raises(ValueError, match="unknown class 'nine': allowed are 0, 1, 2"):
-        metrics.samples(images, {"digit": ["nine"] * len(images)})
+        metrics.samples(Pictures(images), {"digit": ["nine"] * len(images)})
     with pytest.raises(ValueError, match="column of 1 entries does not fit 30"):
-        metrics.samples(images, {"digit": [1]})
+        metrics.samples(Pictures(images), {"digit": [1]})
 
 
 def test_more_samples_do_not_make_the_distance_smaller(metrics: ImageMetrics) -> None:
     images, _ = images_of(metrics.data.train())
-    assert metrics.samples(images[:40], {})["pictures"] == 30
-    assert metrics.samples(images[:10], {})["pictures"] == 10
+    assert metrics.samples(Pictures(images[:40]), {})["pictures"] == 30
+    assert metrics.samples(Pictures(images[:10]), {})["pictures"] == 10
 
 
 def test_copies_are_found(metrics: ImageMetrics) -> None:
     images, _ = images_of(metrics.data.train())
-    found = metrics.nearest(images[5:10] + 0.01)
+    found = metrics.nearest(Pictures(images[5:10] + 0.01))
     assert found.row.tolist() == [5, 6, 7, 8, 9]
 
 
@@ -301,17 +304,17 @@ def test_the_second_time_comes_from_disk(
 def test_reconstructions_average_the_pictures_own_figures(metrics: ImageMetrics) -> None:
     a = torch.zeros(2, 1, 32, 32)
     b = a + torch.tensor([0.2, 0.02])[:, None, None, None]
-    row = metrics.reconstructions(a, b)
+    row = metrics.reconstructions(Pictures(a), Pictures(b))
     assert row["psnr"] == pytest.approx(30, abs=1e-4)  # of the mean error it would be 22.97
     assert set(row) == {"psnr", "ssim", "perceptual"}
-    same = metrics.reconstructions(a, a)
+    same = metrics.reconstructions(Pictures(a), Pictures(a))
     assert (same["psnr"], same["perceptual"]) == (100, 0) and same["ssim"] == pytest.approx(1)
 
 
 def test_too_few_pictures(metrics: ImageMetrics) -> None:
     with pytest.raises(ValueError, match="need 4 pictures .* got .2, 1, 32, 32."):
-        metrics.samples(torch.zeros(2, 1, 32, 32), {})
-    with pytest.raises(ValueError, match="got list"):
+        metrics.samples(Pictures(torch.zeros(2, 1, 32, 32)), {})
+    with pytest.raises(ValueError, match="are of Pictures, got list"):
         metrics.samples([1, 2, 3], {})
 
 
