@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from anylatent.core.modality import Data, Item, Metrics, Outputs
 from anylatent.core.support.disk_cache import cached
-from anylatent.modalities.image.data.base import progress
+from anylatent.core.support.progress import track
 from anylatent.modalities.image.features import features
 from anylatent.modalities.image.metrics.classifier import VERSION, Classifier, learn, restore
 from anylatent.modalities.image.metrics.distances import (
@@ -164,7 +164,7 @@ class ImageMetrics(Metrics):
                 )
         parts = [(name, part) for name, images in sets.items() for part in torch.split(images, 64)]
         found: dict[str, list[Tensor]] = {name: [] for name in sets}
-        for name, part in progress(parts, "features of real pictures", len(parts)):
+        for name, part in track(parts, "features of real pictures", len(parts)):
             found[name].append(features(part))
         return {name: torch.cat(pieces) for name, pieces in found.items()}
 

@@ -17,14 +17,9 @@ from anylatent.core.modality import Data, Item
 from anylatent.core.support.disk_cache import cached, digest
 from anylatent.core.support.files import UserError
 from anylatent.core.support.progress import bar
+from anylatent.modalities.shared.strings import tensor_text, text_tensor
 from anylatent.modalities.text.attributes import KEYWORD, has
-from anylatent.modalities.text.data.documents import (
-    PARTS,
-    Documents,
-    split,
-    tensor_text,
-    text_tensor,
-)
+from anylatent.modalities.text.data.documents import PARTS, Documents, split
 from anylatent.modalities.text.tokenizer import BytePairs, Symbols, Tokenizer
 
 _VERSION = "1"
