@@ -20,9 +20,8 @@ from torch.utils.data import Dataset
 from anylatent.core.modality import Data, Item, Metrics, Outputs
 from anylatent.core.support.disk_cache import cached
 from anylatent.core.support.progress import track
-from anylatent.modalities.image.features import features
 from anylatent.modalities.image.metrics.classifier import VERSION, Classifier, learn, restore
-from anylatent.modalities.image.metrics.distances import (
+from anylatent.modalities.shared.distances import (
     Nearest,
     frechet,
     kernel_distance,
@@ -30,8 +29,9 @@ from anylatent.modalities.image.metrics.distances import (
     nearest,
     precision_recall,
 )
-from anylatent.modalities.image.metrics.restoration import blur, psnr, ssim
-from anylatent.modalities.image.perceptual import Perceptual
+from anylatent.modalities.shared.image_features import features
+from anylatent.modalities.shared.perceptual import Perceptual
+from anylatent.modalities.shared.restoration import blur, psnr, ssim
 
 _LEAST = 4
 
