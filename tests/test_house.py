@@ -115,3 +115,12 @@ def test_a_room_says_what_is_in_it_and_is_in_the_layers(room):
 
 def test_builtin_is_the_only_loose_file():
     assert [p.name for p in CORE.glob("*.py")] == ["__init__.py", "builtin.py"]
+
+
+@pytest.mark.parametrize("name", [n for n in FILES if n.startswith("anylatent.modalities.")])
+def test_modalities_know_themselves_and_what_all_share(name):
+    own = name.split(".")[2]
+    known = {
+        module.split(".")[2] for module, _ in imports(name, typing=True) if "modalities." in module
+    }
+    assert known <= {own, "shared"}, f"{name} imports {known - {own, 'shared'}}"

@@ -20,7 +20,8 @@ from anylatent.modalities.molecule.bonds import bond_orders
 from anylatent.modalities.molecule.files import write_xyz
 from anylatent.modalities.molecule.metrics.chemistry import judge, shares
 from anylatent.modalities.molecule.metrics.suite import cloud
-from anylatent.modalities.molecule.molecules import Molecule, Molecules
+from anylatent.modalities.molecule.molecule import Molecule
+from anylatent.modalities.molecule.molecules import Molecules
 
 COLUMNS = ("atom_stability", "molecule_stability", "valid", "connected")
 

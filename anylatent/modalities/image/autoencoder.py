@@ -69,18 +69,14 @@ class ConvAutoencoder(Autoencoder):
         adversary_start: int = 1000,
     ) -> None:
         super().__init__()
-        _check(shape, factor, patch)
-        levels = (factor // patch).bit_length() - 1
-        widths = [channels * multipliers[min(i, len(multipliers) - 1)] for i in range(levels + 1)]
-        self.shape, self.factor = tuple(shape), factor
-        size = (latent_channels, shape[1] // factor, shape[2] // factor)
-        self.spec = LatentSpec({"z": Field(size, channels=0)})
+        self.shape, self.factor, sides = tuple(shape), factor, _sides(shape, factor, patch)
+        widths = _widths(channels, multipliers, (factor // patch).bit_length())
+        self.spec = LatentSpec({"z": Field((latent_channels, *sides), channels=0)})
         self.bottleneck = KL() if bottleneck is None else bottleneck
         self.bottleneck.attach(self.spec)
-        pixels = shape[0] * patch**2
-        tuned = _Sizes(widths, blocks, heads if attention else 0, dropout, patch)
-        self.encoder = Encoder(pixels, latent_channels * self.bottleneck.pieces, tuned)
-        self.decoder = Decoder(latent_channels, pixels, tuned)
+        tuned = _Sizes(shape[0], widths, blocks, heads if attention else 0, dropout, patch)
+        self.encoder = Encoder(latent_channels * self.bottleneck.pieces, tuned)
+        self.decoder = Decoder(latent_channels, tuned)
         self.perceptual: nn.Module | None = None
         self._makers = perceptual, adversary
         self.l1, self.l2, self.perceptual_weight = l1, l2, perceptual_weight
@@ -164,8 +160,15 @@ class _Sizes:
     """What encoder and decoder have in common; heads = 0 means no attention."""
 
     def __init__(
-        self, widths: list[int], blocks: int, heads: int, dropout: float, patch: int
+        self,
+        channels: int,
+        widths: list[int],
+        blocks: int,
+        heads: int,
+        dropout: float,
+        patch: int,
     ) -> None:
+        self.pixels = channels * patch**2
         self.widths, self.blocks, self.heads = widths, blocks, heads
         self.dropout, self.patch = dropout, patch
 
@@ -182,11 +185,11 @@ class _Sizes:
 class Encoder(nn.Module):
     """Pictures (B, C, H, W) to features (B, outputs, H/f, W/f)."""
 
-    def __init__(self, pixels: int, outputs: int, sizes: _Sizes) -> None:
+    def __init__(self, outputs: int, sizes: _Sizes) -> None:
         super().__init__()
         self.patch = sizes.patch
         layers: list[nn.Module] = [
-            convolution(pixels, sizes.widths[0]),
+            convolution(sizes.pixels, sizes.widths[0]),
             *sizes.level(sizes.widths[0]),
         ]
         for narrow, wide in zip(sizes.widths, sizes.widths[1:], strict=False):
@@ -204,7 +207,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Latents (B, c, H/f, W/f) to pictures (B, C, H, W)."""
 
-    def __init__(self, inputs: int, pixels: int, sizes: _Sizes) -> None:
+    def __init__(self, inputs: int, sizes: _Sizes) -> None:
         super().__init__()
         self.patch = sizes.patch
         widths = sizes.widths[::-1]
@@ -214,7 +217,7 @@ class Decoder(nn.Module):
             layers += [Upsample(wide, narrow), *sizes.level(narrow)]
         self.body = nn.Sequential(*layers)
         self.norm = GroupNorm(widths[-1])
-        self.out = convolution(widths[-1], pixels)
+        self.out = convolution(widths[-1], sizes.pixels)
         self.sites = self._sites(widths[0])
 
     def _sites(self, width: int) -> list[Site]:
@@ -251,7 +254,14 @@ class Decoder(nn.Module):
         return h
 
 
-def _check(shape: tuple[int, int, int], factor: int, patch: int) -> None:
+def _widths(channels: int, multipliers: Sequence[int], levels: int) -> list[int]:
+    """The channels of each level; the last multiplier repeats."""
+    last = len(multipliers) - 1
+    return [channels * multipliers[min(level, last)] for level in range(levels)]
+
+
+def _sides(shape: tuple[int, int, int], factor: int, patch: int) -> tuple[int, int]:
+    """Height and width of latents; raises ValueError for sizes that don't go together."""
     if factor not in FACTORS:
         raise ValueError(f"the down-sampling factor must be one of {FACTORS}, got {factor}")
     if patch not in FACTORS or factor % patch:
@@ -261,3 +271,4 @@ def _check(shape: tuple[int, int, int], factor: int, patch: int) -> None:
             f"pictures of shape {tuple(shape)} can't be reduced {factor} times: height and width "
             f"must be multiples of {factor}"
         )
+    return shape[1] // factor, shape[2] // factor

@@ -58,28 +58,22 @@ class UNet(Backbone):
         self.output = self.spec if output is None else output
         self.noise = NoiseEmbedding(embedding, features)
         self.condition = ConditionEmbedder(self.conditions, embedding)
-        widths = [channels * m for m in multipliers]
-        sides = [max(size[1:])]
-        for _ in widths[1:]:
-            sides.append((sides[-1] + 1) // 2)
-        levels = [(width, side in attention) for width, side in zip(widths, sides, strict=True)]
+        levels = _plan(max(size[1:]), [channels * m for m in multipliers], attention)
+        width = levels[0][0]
 
         def block(inputs: int, width: int, attends: bool) -> Block:
             context = self.condition.context
             return Block(inputs, width, embedding, context, heads if attends else 0, dropout)
 
-        self.first = convolution(size[0] + self.condition.overlaid, widths[0])
-        skips = self._contract(levels, blocks, block)
-        width = widths[-1]
-        self.middle = nn.ModuleList([block(width, width, True), block(width, width, False)])
-        self._expand(levels, blocks + 1, block, skips)
-        self.norm = GroupNorm(widths[0])
-        self.last = zero(convolution(widths[0], planar_field(self.output)[1][0]))
-        self.sites = self._sites(widths[0], embedding)
+        self.first = convolution(size[0] + self.condition.overlaid, width)
+        self._expand(levels, blocks + 1, block, self._contract(levels, blocks, block))
+        self.norm = GroupNorm(width)
+        self.last = zero(convolution(width, planar_field(self.output)[1][0]))
+        self.sites = self._sites(width, embedding)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _contract(self, levels: Levels, blocks: int, block: MakeBlock) -> list[int]:
-        """Builds the way down; the widths of what it leaves for the way up."""
+        """Builds the way down and the middle; the widths of what it leaves for the way up."""
         self.down, self.lower = nn.ModuleList(), nn.ModuleList()
         width = levels[0][0]
         skips = [width]
@@ -93,6 +87,7 @@ class UNet(Backbone):
                 width = wide
                 skips.append(width)
             self.down.append(level)
+        self.middle = nn.ModuleList([block(width, width, True), block(width, width, False)])
         return skips
 
     def _expand(self, levels: Levels, blocks: int, block: MakeBlock, skips: list[int]) -> None:
@@ -202,6 +197,15 @@ class Block(nn.Module):
         if self.attention is not None:
             x = self.attention(x, known.context, known.mask, visit)
         return x
+
+
+def _plan(side: int, widths: Sequence[int], attention: Sequence[int]) -> Levels:
+    """The width of each level, and whether its positions attend, from the side of the first."""
+    levels = []
+    for width in widths:
+        levels.append((width, side in attention))
+        side = (side + 1) // 2
+    return levels
 
 
 def planar_field(spec: LatentSpec) -> tuple[str, tuple[int, int, int]]:

@@ -13,7 +13,8 @@ from anylatent.core.modality import Batch, Given, Item, Outputs, asked_of
 from anylatent.core.support.files import UserError
 from anylatent.modalities.molecule.batches import collate, unpacked
 from anylatent.modalities.molecule.elements import indices
-from anylatent.modalities.molecule.molecules import Molecule, Molecules
+from anylatent.modalities.molecule.molecule import Molecule
+from anylatent.modalities.molecule.molecules import Molecules
 
 
 class Fragments(Given):

@@ -80,11 +80,10 @@ class TensorProductNetwork(Backbone):
         super().__init__()
         # here, not as a decorator: it imports torch's compiler, which costs a second
         self.neighbourhood = torch.compiler.disable(neighbourhood)  # type: ignore[no-untyped-call]
-        sizes = _sizes(scalars, vectors, tensors, depth, narrow)
+        self.cutoff, sizes = cutoff, _sizes(scalars, vectors, tensors, depth, narrow)
         self.spec = _default_spec() if spec is None else spec
         self.conditions = ConditionSpec() if conditions is None else conditions
         self.points, self.features, channels = point_fields(self.spec)
-        self.cutoff = cutoff
         self.noise = NoiseEmbedding(embedding, features)
         self.condition = ConditionEmbedder(self.conditions, embedding)
         self.first = nn.Linear(channels + self.condition.overlaid, scalars)

@@ -55,11 +55,7 @@ class SequenceAutoencoder(Autoencoder):
         super().__init__()
         self.end = EXAMPLE if vocabulary is None else vocabulary
         self.longest = 64 if longest is None else longest
-        if min(latents, channels, resampler, self.longest) < 1:
-            raise ValueError(
-                f"latents, channels, resampler and longest must be positive, got {latents}, "
-                f"{channels}, {resampler} and {self.longest}"
-            )
+        _check(latents, channels, resampler, self.longest)
         self.tokenizer, self.kind = read_tokenizer(tokenizer, vocabulary), kind
         self.spec = LatentSpec({"z": Field((latents, channels), channels=1)})
         self.bottleneck = KL() if bottleneck is None else bottleneck
@@ -121,6 +117,14 @@ class SequenceAutoencoder(Autoencoder):
         """What the decoder attends to, (B, L', width); it tells the vectors apart by `places`."""
         context: Tensor = self.lift(z["z"]) + self.places
         return context
+
+
+def _check(latents: int, channels: int, resampler: int, longest: int) -> None:
+    if min(latents, channels, resampler, longest) < 1:
+        raise ValueError(
+            f"latents, channels, resampler and longest must be positive, got {latents}, "
+            f"{channels}, {resampler} and {longest}"
+        )
 
 
 class Encoder(nn.Module):

@@ -13,7 +13,8 @@ from anylatent.core.registry.part import Part
 from anylatent.core.support.files import UserError
 from anylatent.modalities.molecule.files import read_molecules
 from anylatent.modalities.molecule.modality import MoleculeModality
-from anylatent.modalities.molecule.molecules import Molecule, Molecules
+from anylatent.modalities.molecule.molecule import Molecule
+from anylatent.modalities.molecule.molecules import Molecules
 from tests.modalities.molecule.readers import READERS
 
 ELEMENTS, CHARGES = ("H", "C", "N", "O"), (-1, 0, 1)

@@ -19,10 +19,10 @@ from torch.utils.data import Dataset
 
 from anylatent.core.modality import Data, Item, Metrics, Outputs
 from anylatent.core.support.disk_cache import cached
-from anylatent.modalities.image.data.base import progress
-from anylatent.modalities.image.features import features
+from anylatent.core.support.progress import track
 from anylatent.modalities.image.metrics.classifier import VERSION, Classifier, learn, restore
-from anylatent.modalities.image.metrics.distances import (
+from anylatent.modalities.image.pictures import Pictures
+from anylatent.modalities.shared.distances import (
     Nearest,
     frechet,
     kernel_distance,
@@ -30,9 +30,9 @@ from anylatent.modalities.image.metrics.distances import (
     nearest,
     precision_recall,
 )
-from anylatent.modalities.image.metrics.restoration import blur, psnr, ssim
-from anylatent.modalities.image.perceptual import Perceptual
-from anylatent.modalities.image.pictures import Pictures
+from anylatent.modalities.shared.image_features import features
+from anylatent.modalities.shared.perceptual import Perceptual
+from anylatent.modalities.shared.restoration import blur, psnr, ssim
 
 _LEAST = 4
 
@@ -167,7 +167,7 @@ class ImageMetrics(Metrics):
                 )
         parts = [(name, part) for name, images in sets.items() for part in torch.split(images, 64)]
         found: dict[str, list[Tensor]] = {name: [] for name in sets}
-        for name, part in progress(parts, "features of real pictures", len(parts)):
+        for name, part in track(parts, "features of real pictures", len(parts)):
             found[name].append(features(part))
         return {name: torch.cat(pieces) for name, pieces in found.items()}
 
