@@ -79,7 +79,7 @@ class PointNet(al.Backbone):
         names = list(self.spec.fields)
         mask = x.masks[names[0]][..., None]
         points = torch.cat([torch.where(mask, x[name], 0) for name in names], -1)
-        level = c_noise.to(points)[:, None, None].expand(*points.shape[:2], 1)
+        level = self.levels(c_noise, x).to(points)[:, None, None].expand(*points.shape[:2], 1)
         h = torch.tanh(self.first(torch.cat([points, level], -1)))
         mean = torch.where(mask, h, 0).sum(1, keepdim=True) / mask.sum(1, keepdim=True)
         h = torch.tanh(self.second(torch.cat([h, mean.expand_as(h)], -1)))

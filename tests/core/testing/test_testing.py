@@ -227,11 +227,12 @@ class Embeds(PointNet):
         return c_noise + self.table(index)[:, 0]
 
     def forward(self, x, c_noise, cond=None):
-        return super().forward(x, self.level(c_noise, cond), cond)
+        return super().forward(x, self.level(self.levels(c_noise, x), cond), cond)
 
 
 class SeesNeighbours(Embeds):
     def forward(self, x, c_noise, cond=None):
+        c_noise = self.levels(c_noise, x)
         return super().forward(x, c_noise + 0.01 * c_noise.mean(), cond)
 
 
@@ -245,7 +246,7 @@ class ForgetsDropping(Embeds):
 class SeesPadding(Embeds):
     def forward(self, x, c_noise, cond=None):
         size = x.masks["x"].shape[1]
-        return super().forward(x, c_noise + 0.01 * size, cond)
+        return super().forward(x, self.levels(c_noise, x) + 0.01 * size, cond)
 
 
 class Idle(Embeds):

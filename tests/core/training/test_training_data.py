@@ -17,7 +17,7 @@ from anylatent.core.support.files import UserError
 from anylatent.core.training import encoding
 from anylatent.core.training.average import Average
 from anylatent.core.training.latent_store import LatentCache, _flatten, cached_latents
-from anylatent.core.training.settings import StageSettings
+from anylatent.core.training.settings import GeneratorSettings, StageSettings
 from anylatent.core.training.step_sampler import StepSampler
 from tests.core.toys import alone, distance
 
@@ -163,7 +163,7 @@ def test_the_learning_rate_rises_stays_and_falls():
     assert rates[750] == pytest.approx(0.5) and 0 <= rates[999] < 1e-4
     for bad in ({"steps": 0}, {"batch": 0}, {"decay": 2.0}, {"average": 1.0}, {"drop": 1.0}):
         with pytest.raises(ValueError):
-            StageSettings(**{"steps": 1, "batch": 1, **bad})
+            GeneratorSettings(**{"steps": 1, "batch": 1, **bad})
 
 
 def test_the_average_is_the_weighted_mean_of_the_past():
