@@ -52,7 +52,7 @@ class ExactBackbone(al.Backbone):
         self.exact, self.prediction, self.data_std = exact, prediction, data_std
         self.t = None  # told by the test: c_noise is clipped, hence not invertible everywhere
 
-    def forward(self, x, c_noise, cond=None):
+    def forward(self, x, c_noise, cond=None, guest=None):
         schedule = self.exact.schedule
         alpha, sigma = schedule.alpha(self.t), schedule.sigma(self.t)
         x = (alpha**2 * self.data_std**2 + sigma**2).sqrt() * x
@@ -75,7 +75,7 @@ class PointNet(al.Backbone):
         self.second = nn.Linear(2 * width, width)
         self.last = nn.Linear(width, size)
 
-    def forward(self, x, c_noise, cond=None):
+    def forward(self, x, c_noise, cond=None, guest=None):
         names = list(self.spec.fields)
         mask = x.masks[names[0]][..., None]
         points = torch.cat([torch.where(mask, x[name], 0) for name in names], -1)
@@ -139,7 +139,7 @@ class EntryNet(al.Backbone):
         self.first, self.second = nn.Linear(size + 1 + maps, width), nn.Linear(2 * width, width)
         self.last = nn.Linear(width, size)
 
-    def forward(self, x, c_noise, cond=None):
+    def forward(self, x, c_noise, cond=None, guest=None):
         z = x[self.name].flatten(2)
         mask = x.masks.get(self.name, torch.ones(z.shape[:2], dtype=torch.bool))[..., None]
         z = torch.where(mask, z, 0)
@@ -158,7 +158,7 @@ class ExactData(al.Backbone):
         super().__init__()
         self.exact, self.spec, self.conditions = exact, spec, al.ConditionSpec()
 
-    def forward(self, x, c_noise, cond=None):
+    def forward(self, x, c_noise, cond=None, guest=None):
         t = self.exact.schedule.time(-4 * c_noise.double())
         alpha, sigma = self.exact.schedule.coefficients(t)
         return self.exact((alpha**2 + sigma**2).sqrt() * x, t)

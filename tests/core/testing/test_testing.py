@@ -226,12 +226,12 @@ class Embeds(PointNet):
             index = torch.where(cond.keep["kind"], cond.values["kind"], index)
         return c_noise + self.table(index)[:, 0]
 
-    def forward(self, x, c_noise, cond=None):
+    def forward(self, x, c_noise, cond=None, guest=None):
         return super().forward(x, self.level(self.levels(c_noise, x), cond), cond)
 
 
 class SeesNeighbours(Embeds):
-    def forward(self, x, c_noise, cond=None):
+    def forward(self, x, c_noise, cond=None, guest=None):
         c_noise = self.levels(c_noise, x)
         return super().forward(x, c_noise + 0.01 * c_noise.mean(), cond)
 
@@ -244,7 +244,7 @@ class ForgetsDropping(Embeds):
 
 
 class SeesPadding(Embeds):
-    def forward(self, x, c_noise, cond=None):
+    def forward(self, x, c_noise, cond=None, guest=None):
         size = x.masks["x"].shape[1]
         return super().forward(x, self.levels(c_noise, x) + 0.01 * size, cond)
 
