@@ -121,7 +121,7 @@ def pixels(folder):
 
 # ---- training, sampling, measuring ------------------------------------------------------------
 def test_run_directory(trained):
-    assert RunDirectory(trained).stage() == "diffusion"
+    assert RunDirectory(trained).stages().done[-1] == "diffusion"
     assert not list((trained / "checkpoints").glob("*")), "finished stages need no checkpoint"
     for name in ("reconstructions_000003.png", "samples_000003.png"):
         assert Image.open(trained / "pictures" / name).size[0] > 16
@@ -264,7 +264,7 @@ def test_stopped_run_goes_on_to_the_same_weights(number, uninterrupted, cache, t
     assert not (run / "model.safetensors").exists()
     out = stop_in("diffusion", number, arguments, run, cache)
     assert first_step(out, "autoencoder") > 1, "started anew instead of going on"
-    assert RunDirectory(run).stage() == "autoencoder"
+    assert RunDirectory(run).stages().done[-1] == "autoencoder"
     out = finish(start(arguments, cache))
     assert "autoencoder 1/60" not in out and first_step(out, "diffusion") > 1
     expected, got = (load_file(p / "model.safetensors") for p in (uninterrupted, run))
@@ -363,10 +363,10 @@ def test_stages_apart(cli, fails, tmp_path):
     arguments = ["train", f"run={run}", *TINY, *steps(2, 2)]
     assert "no trained autoencoder" in fails(*arguments, "stage=diffusion")
     assert cli(*arguments, "stage=autoencoder")[0] == 0
-    assert RunDirectory(run).stage() == "autoencoder"
+    assert RunDirectory(run).stages().done[-1] == "autoencoder"
     assert "only its autoencoder so far" in fails("sample", f"run={run}")
     assert cli(*arguments, "stage=diffusion")[0] == 0
-    assert RunDirectory(run).stage() == "diffusion"
+    assert RunDirectory(run).stages().done[-1] == "diffusion"
 
 
 # ---- bad input --------------------------------------------------------------------------------
