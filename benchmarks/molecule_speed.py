@@ -117,7 +117,7 @@ class Turn:
 def batches(modality, items, sampler, padded=None):
     """Batches as noisy latents in data space; `padded` to a fixed number of atoms."""
     for indices in sampler:
-        z = modality.lift(modality.collate([items[i] for i in indices]))
+        z = modality.data_space.lift(modality.collate([items[i] for i in indices]))
         if padded is not None:
             blank = z.spec.blank(z.batch, z.lengths("x"), padded=padded)
             z = blank.map(lambda wide, x: nn.functional.pad(x, (0, 0, 0, padded - x.shape[1])), z)
@@ -135,7 +135,7 @@ def main():
     torch.manual_seed(0)
     device, data = torch.device(options.device), al.get("data", "qm9")()
     modality = al.get("modality", "molecule")(**{k: data.facts[k] for k in ("elements", "charges")})
-    items, spec = data.train(), modality.raw_spec()
+    items, spec = data.train(), modality.data_space.spec
     settings = {"size": len(items), "batch": options.batch, "start": 0, "rank": 0, "world": 1}
     bucketed = StepSampler(**settings, steps=10**6, seed=0, lengths=items.lengths)
     shuffled = StepSampler(**settings, steps=10**6, seed=0)

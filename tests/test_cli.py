@@ -121,7 +121,7 @@ def pixels(folder):
 
 # ---- training, sampling, measuring ------------------------------------------------------------
 def test_run_directory(trained):
-    assert RunDirectory(trained).stage() == "diffusion"
+    assert RunDirectory(trained).stages().done[-1] == "diffusion"
     assert not list((trained / "checkpoints").glob("*")), "finished stages need no checkpoint"
     for name in ("reconstructions_000003.png", "samples_000003.png"):
         assert Image.open(trained / "pictures" / name).size[0] > 16
@@ -173,7 +173,7 @@ def test_sampling_settings_take_effect(trained, cli, tmp_path):
         assert sheets[name] != sheets["own"], f"{name} changes nothing"
     run = al.load(trained, device="cpu")  # so little trained, eight bits do not show every change
     few, more = (run.sample(2, steps=steps, cond={"digit": 7}) for steps in (3, 5))
-    assert not torch.equal(few, more)
+    assert not torch.equal(few.tensor, more.tensor)
 
 
 def test_a_row_for_each_class(trained, cli, tmp_path):
@@ -191,7 +191,7 @@ def test_run_is_portable_and_python_draws_the_same(copied, cli, tmp_path):
     code, _, err = cli("sample", f"run={moved}", "n=2", "steps=3", "cond.digit=3")
     assert code == 0, err
     drawn = al.load(moved, device="cpu").sample(2, seed=0, steps=3, cond={"digit": "3"})
-    expected = ((drawn + 1) * 127.5).round().clamp(0, 255).int().flatten(1)
+    expected = ((drawn.tensor + 1) * 127.5).round().clamp(0, 255).int().flatten(1)
     assert (pixels(moved / "samples") - expected).abs().max() <= 1
 
 
@@ -264,7 +264,7 @@ def test_stopped_run_goes_on_to_the_same_weights(number, uninterrupted, cache, t
     assert not (run / "model.safetensors").exists()
     out = stop_in("diffusion", number, arguments, run, cache)
     assert first_step(out, "autoencoder") > 1, "started anew instead of going on"
-    assert RunDirectory(run).stage() == "autoencoder"
+    assert RunDirectory(run).stages().done[-1] == "autoencoder"
     out = finish(start(arguments, cache))
     assert "autoencoder 1/60" not in out and first_step(out, "diffusion") > 1
     expected, got = (load_file(p / "model.safetensors") for p in (uninterrupted, run))
@@ -363,10 +363,10 @@ def test_stages_apart(cli, fails, tmp_path):
     arguments = ["train", f"run={run}", *TINY, *steps(2, 2)]
     assert "no trained autoencoder" in fails(*arguments, "stage=diffusion")
     assert cli(*arguments, "stage=autoencoder")[0] == 0
-    assert RunDirectory(run).stage() == "autoencoder"
+    assert RunDirectory(run).stages().done[-1] == "autoencoder"
     assert "only its autoencoder so far" in fails("sample", f"run={run}")
     assert cli(*arguments, "stage=diffusion")[0] == 0
-    assert RunDirectory(run).stage() == "diffusion"
+    assert RunDirectory(run).stages().done[-1] == "diffusion"
 
 
 # ---- bad input --------------------------------------------------------------------------------

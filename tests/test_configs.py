@@ -9,14 +9,15 @@ from omegaconf import OmegaConf
 import anylatent
 from anylatent.core.cli.configs import publish
 from anylatent.core.cli.main import main
-from anylatent.core.registry import build, get, groups, names, part
+from anylatent.core.registry import build, declared, get, groups, names, part
 from anylatent.core.runs import Context, System, read
-from anylatent.core.training.loop import Training
+from anylatent.core.training import loop
 from anylatent.core.training.settings import TrainConfig
 from anylatent.core.training.stages.base import settings_of, stage_type
 
 CONF = Path(anylatent.__file__).parent / "conf"
-PARTS = [(g, n) for g in groups() if g != "modality" for n in names(g)]
+CHOSEN = [group for group in groups() if declared(group).chosen and group != "modality"]
+PARTS = [(group, name) for group in CHOSEN for name in names(group)]
 SMALL = ["autoencoder.channels=8", "autoencoder.blocks=1", "backbone.channels=8"]
 COMMANDS = ("train", "sample", "invert", "evaluate", "benchmark")
 
@@ -156,8 +157,8 @@ WRONG = {
     "grammar": (["run=a=b=[", "x"], ["run=a=b=["]),
     "stage": (["stage=both"], ["both", "autoencoder", "diffusion", "all"]),
     "meaning": (["schedule=flow", "prediction=noise"], ["t = 1", "prediction=v"]),
-    "no number": (["training.diffusion.steps=many"], ["training.diffusion.steps=many", "10000"]),
-    "sampling steps": (["steps=0"], ["at least 1 step"]),
+    "no number": (["training.diffusion.steps=many"], ["training.diffusion.steps=many", "Integer"]),
+    "sampling steps": (["steps=0"], ["at least one step"]),
     "guidance": (["guidance.rescale=2"], ["rescale must lie in"]),
     "part of a part": (["schedule=shifted", "schedule.base=vpp"], ["vpp", "flow"]),
     "target": (["+solver._target_=os.system"], ["_target_"]),
@@ -167,7 +168,7 @@ WRONG = {
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda value: value.replace(" ", "_"))
 def test_mistake_is_one_message_that_lists_what_exists(wrong, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Training, "run", lambda self: pytest.fail("the training began"))
+    monkeypatch.setattr(loop, "run_stage", lambda *_: pytest.fail("the training began"))
     overrides, expected = WRONG[wrong]
     with pytest.raises(SystemExit) as stopped:
         main(["train", "run=somewhere", *SMALL, *overrides])
@@ -191,7 +192,7 @@ def test_unknown_command_and_help(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["trian"])
     assert stopped.value.code == 1
-    assert "train, sample, invert, evaluate, benchmark, list" in capsys.readouterr().err
+    assert "benchmark, evaluate, invert, sample, solvers, train, list" in capsys.readouterr().err
     main(["--help"])
     assert "anylatent sample run=" in capsys.readouterr().out
 

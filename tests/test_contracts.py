@@ -13,6 +13,7 @@ import torch
 import anylatent as al
 from anylatent.core.guidance import Autoguidance
 from anylatent.core.registry import build, part
+from tests.modalities.molecule.readers import READERS
 
 GROUPS = ("schedule", "prediction", "grid", "solver", "times", "weighting", "features")
 CLASSES = {"kind": ["one", "two", "three"]}
@@ -199,4 +200,14 @@ def test_modalities(name, folder):
     }
     spec, data = named(examples, "modality", name)
     part = build("modality", {"name": name}, **data().facts)
-    al.testing.check_modality(part, data(), spec)
+    al.testing.check_modality(part, data(), spec, READERS)
+
+
+@pytest.mark.parametrize("name", al.names("autoencoder"))
+def test_outputs(name):
+    """What an autoencoder of each modality, that has learned nothing, makes of a latent."""
+    batch, settings = named(BATCHES, "autoencoder", name)
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        autoencoder = al.get("autoencoder", name)(**settings).eval()
+        al.testing.check_outputs(autoencoder.decode(autoencoder.encode(batch).mean), READERS)

@@ -10,6 +10,7 @@ import anylatent as al
 from anylatent.core.runs.run import RunDirectory
 from anylatent.core.runs.weak import weak_denoiser
 from anylatent.core.support.files import UserError
+from anylatent.modalities.image.pictures import Pictures
 from tests.test_classify_cli import CLASSIFY, launch
 from tests.test_cli import TINY, _own_cache, cache, cli, fails, steps
 
@@ -59,7 +60,7 @@ def sampled(cli, path, out, *extra):
 
 def drawn(path, guidance, **more):
     run = al.load(path, device="cpu")
-    return run.sample(**{**HOW, "cond": {"digit": 7}, "guidance": guidance, **more})
+    return run.sample(**{**HOW, "cond": {"digit": 7}, "guidance": guidance, **more}).tensor
 
 
 # ---- every kind -------------------------------------------------------------------------------
@@ -100,8 +101,7 @@ def test_guidance_of_guidance(trained, cli, tmp_path):
     assert len({tuple(both), tuple(first), tuple(second)}) == 3
     node = {"name": "classifier", "scale": 60000.0}
     node |= {"denoiser": {"name": "classifier_free", "scale": 300.0}}
-    run = al.load(trained, device="cpu")
-    run.system.modality.save(drawn(trained, node), tmp_path / "e", ["0_0", "0_1", "0_2"])
+    Pictures(drawn(trained, node)).save(tmp_path / "e", ["0_0", "0_1", "0_2"])
     assert both == [p.read_bytes() for p in sorted((tmp_path / "e").glob("*.png"))]
 
 

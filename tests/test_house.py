@@ -115,3 +115,25 @@ def test_a_room_says_what_is_in_it_and_is_in_the_layers(room):
 
 def test_builtin_is_the_only_loose_file():
     assert [p.name for p in CORE.glob("*.py")] == ["__init__.py", "builtin.py"]
+
+
+@pytest.mark.parametrize("name", [n for n in FILES if n.startswith("anylatent.modalities.")])
+def test_modalities_know_themselves_and_what_all_share(name):
+    own = name.split(".")[2]
+    known = {
+        module.split(".")[2] for module, _ in imports(name, typing=True) if "modalities." in module
+    }
+    assert known <= {own, "shared"}, f"{name} imports {known - {own, 'shared'}}"
+
+
+def test_the_wheel_has_every_file_of_the_package():
+    """A pattern of .gitignore that fits a room's name would leave the room out, in silence."""
+    builder = pytest.importorskip("hatchling.builders.wheel").WheelBuilder(str(PACKAGE.parent))
+    shipped = {Path(file.distribution_path) for file in builder.recurse_included_files()}
+    wanted = {
+        path.relative_to(PACKAGE.parent)
+        for path in PACKAGE.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert wanted <= shipped, sorted(wanted - shipped)
+    assert any("runs" in path.parts for path in shipped)

@@ -121,7 +121,7 @@ def samples(cli, run, out, *more):
 
 
 def drawn(run):
-    return al.load(run, device="cpu").sample(3, seed=0)
+    return al.load(run, device="cpu").sample(3, seed=0).tensor
 
 
 def rows(path, name):
@@ -229,7 +229,7 @@ def test_a_new_condition_says_nothing_at_first(base, begin, cli, tmp_path):
     assert "new" in out
     run = al.load(tmp_path / "run", device="cpu")
     for cond in ({}, {"category": "6"}):
-        assert torch.equal(run.sample(3, cond=cond, guidance={"name": "none"}), drawn(base))
+        assert torch.equal(run.sample(3, cond=cond, guidance={"name": "none"}).tensor, drawn(base))
     quick = ["training.diffusion.steps=6", *FAST]
     begin(tmp_path / "more", *quick, "conditioner=label", pictures=pictures)
     table = weights(tmp_path / "more")[
@@ -252,14 +252,14 @@ def test_a_widened_input_says_nothing_at_first(backbone, base, begin, cli, monke
     ]
     assert first[1].shape[1] > first[0].shape[1]
     run, told = al.load(tmp_path / "run", device="cpu"), {"name": ["ab", "cd", "xyz"]}
-    plain = run.sample(3, cond=told, guidance={"name": "none"})
+    plain = run.sample(3, cond=told, guidance={"name": "none"}).tensor
     assert float((plain - drawn(base)).abs().max()) < 1e-6
-    assert torch.equal(run.sample(3, guidance={"name": "none"}), plain), "the map is heard"
+    assert torch.equal(run.sample(3, guidance={"name": "none"}).tensor, plain), "the map is heard"
     begin(tmp_path / "more", *FAST, "training.diffusion.steps=20", "conditioner=hint", source=base)
     run = al.load(tmp_path / "more", device="cpu")
     assert not torch.equal(
-        run.sample(3, cond=told, guidance={"name": "none"}),
-        run.sample(3, guidance={"name": "none"}),
+        run.sample(3, cond=told, guidance={"name": "none"}).tensor,
+        run.sample(3, guidance={"name": "none"}).tensor,
     ), "the map can not learn"
 
 

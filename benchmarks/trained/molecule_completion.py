@@ -20,7 +20,8 @@ from anylatent.modalities.molecule.bonds import bond_orders
 from anylatent.modalities.molecule.files import write_xyz
 from anylatent.modalities.molecule.metrics.chemistry import judge, shares
 from anylatent.modalities.molecule.metrics.suite import cloud
-from anylatent.modalities.molecule.molecules import Molecule, Molecules
+from anylatent.modalities.molecule.molecule import Molecule
+from anylatent.modalities.molecule.molecules import Molecules
 
 COLUMNS = ("atom_stability", "molecule_stability", "valid", "connected")
 
@@ -58,7 +59,7 @@ def main():
     options = parser.parse_args()
     run = al.load(options.run)
     modality = run.system.modality
-    held_out = build("data", run.config["data"]).held_out()
+    held_out = build("data", run.config.data).held_out()
     generator = torch.Generator().manual_seed(options.seed)
     rows = torch.randperm(len(held_out), generator=generator)[: options.n].tolist()
     molecules = modality.originals(modality.collate([held_out[row] for row in rows]))

@@ -52,7 +52,7 @@ class ExactBackbone(al.Backbone):
         self.exact, self.prediction, self.data_std = exact, prediction, data_std
         self.t = None  # told by the test: c_noise is clipped, hence not invertible everywhere
 
-    def forward(self, x, c_noise, cond=None):
+    def forward(self, x, c_noise, cond=None, guest=None):
         schedule = self.exact.schedule
         alpha, sigma = schedule.alpha(self.t), schedule.sigma(self.t)
         x = (alpha**2 * self.data_std**2 + sigma**2).sqrt() * x
@@ -75,14 +75,90 @@ class PointNet(al.Backbone):
         self.second = nn.Linear(2 * width, width)
         self.last = nn.Linear(width, size)
 
-    def forward(self, x, c_noise, cond=None):
+    def forward(self, x, c_noise, cond=None, guest=None):
         names = list(self.spec.fields)
         mask = x.masks[names[0]][..., None]
         points = torch.cat([torch.where(mask, x[name], 0) for name in names], -1)
-        level = c_noise.to(points)[:, None, None].expand(*points.shape[:2], 1)
+        level = self.levels(c_noise, x).to(points)[:, None, None].expand(*points.shape[:2], 1)
         h = torch.tanh(self.first(torch.cat([points, level], -1)))
         mean = torch.where(mask, h, 0).sum(1, keepdim=True) / mask.sum(1, keepdim=True)
         h = torch.tanh(self.second(torch.cat([h, mean.expand_as(h)], -1)))
         sizes = [self.spec.fields[name].rest[0] for name in names]
         out = self.last(h).split(sizes, -1)
         return al.Latent(dict(zip(names, out, strict=True)), x.masks, x.spec)
+
+
+def sizes(spec, batch):
+    """A float64 blank of different lengths, where the spec has a variable field."""
+    variable = any(field.variable for field in spec.fields.values())
+    return spec.blank(batch, [5, 2, 3, 4][:batch] if variable else None, dtype=torch.float64)
+
+
+def spiked(schedule, blank, count=2, std=0.4, mean=0.3, seed=11, **settings):
+    """A Gaussian with `count` random spikes, not at right angles, of variances 1.5, 3, ..."""
+    draw = al.Noise.of(seed, blank.batch)
+    spikes = [draw.like(blank) for _ in range(count)]
+    spikes = [spike / spike.norm() for spike in spikes]
+    variances = [1.5 * (k + 1) for k in range(count)]
+    return al.testing.SpikedGaussian(schedule, mean, std, spikes, variances, **settings), spikes
+
+
+def dense(exact, spikes, std, blank):
+    """The covariance (B, D, D) of `spiked`, by outer products, and the projection (B, D, D)."""
+    flat = al.testing.flatten
+    unit = torch.eye(flat(blank).shape[1], dtype=torch.float64)
+    onto = torch.stack([flat(unflat(row, blank).project()) for row in unit], -1)
+    total = std**2 * onto
+    for k, spike in enumerate(spikes):
+        row = flat(spike)
+        total = total + 1.5 * (k + 1) * row[:, :, None] * row[:, None, :]
+    return total, onto
+
+
+def unflat(row, like):
+    """A latent of the batch of `like` with these numbers (D,) or (B, D) in the order of flatten."""
+    rows = row.expand(like.batch, -1)
+    parts, at = {}, 0
+    for name, z in like.parts.items():
+        size = z[0].numel()
+        parts[name] = rows[:, at : at + size].reshape(z.shape)
+        at += size
+    return al.Latent(parts, like.masks, like.spec)
+
+
+class EntryNet(al.Backbone):
+    """A toy on entries of any shape that reads a noise level for each, (B, T), or one for all."""
+
+    def __init__(self, spec, conditions=None, width=16, maps=0):
+        super().__init__()
+        self.spec, self.conditions = spec, conditions or al.ConditionSpec()
+        (self.name,) = spec.fields
+        size = 1
+        for length in spec.fields[self.name].rest:
+            size *= length
+        self.first, self.second = nn.Linear(size + 1 + maps, width), nn.Linear(2 * width, width)
+        self.last = nn.Linear(width, size)
+
+    def forward(self, x, c_noise, cond=None, guest=None):
+        z = x[self.name].flatten(2)
+        mask = x.masks.get(self.name, torch.ones(z.shape[:2], dtype=torch.bool))[..., None]
+        z = torch.where(mask, z, 0)
+        level = c_noise.to(z).reshape(len(z), -1, 1).expand(*z.shape[:2], 1)
+        h = torch.tanh(self.first(torch.cat([z, level], -1)))
+        mean = torch.where(mask, h, 0).sum(1, keepdim=True) / mask.sum(1, keepdim=True)
+        h = torch.tanh(self.second(torch.cat([h, mean.expand_as(h)], -1)))
+        return x.replace(**{self.name: self.last(h).reshape(x[self.name].shape)})
+
+
+class ExactData(al.Backbone):
+    """An exact denoiser as the network of a `Preconditioned` with prediction=data, whose noise
+    levels, of |λ| up to 20, it reads as times."""
+
+    def __init__(self, exact, spec):
+        super().__init__()
+        self.exact, self.spec, self.conditions = exact, spec, al.ConditionSpec()
+
+    def forward(self, x, c_noise, cond=None, guest=None):
+        t = self.exact.schedule.time(-4 * c_noise.double())
+        alpha, sigma = self.exact.schedule.coefficients(t)
+        return self.exact((alpha**2 + sigma**2).sqrt() * x, t)

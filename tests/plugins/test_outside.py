@@ -105,7 +105,7 @@ def test_modality_trains_samples_and_is_measured(installed):
     run = installed.folder / "waves"
     train = ["train", "modality=waves", "backbone=perceptron", "backbone.width=16", f"run={run}"]
     fine(installed(*train, *FEW))
-    assert RunDirectory(run).stage() == "diffusion"
+    assert RunDirectory(run).stages().done[-1] == "diffusion"
     assert (run / "pictures" / "samples_000004.png").stat().st_size
     fine(installed("sample", f"run={run}", "n=3", "steps=2", "cond.pitch=2"))
     for i in range(3):

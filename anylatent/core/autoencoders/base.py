@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from anylatent.core.latents import Codebook, Latent, LatentSpec, Noise, Posterior
-from anylatent.core.modality import Batch, Modality
+from anylatent.core.latents import Codebook, Latent, LatentSpec, Noise, Normaliser, Posterior
+from anylatent.core.modality import Batch, Modality, Outputs
 from anylatent.core.registry import group
 
 
@@ -43,8 +43,8 @@ class Autoencoder(nn.Module, ABC):
         """The posterior of each sample; its mean is projected onto the subspace."""
 
     @abstractmethod
-    def decode(self, z: Latent) -> Any:
-        """The outputs of a batch of latents, in the form that the modality saves and shows."""
+    def decode(self, z: Latent) -> Outputs:
+        """The outputs of a batch of latents."""
 
     @abstractmethod
     def loss(self, batch: Batch, noise: Noise, step: int) -> tuple[dict[str, Tensor], Any]:
@@ -59,9 +59,13 @@ class Autoencoder(nn.Module, ABC):
         return None
 
     def codebook(self) -> Codebook | None:
-        """The table of latents of tokens, where outputs are made of such; these latents are not
-        normalised."""
+        """The table of latents that stand for tokens; None where they do not."""
         return None
+
+    def normaliser(self) -> Normaliser:
+        """What brings its latents to the generator's scale: here one that is fitted to the
+        training data. `Normaliser.fixed` has constants of its own, or changes nothing."""
+        return Normaliser(self.spec)
 
     def adversary_loss(self, batch: Batch, output: Any, step: int) -> dict[str, Tensor]:
         """The adversary's own terms, given the reconstruction; empty before it starts."""

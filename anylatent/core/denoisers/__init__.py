@@ -2,7 +2,7 @@
 
 from anylatent.core.denoisers.base import Denoise, Denoiser, Estimate, Plain, Wrapper, as_denoise
 from anylatent.core.denoisers.counted import Counted
-from anylatent.core.denoisers.exact import GaussianDenoiser, MixtureDenoiser, constant
+from anylatent.core.denoisers.exact import GaussianDenoiser, MixtureDenoiser, constant, flatten
 from anylatent.core.denoisers.learned_variance import LearnedVariance
 from anylatent.core.denoisers.noisy_classifier import Classify, NoisyClassifier
 from anylatent.core.denoisers.preconditioned import Preconditioned
@@ -10,6 +10,7 @@ from anylatent.core.denoisers.score_interpolation import (
     ScoreInterpolation,
     positive_temperature,
 )
+from anylatent.core.denoisers.spiked import SpikedGaussian
 
 __all__ = [
     "Plain",
@@ -26,6 +27,8 @@ __all__ = [
     "NoisyClassifier",
     "Preconditioned",
     "ScoreInterpolation",
+    "SpikedGaussian",
     "constant",
+    "flatten",
     "positive_temperature",
 ]

@@ -86,8 +86,13 @@ class Denoiser(nn.Module, ABC):
 
     @property
     def sees_given(self) -> bool:
-        """Whether it reads which entries of x_t are known exactly, as the fixed condition `given`:
-        a map (B, N, 1) of ones and zeros."""
+        """Whether it reads what of x_t is known exactly, as the fixed condition `given`: a map of
+        ones and zeros, see `given_map`."""
+        return False
+
+    @property
+    def entry_times(self) -> bool:
+        """Whether each entry of x_t may have a time of its own, (B, T): 0 where it is known."""
         return False
 
     def fresh(self) -> Denoiser:
@@ -135,6 +140,10 @@ class Wrapper(Denoiser):
     @property
     def sees_given(self) -> bool:
         return self.inner.sees_given
+
+    @property
+    def entry_times(self) -> bool:
+        return self.inner.entry_times
 
     def rebuilt(self, inner: Denoiser) -> Self:
         """The same wrapper around another denoiser."""

@@ -14,12 +14,13 @@ c the weight of x0 in the step's mean, which this term leaves alone (x̂0 is hel
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import replace
 
 from torch import Tensor
 
-from anylatent.core.denoisers.preconditioned import Network, Preconditioned, network_input
-from anylatent.core.latents import Condition, Field, Latent, LatentSpec, combine
+from anylatent.core.denoisers.preconditioned import Network, Preconditioned, told_maps
+from anylatent.core.latents import Condition, Latent, LatentSpec, combine
 from anylatent.core.nn.backbone import Backbone
 from anylatent.core.process import Prediction, Schedule, Time, as_time
 from anylatent.core.registry import register
@@ -35,17 +36,17 @@ class LearnedVariance(Preconditioned):
         schedule: Schedule,
         prediction: Prediction,
         data_std: float = 1.0,
+        tells: Set[str] = frozenset(),
     ) -> None:
-        super().__init__(backbone, schedule, prediction, data_std)
+        super().__init__(backbone, schedule, prediction, data_std, tells)
         self.twice = doubled(backbone.spec)
 
     def both(self, x: Latent, t: Time, cond: Condition | None) -> tuple[Latent, Latent]:
         """The prediction F, and v; v is ½ at initialisation."""
-        scaled, c_noise = network_input(self.schedule, x, as_time(t), self.data_std)
-        output: Latent = self.backbone(scaled, c_noise, cond)
+        output = self.output(x, t, cond)
         halves: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
         for name, value in output.parts.items():
-            pair = value.to(x.dtype).chunk(2, 1 + _axis(x.spec.fields[name]))
+            pair = value.to(x.dtype).chunk(2, 1 + (x.spec.fields[name].channel_axis or 0))
             for half, found in zip(halves, pair, strict=True):
                 half[name] = found
         mean, between = (Latent(half, x.masks, x.spec).project() for half in halves)
@@ -60,22 +61,18 @@ class LearnedVariance(Preconditioned):
         return combine((c_skip, x), (c_out, found)), between
 
 
-def _axis(field: Field) -> int:
-    """Of the channels, after the batch axis: the last one where the field names none."""
-    return len(field.shape) - 1 if field.channels is None else field.channels
-
-
 def doubled(spec: LatentSpec) -> LatentSpec:
     """A space with twice the channels; raises UserError where some field is centred."""
     fields = {}
     for name, field in spec.fields.items():
-        if field.centred or field.shape[_axis(field)] is None:
+        axis = field.channel_axis
+        if field.centred or axis is None or field.shape[axis] is None:
             raise UserError(
                 f"a variance for each number of {name} in {spec} would leave its subspace: use "
                 "denoiser=preconditioned, and variance=small or large in sampling"
             )
         shape = list(field.shape)
-        shape[_axis(field)] = 2 * (shape[_axis(field)] or 0)
+        shape[axis] = 2 * (shape[axis] or 0)
         fields[name] = replace(field, shape=tuple(shape))
     return LatentSpec(fields)
 
@@ -87,6 +84,8 @@ def learned_variance(
     prediction: Prediction,
     spec: LatentSpec,
     data_std: float = 1.0,
+    tells: Set[str] = frozenset(),
 ) -> LearnedVariance:
     """Preconditioned, and a variance for `solver=ddpm solver.variance=learned` (2102.09672)."""
-    return LearnedVariance(network(output=doubled(spec)), schedule, prediction, data_std)
+    backbone = network(output=doubled(spec), maps=told_maps(spec, tells))
+    return LearnedVariance(backbone, schedule, prediction, data_std, tells)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from anylatent.core.denoisers.preconditioned import Network, Preconditioned
-from anylatent.core.latents import Codebook, Condition, Latent
+from collections.abc import Set
+
+from anylatent.core.denoisers.preconditioned import Network, Preconditioned, told_maps
+from anylatent.core.latents import Codebook, Condition, Latent, LatentSpec
 from anylatent.core.process import Prediction, Schedule, Time
 from anylatent.core.registry import register
 from anylatent.core.support.files import UserError
@@ -32,6 +34,8 @@ def rounded(
     prediction: Prediction,
     codebook: Codebook | None = None,
     data_std: float = 1.0,
+    spec: LatentSpec | None = None,
+    tells: Set[str] = frozenset(),
 ) -> Rounded:
     """Preconditioned; in sampling, x0 moves to the nearest token: clamping (2205.14217)."""
     if codebook is None:
@@ -39,6 +43,7 @@ def rounded(
             "denoiser=rounded needs latents that stand for tokens: choose an autoencoder with a "
             "codebook, such as embedding"
         )
-    denoiser = Rounded(network(), schedule, prediction, data_std)
+    maps = None if spec is None else told_maps(spec, tells)
+    denoiser = Rounded(network(maps=maps), schedule, prediction, data_std, tells)
     denoiser.codebook = codebook
     return denoiser

@@ -123,5 +123,5 @@ def positive_temperature(value: float) -> float:
 
 
 def _shaped(value: Tensor, z: Tensor) -> Tensor:
-    """A coefficient () or (B,) for tensors (B, L, V)."""
-    return value.reshape(-1, 1, 1) if value.ndim else value
+    """A coefficient (), (B,) or (B, L) for tensors (B, L, V)."""
+    return value.reshape(value.shape + (1,) * (z.ndim - value.ndim)) if value.ndim else value

@@ -4,5 +4,6 @@ from anylatent.core.generators.base import READABLE, Generator
 from anylatent.core.generators.cascade import Cascade
 from anylatent.core.generators.diffusion import Diffusion
 from anylatent.core.generators.sampler import Guidance, Sampler
+from anylatent.core.generators.start import Start
 
-__all__ = ["READABLE", "Cascade", "Diffusion", "Generator", "Guidance", "Sampler"]
+__all__ = ["READABLE", "Cascade", "Diffusion", "Generator", "Guidance", "Sampler", "Start"]

@@ -85,7 +85,7 @@ class Autoregressive(Generator):
                 f"cond.{asked[0]}: generator=autoregressive writes samples from beginning to end "
                 "and decides itself where that is; leave it out, or train generator=diffusion"
             )
-        return modality.largest(spec, noise.batch, columns)
+        return modality.sizes.largest(spec, noise.batch, columns)
 
     def loss(self, x0: Latent, cond: Condition | None, noise: Noise) -> Tensor:
         """Nats per token, the end counted as one."""

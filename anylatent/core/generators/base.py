@@ -63,7 +63,7 @@ class Generator(nn.Module, ABC):
     ) -> Latent:
         """The zero latent that `sample` begins with, one row for each seed of the noise: of sizes
         that the columns ask for, or that are drawn."""
-        return modality.blank(spec, noise.batch, noise, columns)
+        return modality.sizes.blank(spec, noise, columns)
 
     @abstractmethod
     def sample(

@@ -36,6 +36,10 @@ class Diffusion(Generator):
     def times(self) -> Times:
         return self.objective.times
 
+    def accepts(self, sampler: Sampler) -> None:
+        sampler.around(self.denoiser)
+        sampler.grid(self.schedule, sampler.steps)
+
     def loss(self, x0: Latent, cond: Condition | None, noise: Noise) -> Tensor:
         loss: Tensor = self.objective(self.denoiser, x0, cond, noise)
         return loss
@@ -50,8 +54,12 @@ class Diffusion(Generator):
         callback: Callback | None = None,
     ) -> Latent:
         schedule, denoiser = self.schedule, sampler.around(self.denoiser)
-        times = sampler.grid(schedule, sampler.steps)
-        start = schedule.sigma(times[0]) * noise.like(blank)
+        if sampler.start is None:
+            times = sampler.grid(schedule, sampler.steps)
+            start = schedule.sigma(times[0]) * noise.like(blank)
+        else:
+            times = sampler.start.times(sampler.grid, schedule, sampler.steps)
+            start = sampler.start.state(schedule, noise)
         return solve(sampler.solver, denoiser.bind(cond), schedule, start, times, noise, callback)
 
     @torch.no_grad()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from anylatent.core.denoisers import Denoiser
+from anylatent.core.generators.start import Start
 from anylatent.core.process import Grid
 from anylatent.core.solvers import Solver
 
@@ -16,7 +17,8 @@ Guidance: TypeAlias = Callable[[Denoiser], Denoiser]
 
 @dataclass(frozen=True)
 class Sampler:
-    """A solver, a grid of so many steps, guidance of the denoiser, a temperature of its tokens.
+    """A solver, a grid of so many steps, guidance of the denoiser, a temperature of its tokens, and
+    where solutions start: from noise, or from a `Start` with the steps that are left.
 
     A generator that solves nothing reads the temperature alone.
     """
@@ -26,6 +28,7 @@ class Sampler:
     steps: int
     guidance: Guidance | None = None
     temperature: float | None = None
+    start: Start | None = None
 
     def around(self, denoiser: Denoiser) -> Denoiser:
         """The denoiser that is solved: at this temperature, then guided."""

@@ -35,6 +35,10 @@ class Autoguidance(Guided):
         super().__init__(denoiser, sigma_min, sigma_max, rescale)
         self.weak, self.scale = weak, scale
 
+    @property
+    def entry_times(self) -> bool:
+        return super().entry_times and (self.weak is None or self.weak.entry_times)
+
     def select(self, index: Tensor) -> Autoguidance | None:
         chosen = super().select(index)
         assert chosen is None or isinstance(chosen, Autoguidance)

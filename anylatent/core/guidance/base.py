@@ -25,6 +25,9 @@ STACK = {"denoiser": ("guidance", "none")}
 """For `register`: in a configuration, what a guidance guides may be guided itself."""
 
 
+TINY = torch.finfo(torch.float32).tiny
+
+
 group(
     "guidance",
     Denoiser,
@@ -80,8 +83,16 @@ class Guided(Wrapper):
         guided = combine((1.0, plain), (inside, change))
         if self.rescale == 0:
             return guided
-        ratio = plain.norm() / guided.norm().clamp(min=torch.finfo(torch.float32).tiny)
-        return combine((1 - self.rescale + self.rescale * ratio, guided))
+        known, found = (self.noisy(z, t).norm() for z in (plain, guided))
+        ratio = known / found.clamp(min=TINY)
+        factor = 1 - self.rescale + self.rescale * ratio
+        if t.ndim == 2:
+            factor = torch.where(self.schedule.sigma(t) > 0, factor.to(t)[:, None], 1.0)
+        return combine((factor, guided))
+
+    def noisy(self, x: Latent, t: Tensor) -> Latent:
+        """x without the entries that are known, at a time 0 of their own: what guidance moves."""
+        return x if t.ndim < 2 else combine(((self.schedule.sigma(t) > 0).to(t), x))
 
     def inside(self, t: Tensor) -> Tensor:
         """1 where a time lies in the interval and 0 elsewhere, in the shape of t."""

@@ -44,6 +44,11 @@ class ClassifierGuidance(Guided):
         self.scale, self.classifiers = scale, dict(classifiers or {})
         self.known = tuple(known or ())
 
+    @property
+    def entry_times(self) -> bool:
+        """Classifiers know one time for each sample."""
+        return super().entry_times and not self.classifiers
+
     def guides(self, cond: Condition | None) -> bool:
         return bool(self._labels(cond))
 

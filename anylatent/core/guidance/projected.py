@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 
 from anylatent.core.denoisers import Denoiser
-from anylatent.core.guidance.base import STACK, Guided, branches
+from anylatent.core.guidance.base import STACK, TINY, Guided, branches
 from anylatent.core.latents import Condition, Latent, combine
 from anylatent.core.registry import register
-
-TINY = torch.finfo(torch.float32).tiny
 
 
 @register("guidance", "projected", parts=STACK)
@@ -70,11 +68,16 @@ class Projected(Guided):
         if self.memory is not None:
             d = self.memory(d, t, self.inside(t))
         if self.threshold < math.inf:
-            most = self.threshold * d.dim.to(torch.float64).sqrt()
+            most = self.threshold * self._dim(d, t).to(torch.float64).sqrt()
             d = (most / d.norm().clamp(min=TINY)).clamp(max=1) * d
-        share = d.dot(bound) / bound.dot(bound).clamp(min=TINY)
-        shaped = combine((1.0, d), ((self.parallel - 1) * share, bound))
+        along = self.noisy(bound, t)
+        share = d.dot(along) / along.dot(along).clamp(min=TINY)
+        shaped = combine((1.0, d), ((self.parallel - 1) * share, along))
         return bound, (self.scale - 1) * shaped
+
+    def _dim(self, x: Latent, t: Tensor) -> Tensor:
+        """Degrees of freedom that are not known, (B,)."""
+        return x.dim if t.ndim < 2 else self.noisy(x.map(torch.ones_like).project(), t).norm() ** 2
 
 
 class Momentum:

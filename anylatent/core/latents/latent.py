@@ -95,8 +95,7 @@ class Latent:
         """The inner product per sample, shape (B,), accumulated in float32 at least."""
         self._check(other)
         total = [
-            (_wide(x) * _wide(other.parts[name])).flatten(1).sum(1)
-            for name, x in self.parts.items()
+            (wide(x) * wide(other.parts[name])).flatten(1).sum(1) for name, x in self.parts.items()
         ]
         return torch.stack(total).sum(0)
 
@@ -264,7 +263,8 @@ def follow(
     }
 
 
-def _wide(x: Tensor) -> Tensor:
+def wide(x: Tensor) -> Tensor:
+    """In float32 at least."""
     return x if x.dtype == torch.float64 else x.float()
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -17,16 +18,36 @@ class Normaliser(nn.Module):
 
     Fitted, a field has the deviation that its spec says, one if it says nothing.
     Centred fields get a scale only, the same for all entries, so that rotations and translations
-    commute with it. An unfitted normaliser is the identity.
+    commute with it. An unfitted normaliser is the identity. `fits` says whether it is to be fitted;
+    one with constants of its own is not.
     """
 
     def __init__(self, spec: LatentSpec) -> None:
         super().__init__()
-        self.spec = spec
+        self.spec, self.fits = spec, True
         for name, field in spec.fields.items():
             size = self._size(field)
             self.register_buffer(f"shift_{name}", torch.zeros(size))
             self.register_buffer(f"scale_{name}", torch.ones(size))
+
+    @classmethod
+    def fixed(
+        cls,
+        spec: LatentSpec,
+        shifts: Mapping[str, Tensor | float] | None = None,
+        scales: Mapping[str, Tensor | float] | None = None,
+    ) -> Self:
+        """With constants by field, () or (channels,); 0 and 1 where they are not given, so that
+        without any it changes nothing. Raises ValueError for a field that the spec has not, for a
+        centred one with a shift, and for scales that are not positive."""
+        found = cls(spec)
+        found.fits = False
+        for kind, given in (("shift", shifts or {}), ("scale", scales or {})):
+            for name, value in given.items():
+                _check_constant(spec, kind, name, value)
+                buffer: Tensor = getattr(found, f"{kind}_{name}")
+                buffer.copy_(torch.as_tensor(value).expand(buffer.shape))
+        return found
 
     @staticmethod
     def _size(field: Field) -> tuple[int, ...]:
@@ -70,7 +91,12 @@ class Normaliser(nn.Module):
 
     @torch.no_grad()
     def fit(self, posteriors: Iterable[Posterior]) -> None:
-        """Sets shift and scale to the aggregate posterior's mean and deviation, in one pass."""
+        """Sets shift and scale to the aggregate posterior's mean and deviation, in one pass.
+
+        Raises ValueError where they are fixed.
+        """
+        if not self.fits:
+            raise ValueError(f"the normaliser of {self.spec} has constants that no data change")
         totals = {name: torch.zeros(3, 1) for name in self.spec.fields}
         for posterior in posteriors:
             for name in totals:
@@ -105,3 +131,12 @@ class Normaliser(nn.Module):
             return torch.stack([value.sum() for value in values])[:, None]
         rest = [i for i in range(x.ndim) if i != axis]
         return torch.stack([value.sum(rest) for value in values])
+
+
+def _check_constant(spec: LatentSpec, kind: str, name: str, value: Tensor | float) -> None:
+    if name not in spec.fields:
+        raise ValueError(f"a {kind} of '{name}', but the fields are {', '.join(spec.fields)}")
+    if kind == "shift" and spec.fields[name].centred:
+        raise ValueError(f"'{name}' is centred: it has a scale, and no shift")
+    if kind == "scale" and not bool((torch.as_tensor(value) > 0).all()):
+        raise ValueError(f"the scale of '{name}' must be positive, got {value}")

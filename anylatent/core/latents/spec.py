@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from anylatent.core.latents.latent import Latent
+from anylatent.core.latents.latent import Latent, cat
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,20 @@ class Field:
         """The sizes after the first axis."""
         return tuple(size for size in self.shape[1:] if size is not None)
 
+    @property
+    def channel_axis(self) -> int | None:
+        """Of the channels, within `shape`: the last one where `channels` names none; None for a
+        sequence of numbers."""
+        if self.channels is not None or self.shape == (None,):
+            return self.channels
+        return len(self.shape) - 1
+
+    @property
+    def has_entries(self) -> bool:
+        """Whether its first axis holds entries that can have a time each: no channels, and no
+        centred points, which times of their own would take off their subspace."""
+        return not self.centred and self.channel_axis != 0
+
 
 class LatentSpec:
     """The named fields of a latent space; owned by the autoencoder, hashable, comparable."""
@@ -77,6 +91,12 @@ class LatentSpec:
             for name, field in self.fields.items()
         )
         return f"LatentSpec({inside})"
+
+    @property
+    def has_entries(self) -> bool:
+        """Whether times of shape (B, T) fit: all fields have the same entries, none is centred."""
+        same = len({field.shape[0] for field in self.fields.values()}) == 1
+        return same and all(field.has_entries for field in self.fields.values())
 
     def take(self, names: Iterable[str]) -> LatentSpec:
         """The spec of some of the fields."""
@@ -154,3 +174,20 @@ def _prefix_mask(
     if padded is not None and padded < longest:
         raise ValueError(f"padded={padded} is shorter than the longest sample, {longest}")
     return torch.arange(padded or longest, device=device) < sizes[:, None]
+
+
+def together(latents: Sequence[Latent]) -> Latent:
+    """Latents of one spec as one batch, whatever their padding."""
+    first = latents[0]
+    if not first.masks:
+        return cat(latents)
+    name = next(iter(first.masks))
+    longest = max(z[name].shape[1] for z in latents)
+    return cat([_padded(z, name, longest) for z in latents])
+
+
+def _padded(z: Latent, name: str, longest: int) -> Latent:
+    blank = z.spec.blank(z.batch, z.lengths(name), dtype=z.dtype, device=z.device, padded=longest)
+    for key, x in z.parts.items():
+        blank.parts[key][:, : x.shape[1]] = x
+    return blank

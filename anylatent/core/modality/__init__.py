@@ -1,24 +1,37 @@
 """What the rest of the program asks of data of one kind: contracts, and conditions."""
 
-from anylatent.core.modality.batch import Batch, Item, Outputs, move, pad_items
+from anylatent.core.modality.asked import asked_of
+from anylatent.core.modality.batch import Batch, Item, move, pad_items
 from anylatent.core.modality.conditioner import Conditioner
 from anylatent.core.modality.conditioners import ClassLabel, column_entries, given
 from anylatent.core.modality.data import Data
+from anylatent.core.modality.data_space import DataSpace
+from anylatent.core.modality.given_data import Given
 from anylatent.core.modality.metrics import Metrics
-from anylatent.core.modality.modality import Modality, histogram_nats
+from anylatent.core.modality.modality import Modality
+from anylatent.core.modality.outputs import Comparable, Outputs, compare, join
+from anylatent.core.modality.sizes import FixedSizes, Sizes, histogram_nats
 
 __all__ = [
     "Batch",
     "ClassLabel",
+    "Comparable",
     "Conditioner",
     "Data",
+    "DataSpace",
+    "FixedSizes",
+    "Given",
     "Item",
     "Metrics",
     "Modality",
     "Outputs",
+    "Sizes",
+    "asked_of",
     "column_entries",
+    "compare",
     "given",
     "histogram_nats",
+    "join",
     "move",
     "pad_items",
 ]

@@ -22,10 +22,6 @@ Item: TypeAlias = dict[str, Any]
 """One sample of a data set: tensors, numbers and strings by column name."""
 
 
-Outputs: TypeAlias = Any
-"""A batch of decoded samples, in the form of the modality (for pictures a tensor (B, 3, H, W))."""
-
-
 def stack_items(items: Sequence[Item]) -> dict[str, object]:
     """Columns from items: tensors are stacked, numbers become tensors, the rest lists."""
     batch: dict[str, object] = {}

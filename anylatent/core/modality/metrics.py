@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from anylatent.core.modality.batch import Outputs
+from anylatent.core.modality.outputs import Outputs
 
 
 class Metrics(ABC):

@@ -6,12 +6,15 @@ not NaN; neither masks nor empty contexts cost a transfer to the host.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from anylatent.core.nn.layers import exact, zero
 from anylatent.core.nn.rotary import rotate
+from anylatent.core.nn.sites import Visit
 
 
 class Attention(nn.Module):
@@ -20,7 +23,8 @@ class Attention(nn.Module):
     `mask`, bool of shape (B, L), is True where a key may be seen. With `zeroed` the output layer
     starts at zero, so that a residual branch starts as the identity. `normed` normalises queries
     and keys per head (2302.05442), which keeps large learning rates stable. `turn`, a `rotation`,
-    gives queries and keys rotary positions; with `causal`, token i sees tokens 0 … i.
+    gives queries and keys rotary positions; with `causal`, token i sees tokens 0 … i. The guest of
+    a `visit` attends in its own way.
 
     `forward` is `read` after `remember`: whoever decodes token by token keeps what it remembers.
     """
@@ -54,11 +58,12 @@ class Attention(nn.Module):
         *,
         turn: Tensor | None = None,
         causal: bool = False,
+        visit: Visit | None = None,
     ) -> Tensor:
         if self.crossed != (context is not None):
             raise ValueError("cross-attention needs a context, self-attention takes none")
         k, v = self.remember(x if context is None else context, turn)
-        return self.read(x, k, v, mask, turn=turn, causal=causal)
+        return self.read(x, k, v, mask, turn=turn, causal=causal, visit=visit)
 
     def remember(self, source: Tensor, turn: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Keys and values (B, heads, L, width/heads) of a source (B, L, ...), to be read."""
@@ -75,11 +80,14 @@ class Attention(nn.Module):
         *,
         turn: Tensor | None = None,
         causal: bool = False,
+        visit: Visit | None = None,
     ) -> Tensor:
         """What tokens x: (B, N, width) read from remembered keys and values."""
         q = self.norm_query(self._split(self.query(x)))
         q = q if turn is None else rotate(q, turn)
-        attended = attend(q.to(v.dtype), k, v, mask, causal=causal)
+        fused = partial(attend, causal=causal)
+        by = fused if visit is None else visit.attending(fused)
+        attended = by(q.to(v.dtype), k, v, mask)
         out: Tensor = self.output(attended.transpose(1, 2).flatten(2))
         return out
 

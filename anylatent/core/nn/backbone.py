@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from anylatent.core.latents import Condition, ConditionSpec, Latent, LatentSpec
+from anylatent.core.nn.sites import Site
 from anylatent.core.registry import group
+
+if TYPE_CHECKING:
+    from anylatent.core.nn.guests import Guest
 
 
 class Backbone(nn.Module, ABC):
@@ -15,17 +21,40 @@ class Backbone(nn.Module, ABC):
 
     Sizes come from `spec` (the autoencoder's) and `conditions` (the conditioner's). Its input has
     about unit variance. Its output need not lie in the subspace: the denoiser projects it.
+
+    `sites` are the places where a guest is asked, in the order of a call; see `guests`.
     """
 
     spec: LatentSpec
     conditions: ConditionSpec
+    sites: Sequence[Site] = ()
+    per_entry: bool = False
+    """Whether each entry of its latents may have a noise level of its own, (B, T)."""
 
     @abstractmethod
-    def forward(self, x: Latent, c_noise: Tensor, cond: Condition | None = None) -> Latent:
+    def forward(
+        self,
+        x: Latent,
+        c_noise: Tensor,
+        cond: Condition | None = None,
+        guest: Guest | None = None,
+    ) -> Latent:
         """`c_noise`, shape (B,) or (B, T), tells the noise level, within about [-5, 5].
 
-        A missing key of `cond` means the same as one that is dropped for every sample.
+        A missing key of `cond` means the same as one that is dropped for every sample. Without a
+        guest nothing is asked at the sites.
         """
+
+    def levels(self, c_noise: Tensor, x: Latent) -> Tensor:
+        """c_noise of a shape that it reads. Raises ValueError for others."""
+        entries = next(iter(x.parts.values())).shape[:2]
+        if c_noise.shape == entries[:1] or (self.per_entry and c_noise.shape == entries):
+            return c_noise
+        also = f", or one per entry, {tuple(entries)}" if self.per_entry else ""
+        raise ValueError(
+            f"{type(self).__name__} takes one noise level per sample, shape ({x.batch},){also}, "
+            f"got {tuple(c_noise.shape)}"
+        )
 
 
 group(

@@ -90,9 +90,14 @@ class AdaptiveGroupNorm(nn.Module):
         return torch.addcmul(shift, self.norm(x), 1 + scale)
 
 
+def per_token(vector: Tensor) -> Tensor:
+    """Vectors of samples, (B, C), or of tokens, (B, N, C), beside tokens (B, N, C)."""
+    return vector[:, None] if vector.ndim == 2 else vector
+
+
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """x·(1 + scale) + shift for tokens x: (B, N, C) and vectors (B, C)."""
-    return torch.addcmul(shift[:, None], x, 1 + scale[:, None])
+    """x·(1 + scale) + shift for tokens x: (B, N, C) and vectors (B, C) or (B, N, C)."""
+    return torch.addcmul(per_token(shift), x, 1 + per_token(scale))
 
 
 def outer(layer: Layer) -> Layer:

@@ -7,6 +7,7 @@ from torch.nn.functional import interpolate, silu
 
 from anylatent.core.nn.attention import Attention
 from anylatent.core.nn.layers import AdaptiveGroupNorm, GroupNorm, convolution, zero
+from anylatent.core.nn.sites import Site, Visit
 
 
 class ResBlock(nn.Module):
@@ -62,13 +63,25 @@ class AttentionBlock(nn.Module):
         self.norm_cross = nn.LayerNorm(channels) if self.crossed else nn.Identity()
         self.cross = Attention(channels, heads, context) if self.crossed else nn.Identity()
 
+    def sites(self, name: str, embedding: int = 0) -> list[Site]:
+        """Tokens in the order of the positions, after each attention."""
+        kinds = ("attention", "cross") if self.crossed else ("attention",)
+        width = self.attention.query.in_features
+        return [Site(f"{name}.{kind}", width, "tokens", True, embedding) for kind in kinds]
+
     def forward(
-        self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        mask: Tensor | None = None,
+        visit: Visit | None = None,
     ) -> Tensor:
         tokens = x.flatten(2).transpose(1, 2)
-        tokens = tokens + self.attention(self.norm(x).flatten(2).transpose(1, 2))
+        tokens = tokens + self.attention(self.norm(x).flatten(2).transpose(1, 2), visit=visit)
+        tokens = tokens if visit is None else visit(tokens)
         if self.crossed:
-            tokens = tokens + self.cross(self.norm_cross(tokens), context, mask)
+            tokens = tokens + self.cross(self.norm_cross(tokens), context, mask, visit=visit)
+            tokens = tokens if visit is None else visit(tokens)
         out: Tensor = tokens.transpose(1, 2).reshape(x.shape)
         return out
 
@@ -90,7 +103,8 @@ class Upsample(nn.Module):
 
     def __init__(self, inputs: int, outputs: int | None = None, *, axes: int = 2) -> None:
         super().__init__()
-        self.conv = convolution(inputs, outputs or inputs, axes=axes)
+        self.width = outputs or inputs
+        self.conv = convolution(inputs, self.width, axes=axes)
 
     def forward(self, x: Tensor, size: tuple[int, ...] | None = None) -> Tensor:
         size = tuple(2 * n for n in x.shape[2:]) if size is None else size

@@ -20,15 +20,17 @@ import torch
 from torch import Tensor, nn
 
 from anylatent.core.nn.attention import Attention
-from anylatent.core.nn.layers import modulate, outer, zero
+from anylatent.core.nn.layers import modulate, outer, per_token, zero
 from anylatent.core.nn.rotary import head_size, rotation
+from anylatent.core.nn.sites import Site, Visit
 
 
 class Block(nn.Module):
     """Attention, cross-attention and a network `ratio` times as wide on tokens (B, N, width).
 
     `context` is the width of context tokens (B, L, context), None for no cross-attention; `normed`
-    normalises queries and keys. With `steered`, `forward` takes an embedding (B, width).
+    normalises queries and keys. With `steered`, `forward` takes an embedding (B, width), or one of
+    each token, (B, N, width).
     """
 
     def __init__(
@@ -57,6 +59,12 @@ class Block(nn.Module):
             nn.Linear(hidden, width) if steered else zero(nn.Linear(hidden, width)),
         )
 
+    def sites(self, name: str, embedding: int = 0) -> list[Site]:
+        """After each branch."""
+        width = self.attention.query.in_features
+        kinds = {"attention": True, **({"cross": True} if self.cross else {}), "network": False}
+        return [Site(f"{name}.{k}", width, "tokens", a, embedding) for k, a in kinds.items()]
+
     def forward(
         self,
         x: Tensor,
@@ -67,18 +75,22 @@ class Block(nn.Module):
         causal: bool = False,
         context: Tensor | None = None,
         context_mask: Tensor | None = None,
+        visit: Visit | None = None,
     ) -> Tensor:
         """`mask` and `context_mask`, bool (B, N) and (B, L), are True where a token may be seen;
         `turn` is the `rotation` of the positions, None for none."""
         self._check(context)
 
         def within(h: Tensor) -> Tensor:
-            return self.attention(h, None, mask, turn=turn, causal=causal)  # type: ignore[no-any-return]
+            return self.attention(h, None, mask, turn=turn, causal=causal, visit=visit)  # type: ignore[no-any-return]
 
         def across(cross: Attention, h: Tensor) -> Tensor:
-            return cross(h, context, context_mask)  # type: ignore[no-any-return]
+            return cross(h, context, context_mask, visit=visit)  # type: ignore[no-any-return]
 
-        return self._branches(x, embedding, within, across)
+        def gone(h: Tensor) -> Tensor:
+            return h if visit is None else visit(h, mask)
+
+        return self._branches(x, embedding, within, across, gone)
 
     def begin(self, most: int, context: Tensor | None, context_mask: Tensor | None) -> Memory:
         """An empty memory for `most` tokens, which has read the context once for all."""
@@ -97,7 +109,7 @@ class Block(nn.Module):
             assert memory.context is not None
             return cross.read(h, *memory.context, memory.context_mask)
 
-        return self._branches(x, None, within, across)
+        return self._branches(x, None, within, across, lambda h: h)
 
     def _check(self, context: Tensor | None) -> None:
         if (self.cross is None) != (context is None):
@@ -109,12 +121,13 @@ class Block(nn.Module):
         embedding: Tensor | None,
         within: Callable[[Tensor], Tensor],
         across: Callable[[Attention, Tensor], Tensor],
+        gone: Callable[[Tensor], Tensor],
     ) -> Tensor:
         shift, scale, gate, shift2, scale2, gate2 = self._steer(embedding)
-        x = _leave(x, within(_enter(self.norm_attention(x), shift, scale)), gate)
+        x = gone(_leave(x, within(_enter(self.norm_attention(x), shift, scale)), gate))
         if self.cross is not None and self.norm_cross is not None:
-            x = x + across(self.cross, self.norm_cross(x))
-        return _leave(x, self.network(_enter(self.norm_network(x), shift2, scale2)), gate2)
+            x = gone(x + across(self.cross, self.norm_cross(x)))
+        return gone(_leave(x, self.network(_enter(self.norm_network(x), shift2, scale2)), gate2))
 
     def _steer(self, embedding: Tensor | None) -> tuple[Tensor | None, ...]:
         if (self.modulation is None) != (embedding is None):
@@ -124,12 +137,18 @@ class Block(nn.Module):
         return tuple(self.modulation(embedding).chunk(6, -1))
 
 
+def block_sites(blocks: nn.ModuleList, embedding: int) -> list[Site]:
+    """The sites of a stack of blocks."""
+    own = [block for block in blocks if isinstance(block, Block)]
+    return [site for i, b in enumerate(own) for site in b.sites(f"blocks.{i}", embedding)]
+
+
 def _enter(x: Tensor, shift: Tensor | None, scale: Tensor | None) -> Tensor:
     return x if shift is None or scale is None else modulate(x, shift, scale)
 
 
 def _leave(x: Tensor, branch: Tensor, gate: Tensor | None) -> Tensor:
-    return x + branch if gate is None else torch.addcmul(x, gate[:, None], branch)
+    return x + branch if gate is None else torch.addcmul(x, per_token(gate), branch)
 
 
 @dataclass

@@ -40,7 +40,7 @@ class Hybrid(Objective):
         if not isinstance(denoiser, LearnedVariance):
             raise ValueError("objective=hybrid needs denoiser=learned_variance")
         schedule = denoiser.schedule
-        t = self.times.sample(noise, schedule).to(x0.device, non_blocking=True)
+        t = self.draw_times(x0, noise, schedule)
         alpha, sigma = schedule.coefficients(t)
         draw = noise.like(x0)
         x = combine((alpha, x0), (sigma, draw))

@@ -27,6 +27,8 @@ class TokenCrossEntropy(Objective):
         super().__init__()
         if not 0 <= recall <= 1:
             raise ValueError(f"recall is a probability, got {recall}")
+        if masking is not None and not masking.by_entry:
+            raise ValueError(f"masking.axes={list(masking.axes)}: tokens lie along axis 0")
         self.times, self.recall = times or Warped(), recall
         self.masking = None if isinstance(masking, Nothing) else masking
         told = {"estimate": recall > 0, "given": self.masking is not None}
@@ -39,7 +41,7 @@ class TokenCrossEntropy(Objective):
             raise ValueError("objective=score_interpolation needs denoiser=score_interpolation")
         schedule, name = denoiser.schedule, denoiser.codebook.name
         tokens = denoiser.codebook.tokens(x0)
-        t = self.times.sample(noise, schedule).to(x0.device, non_blocking=True)
+        t = self.draw_times(x0, noise, schedule)
         alpha, sigma = schedule.coefficients(t)
         x, known = combine((alpha, x0), (sigma, noise.like(x0))), cond or Condition()
         wanted = x0.masks.get(name, torch.ones_like(tokens, dtype=torch.bool))

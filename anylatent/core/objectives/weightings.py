@@ -48,7 +48,13 @@ class Weighting(ABC):
         return self.data(schedule.log_snr(t), measure) * c_out**2
 
     def loss(self, denoiser: Preconditioned, t: Tensor, times: Times, error: Tensor) -> Tensor:
-        """What is minimised, of the errors ‖F - target‖² (B,) at times (B,)."""
+        """What is minimised, of the errors ‖F - target‖² at times of the same shape: (B,), one for
+        each sample, or (B, T), one for each entry. Raises ValueError for two shapes."""
+        if t.shape != error.shape:
+            raise ValueError(
+                f"errors of shape {tuple(error.shape)} at times of shape {tuple(t.shape)}: times "
+                "of shape (B, T) need an error for each entry, see `free_mse`"
+            )
         return self(denoiser, t, times).to(error) * error
 
 

@@ -31,6 +31,7 @@ def load_plugins() -> None:
     sources = [(entry.name, entry.value) for entry in metadata.entry_points(group=ENTRY_POINTS)]
     named = [module.strip() for module in os.environ.get(ENVIRONMENT, "").split(",")]
     sources += [(module, module) for module in named if module]
+    sources.sort(key=lambda source: not source[1].startswith("anylatent."))  # they declare groups
     for name, module in dict.fromkeys(sources):
         try:
             importlib.import_module(module)

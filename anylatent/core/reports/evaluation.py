@@ -13,7 +13,7 @@ import torch
 
 from anylatent.core.latents import Noise, Stream
 from anylatent.core.likelihood import Measure
-from anylatent.core.modality import Data, Item, Metrics, move
+from anylatent.core.modality import Data, Item, Metrics, Outputs, join, move
 from anylatent.core.registry import build
 from anylatent.core.reports.latents import effective_dimensions, rate
 from anylatent.core.reports.likelihood import DataLikelihood
@@ -108,19 +108,19 @@ class Evaluation:
         system = self.run.system
         fields = list(system.autoencoder.spec.fields)
         lost = {f"without {name}": name for name in fields if len(fields) > 1}
-        outputs: dict[str, list[Any]] = {"mean": [], "sample": [], **{row: [] for row in lost}}
+        outputs: dict[str, list[Outputs]] = {"mean": [], "sample": [], **{row: [] for row in lost}}
         originals = []
         for index, batch in enumerate(self._held_out()):
-            originals.append(system.modality.originals(batch).cpu())
+            originals.append(system.modality.originals(batch).to("cpu"))
             posterior = system.autoencoder.encode(batch)
             noise = Noise.of((self.config.seed, Stream.POSTERIORS, index), posterior.mean.batch)
             whole = system.normaliser.encode(posterior.mean)
-            outputs["mean"].append(system.decode(whole).cpu())
-            outputs["sample"].append(system.autoencoder.decode(posterior.sample(noise)).cpu())
+            outputs["mean"].append(system.decode(whole).to("cpu"))
+            outputs["sample"].append(system.autoencoder.decode(posterior.sample(noise)).to("cpu"))
             for row, name in lost.items():
                 partial = whole.replace(**{name: torch.zeros_like(whole[name])})
-                outputs[row].append(system.decode(partial).cpu())
-        join, judge = system.modality.join, self.metrics.reconstructions
+                outputs[row].append(system.decode(partial).to("cpu"))
+        judge = self.metrics.reconstructions
         return {row: judge(join(originals), join(pieces)) for row, pieces in outputs.items()}
 
     @torch.no_grad()

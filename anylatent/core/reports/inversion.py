@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,12 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import ConcatDataset
 
-from anylatent.core.latents import Latent, Noise, Started, Stream
-from anylatent.core.modality import Data, Item, Outputs, move
-from anylatent.core.registry import build, part
-from anylatent.core.reports.evaluation import Rows, columns_of, table
+from anylatent.core.latents import Latent, Noise, Started, Stream, together
+from anylatent.core.modality import Outputs, compare, join, move
+from anylatent.core.reports.evaluation import Rows, table
+from anylatent.core.reports.inverted_data import InvertedData
 from anylatent.core.reports.normality import normality
 from anylatent.core.reports.solvers.samples import Counting
 from anylatent.core.runs import (
@@ -25,8 +23,6 @@ from anylatent.core.runs import (
     SamplingConfig,
     StoredNoise,
     inline,
-    per_sample,
-    together,
 )
 from anylatent.core.support.files import UserError, replacing, save_text
 from anylatent.core.support.progress import bar
@@ -69,9 +65,8 @@ class RoundTrip:
 class Inversion:
     """Inverts data of a run, or other data of their kind, and writes the noise and a report.
 
-    Of the run's own data n of those held out are taken, of others, which are read as the run reads
-    its own, the first n. Raises UserError for a solver that draws noise, a generator without one,
-    data that are encoded otherwise, and the run's own data with other settings.
+    Raises UserError for a solver that draws noise, a generator without one, and data that don't fit
+    the run; see `InvertedData`.
     """
 
     def __init__(self, config: InversionConfig) -> None:
@@ -97,10 +92,9 @@ class Inversion:
                 "start to many ends: only a deterministic solver can be inverted, such as "
                 "solver=dpmpp_2m, heun or ddim"
             )
-        self.foreign = self._foreign()
-        self.data = self._data()
-        self.places, self.items = self._items()
-        self.columns = self._columns()
+        self.own = InvertedData(self.run, config.data, config.n, config.seed)
+        self.items = self.own.items
+        self.columns = self.own.columns(config.cond, sampling.guidance)
         self.folder = Path(config.out or Path(config.run) / "inversion")
 
     def write(self) -> None:
@@ -111,95 +105,15 @@ class Inversion:
         with bar("inverting", len(parts) * self._steps()) as advance:
             trips = [self._trip(part, up, back, advance) for part in parts]
         found = self._joined(trips)
-        stored = StoredNoise(found.noise, self.config.sampling, self.columns, self.places)
+        stored = StoredNoise(found.noise, self.config.sampling, self.columns, self.own.places)
         stored.save(self.folder / "noise.safetensors")
-        modality, names = self.run.system.modality, [f"{i:05d}" for i in range(n)]
-        modality.save(found.originals, self.folder / "originals", names)
-        modality.save(found.restored, self.folder / "restored", names)
+        names = [f"{i:05d}" for i in range(n)]
+        found.originals.save(self.folder / "originals", names)
+        found.restored.save(self.folder / "restored", names)
         with replacing(self.folder / "comparison.png") as temporary:
-            picture = modality.compare(found.originals[:SHOWN], found.restored[:SHOWN])
+            picture = compare(found.originals[:SHOWN], found.restored[:SHOWN])
             picture.save(temporary, format="PNG")
         self._report(found, {"up": up.total / n, "back": back.total / n})
-
-    # ---- data ---------------------------------------------------------------------------------
-    def _foreign(self) -> bool:
-        """Whether the data are others than the run's own: of another name, or in another place."""
-        asked, own = self.config.data, self.run.config.data
-        if asked["name"] != own["name"] or _place(asked) != _place(own):
-            return True
-        keys = [key for key in asked if key != "path" and asked[key] != own.get(key)]
-        if keys:
-            told = ", ".join(f"data.{key}={asked[key]} (the run: {own.get(key)})" for key in keys)
-            raise UserError(
-                f"data={asked['name']} are the run's own data, of which those are inverted that it "
-                f"held out from training, and other settings hold out others: leave out {told}"
-            )
-        return False
-
-    def _data(self) -> Data:
-        """Other data are read by the run's facts, and nothing of them is held out."""
-        node, facts = dict(self.config.data), self.run.config.facts
-        encoding = {k: facts[k] for k in self.run.system.modality.encoding if k in facts}
-        settings = part("data", node["name"]).settings()
-        if self.foreign and "held_out" in settings:
-            node["held_out"] = 0.0
-        data: Data = build("data", node, **(encoding if self.foreign else {}))
-        for name, here in encoding.items():
-            there = data.facts.get(name)
-            if _plain(here) != _plain(there):
-                raise UserError(
-                    f"data={node['name']}: {name} is {_short(there)} there, and {_short(here)} in "
-                    f"what {self.config.run} was trained on, which can not read them. The "
-                    f"settings of such data are {', '.join(settings)}"
-                )
-        return data
-
-    def _items(self) -> tuple[list[int], list[Item]]:
-        """Of the run's own data what no training saw, in an order of the seed; of others all."""
-        held_out, foreign = self.data.held_out(), self.foreign
-        dataset: Any = ConcatDataset([self.data.train(), held_out] if foreign else [held_out])
-        order = torch.arange(len(dataset))
-        if not foreign:
-            order = Noise([self.config.seed]).uniform(len(dataset))[0].argsort()
-        places = order[: self.config.n].tolist()
-        return places, [dataset[place] for place in places]
-
-    def _columns(self) -> dict[str, list[Any]]:
-        """The conditions of the items, as a user would write them: their own or those asked for."""
-        asked, run, n = self.config.cond, self.run, len(self.items)
-        known = run.conditions(self.config.sampling.guidance)
-        run.check_asked(list(asked), self.config.sampling.guidance)
-        sizes = [name for name in asked if name not in known]
-        if sizes:
-            raise UserError(f"cond.{sizes[0]} is told by the data that are inverted; leave it out")
-        columns = columns_of(self.items, [name for name in known if name not in asked], n)
-        own = {name: [self._named(name, v) for v in values] for name, values in columns.items()}
-        return (self._known(own) if self.foreign else own) | per_sample(asked, n)
-
-    def _known(self, columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
-        """Null instead of classes of other data that the run has not, and a warning about them."""
-        found = dict(columns)
-        for name in [name for name in columns if name in self.run.config.classes]:
-            names = self.run.config.classes[name]
-            known = {label.casefold() for label in names}
-            values = [v if str(v).casefold() in known else None for v in columns[name]]
-            gone = {
-                str(v): None for v, kept in zip(columns[name], values, strict=True) if kept is None
-            }
-            if gone:
-                warnings.warn(
-                    f"{self.config.run} knows no {name} {_short(', '.join(gone))}: "
-                    f"{values.count(None)} of {len(values)} samples are inverted with "
-                    f"cond.{name}=null. Give cond.{name}=..., one of {', '.join(names)}, or a list",
-                    stacklevel=2,
-                )
-            found[name] = values
-        return found
-
-    def _named(self, name: str, value: Any) -> Any:
-        """Classes by their names, which mean the same in any data."""
-        plain: Any = value.tolist() if isinstance(value, Tensor) else value
-        return self.data.classes[name][int(plain)] if name in self.data.classes else plain
 
     # ---- there and back -----------------------------------------------------------------------
     @torch.no_grad()
@@ -216,8 +130,12 @@ class Inversion:
         downwards = replace(self.sampler, solver=back)
         found = system.generator.sample(x0.zeros(), cond, downwards, start, note)
         outputs = system.modality.originals(batch), system.decode(x0), system.decode(found)
-        latents = [z.to("cpu") for z in (x0, noise, found)]
-        return RoundTrip(*latents, *(made.cpu() for made in outputs))
+        return RoundTrip(
+            x0.to("cpu"),
+            noise.to("cpu"),
+            found.to("cpu"),
+            *(made.to("cpu") for made in outputs),
+        )
 
     def _steps(self) -> int:
         """Of the way up, which leaves a step to sigma = 0 out, and back."""
@@ -227,17 +145,19 @@ class Inversion:
         return generator.solutions * int(2 * steps - clean)
 
     def _joined(self, trips: Sequence[RoundTrip]) -> RoundTrip:
-        join = self.run.system.modality.join
-        latents = [together([getattr(trip, k) for trip in trips]) for k in ("x0", "noise", "back")]
-        kinds = ("originals", "decoded", "restored")
         return RoundTrip(
-            *latents, *(join([getattr(trip, kind) for trip in trips]) for kind in kinds)
+            together([trip.x0 for trip in trips]),
+            together([trip.noise for trip in trips]),
+            together([trip.back for trip in trips]),
+            join([trip.originals for trip in trips]),
+            join([trip.decoded for trip in trips]),
+            join([trip.restored for trip in trips]),
         )
 
     # ---- report -------------------------------------------------------------------------------
     def _report(self, found: RoundTrip, evaluations: Mapping[str, float]) -> None:
         sampling = self.config.sampling
-        judge = self.run.system.modality.metrics(self.data).reconstructions
+        judge = self.run.system.modality.metrics(self.own.data).reconstructions
         data = {"autoencoder": found.decoded, "inverted and restored": found.restored}
         fresh = Noise.of((0, Stream.FRESH), found.noise.batch).like(found.noise)
         tables: dict[str, Rows] = {
@@ -281,17 +201,3 @@ def errors(found: RoundTrip) -> dict[str, float]:
 
 def _root(squares: Tensor, dim: Tensor) -> float:
     return float(((squares * dim).sum() / dim.sum()).sqrt())
-
-
-def _place(data: Node) -> Path | None:
-    """Where the files of data are, however their path is written."""
-    return Path(data["path"]).expanduser().resolve() if data.get("path") else None
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, (list, tuple)) else value
-
-
-def _short(value: Any, most: int = 60) -> str:
-    text = str(value)
-    return text if len(text) <= most else f"{text[:most]}..."

@@ -83,7 +83,7 @@ class DataLikelihood:
     def _with_size(self, nats: Tensor, posterior: Posterior) -> Tensor:
         if self.system.generator.draws_sizes:  # it decides the sizes itself
             return nats
-        return nats + self.system.modality.size_nats(posterior.mean).to(nats)
+        return nats + self.system.modality.sizes.nats(posterior.mean).to(nats)
 
 
 def _summary(found: dict[str, Tensor], unit: str) -> dict[str, float]:

@@ -11,8 +11,8 @@ from anylatent.core.runs.stored_noise import StoredNoise, stored_config
 from anylatent.core.runs.system import System
 
 __all__ = [
-    "FIXED",
     "Classification",
+    "FIXED",
     "Context",
     "ModelConfig",
     "Node",

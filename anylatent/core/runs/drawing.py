@@ -28,12 +28,13 @@ def sample(
 ) -> Outputs:
     """Decoded samples, one for each seed of `noise`."""
     start = blank(system, noise, columns)
-    cond, known = system.condition(columns), system.modality.known(start, columns)
-    if known is not None:
-        guidance = completing(system, known, start, sampler.guidance)
+    cond, given = system.condition(columns), system.modality.given
+    known = None if given is None else given.known(start, columns)
+    if given is not None and known is not None:
+        guidance = completing(system, known, given.strength, start, sampler.guidance)
         sampler = replace(sampler, guidance=guidance)
     outputs = system.decode(system.generator.sample(start, cond, sampler, noise, callback))
-    return outputs if known is None else system.modality.complete(outputs, known)
+    return outputs if given is None or known is None else given.complete(outputs, known)
 
 
 def blank(system: System, noise: Noise, columns: Mapping[str, Any]) -> Latent:
@@ -50,16 +51,18 @@ def _started(system: System, start: Latent, columns: Mapping[str, Any]) -> Laten
         raise UserError(
             f"{type(system.generator).__name__} makes samples from no noise: leave out noise="
         )
-    found = start.zeros().to(system.device)
-    for name in system.modality.asks:
-        asked = {name: columns[name]} if columns.get(name) is not None else {}
-        if asked and system.modality.known(found, asked) is None:
+    for name in system.modality.sizes.asks:
+        if columns.get(name) is not None:
             raise UserError(f"cond.{name}: noise that is given has its own sizes; leave it out")
-    return found
+    return start.zeros().to(system.device)
 
 
 def completing(
-    system: System, known: Mapping[str, Any], start: Latent, guidance: Guidance | None
+    system: System,
+    known: Mapping[str, Any],
+    strength: float,
+    start: Latent,
+    guidance: Guidance | None,
 ) -> Guidance:
     """Guidance towards samples that contain known data, after any other."""
     moved = move(known, system.device)
@@ -77,6 +80,6 @@ def completing(
 
     def guide(denoiser: Denoiser) -> Denoiser:
         own = denoiser if guidance is None else guidance(denoiser)
-        return Completion(own, begun, places, system.modality.completion)
+        return Completion(own, begun, places, strength)
 
     return guide

@@ -11,7 +11,7 @@ import torch
 from anylatent.core.denoisers import Denoiser
 from anylatent.core.generators import Guidance, Sampler
 from anylatent.core.latents import Latent, Noise, Seed, Started
-from anylatent.core.modality import Outputs
+from anylatent.core.modality import Outputs, join
 from anylatent.core.process import Grid
 from anylatent.core.runs.classifiers import load_classifiers
 from anylatent.core.runs.config import Node, RunConfig, SamplingConfig
@@ -111,7 +111,7 @@ class Run:
             if noise is not None:
                 source = Started(seeds[part], noise.select(part))
             pieces.append(sample(self.system, sampler, source, chosen, callback))
-        return self.system.modality.join(pieces)
+        return join(pieces)
 
     def sampler(
         self,

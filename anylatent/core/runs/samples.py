@@ -60,10 +60,10 @@ def write_samples(config: SampleConfig) -> None:
     folder = Path(config.out or Path(config.run) / "samples")
     prefixes = [f"{label}_" for label in cond[config.each]] if config.each else [""] * count
     names = [f"{prefix}{config.seed}_{i:05d}" for i, prefix in enumerate(prefixes)]
-    run.system.modality.save(outputs, folder, names)
+    outputs.save(folder, names)
     shown = outputs if labels else outputs[:SHEET]
     with replacing(folder / "contact_sheet.png") as temporary:
-        sheet = run.system.modality.show(shown, config.n if labels else None, labels)
+        sheet = shown.show(config.n if labels else None, labels)
         sheet.save(temporary, format="PNG")
     which = "all" if len(shown) == count else f"the first {len(shown)}"
     print(f"{count} samples in {folder}, {which} on {folder / 'contact_sheet.png'}")

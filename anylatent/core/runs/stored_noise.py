@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anylatent.core.latents import Latent, LatentSpec, cat
+from anylatent.core.latents import Latent, LatentSpec
 from anylatent.core.runs.config import SamplingConfig, read
 from anylatent.core.support.files import UserError, load_weights, save_weights
 
@@ -107,20 +107,3 @@ def _unfit(parts: Mapping[str, Tensor], lengths: Tensor | None, spec: LatentSpec
         if lengths is not None and known.variable and int(lengths.max()) > x.shape[1]:
             return f"its field {name} is shorter than its lengths say"
     return ""
-
-
-def together(latents: Sequence[Latent]) -> Latent:
-    """Latents of one spec as one batch, whatever their padding."""
-    first = latents[0]
-    if not first.masks:
-        return cat(latents)
-    name = next(iter(first.masks))
-    longest = max(z[name].shape[1] for z in latents)
-    return cat([_padded(z, name, longest) for z in latents])
-
-
-def _padded(z: Latent, name: str, longest: int) -> Latent:
-    blank = z.spec.blank(z.batch, z.lengths(name), dtype=z.dtype, device=z.device, padded=longest)
-    for key, x in z.parts.items():
-        blank.parts[key][:, : x.shape[1]] = x
-    return blank

@@ -48,7 +48,7 @@ class System(nn.Module):
         )
         if training:
             self.autoencoder.equip()
-        self.normaliser = Normaliser(self.autoencoder.spec)
+        self.normaliser = self.autoencoder.normaliser()
         self.generator = self._generator(config)
         self.labels: dict[str, ClassLabel] = {}
         self.classifiers: dict[str, NoisyClassifier] = {}

@@ -4,12 +4,15 @@ Each `check_*` raises AssertionError with what went wrong. The package runs them
 registered name, so a part is tested by being registered; plugins call them from their own tests.
 """
 
-from anylatent.core.denoisers import GaussianDenoiser, MixtureDenoiser
+from anylatent.core.denoisers import GaussianDenoiser, MixtureDenoiser, SpikedGaussian, flatten
 from anylatent.core.testing.data import check_conditioner, check_data, check_modality
+from anylatent.core.testing.denoisers import check_denoiser, check_guidance
 from anylatent.core.testing.examples import SPECS, Impulses, example, in_subspace
+from anylatent.core.testing.guests import check_sites
 from anylatent.core.testing.networks import check_autoencoder, check_backbone
+from anylatent.core.testing.outputs import check_outputs
 from anylatent.core.testing.process import check_grid, check_prediction, check_schedule
-from anylatent.core.testing.sampling import check_denoiser, check_guidance, check_solver
+from anylatent.core.testing.sampling import check_solver
 from anylatent.core.testing.training import check_features, check_times, check_weighting
 
 __all__ = [
@@ -17,6 +20,7 @@ __all__ = [
     "GaussianDenoiser",
     "Impulses",
     "MixtureDenoiser",
+    "SpikedGaussian",
     "check_autoencoder",
     "check_backbone",
     "check_conditioner",
@@ -26,11 +30,14 @@ __all__ = [
     "check_grid",
     "check_guidance",
     "check_modality",
+    "check_outputs",
     "check_prediction",
     "check_schedule",
+    "check_sites",
     "check_solver",
     "check_times",
     "check_weighting",
     "example",
+    "flatten",
     "in_subspace",
 ]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,8 +12,16 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from anylatent.core.latents import Latent, LatentSpec, Noise
-from anylatent.core.modality import Conditioner, Data, Item, Modality
-from anylatent.core.testing.examples import in_subspace
+from anylatent.core.modality import (
+    Conditioner,
+    Data,
+    DataSpace,
+    Item,
+    Modality,
+    Sizes,
+)
+from anylatent.core.testing.examples import alone, distance, in_subspace
+from anylatent.core.testing.outputs import Reader, check_outputs
 
 
 def check_data(data: Data, limit: int = 500) -> None:
@@ -114,8 +120,13 @@ def _check_unknown(conditioner: Conditioner, name: str) -> None:
     raise AssertionError(f"{name} accepts a column that it does not know")
 
 
-def check_modality(modality: Modality, data: Data, spec: LatentSpec) -> None:
-    """Batches, blanks, files and pictures of a few items; `spec` is that of an autoencoder."""
+def check_modality(
+    modality: Modality, data: Data, spec: LatentSpec, readers: Mapping[str, Reader] | None = None
+) -> None:
+    """Batches, blanks, data space and outputs of a few items; `spec` is that of an autoencoder.
+
+    `readers` are for the files of outputs, see `check_outputs`.
+    """
     name, dataset = type(modality).__name__, data.train()
     count = min(3, _length(dataset))
     batch = modality.collate([dataset[i] for i in range(count)])
@@ -124,18 +135,63 @@ def check_modality(modality: Modality, data: Data, spec: LatentSpec) -> None:
     kept = modality.augment(batch, Noise.of(0, count))
     assert set(kept) == set(batch), f"{name}: augmenting changes the columns"
     _check_augment_alone(modality, dataset, kept, count, name)
-    blank = modality.blank(spec, count, Noise.of(0, count), {})
-    assert blank.spec == spec and blank.batch == count, f"{name}: blank {blank}"
-    assert in_subspace(blank) and not bool(blank.norm().any()), f"{name}: the blank is not zero"
+    _check_sizes(modality.sizes, spec, count, f"{name}'s sizes")
+    _check_nothing_asked(modality, spec, count, name)
     originals = modality.originals(batch)
-    names = [f"item{i}" for i in range(count)]
-    with tempfile.TemporaryDirectory() as directory:
-        paths = modality.save(originals, Path(directory) / "new", names)
-        missing = [path for path in paths if not path.exists() or not path.stat().st_size]
-        assert len(paths) >= count and not missing, f"{name}: {len(paths)} files, lacking {missing}"
-    for picture in (modality.show(originals), modality.compare(originals, originals)):
-        assert picture.width > 0 and picture.height > 0, f"{name}: an empty picture"
-    modality.show(modality.join([originals, originals]))
+    assert len(originals) == count, f"{name}: {len(originals)} originals of {count} items"
+    check_outputs(originals, readers)
+    if modality.data_space is not None:
+        items = [dataset[i] for i in range(count)]
+        _check_data_space(modality, modality.data_space, items, f"{name}'s data space")
+        check_outputs(modality.data_space.lower(modality.data_space.lift(batch)), readers)
+
+
+def _check_sizes(sizes: Sizes, spec: LatentSpec, count: int, where: str) -> None:
+    blanks = {
+        "blank": sizes.blank(spec, Noise.of(0, count), {}),
+        "largest": sizes.largest(spec, count, {}),
+    }
+    for kind, blank in blanks.items():
+        assert blank.spec == spec and blank.batch == count, f"{where}: {kind} {blank}"
+        assert in_subspace(blank) and not bool(blank.norm().any()), f"{where}: {kind} is not zero"
+    for name in blanks["blank"].masks:
+        drawn, most = (blank.lengths(name) for blank in blanks.values())
+        assert bool((drawn <= most).all()), f"{where}: {drawn.tolist()} is above {most.tolist()}"
+    for i in range(count):
+        lonely = sizes.blank(spec, Noise.of(0, [i]), {})
+        own = [lonely.lengths(name).tolist() for name in lonely.masks]
+        joint = [blanks["blank"].lengths(name)[i : i + 1].tolist() for name in lonely.masks]
+        assert own == joint, f"{where}: that of sample {i} depends on its neighbours"
+    nats = sizes.nats(blanks["blank"])
+    fine = nats.shape == (count,) and bool((nats >= 0).all() & nats.isfinite().all())
+    assert fine, f"{where}: nats {nats}"
+
+
+def _check_nothing_asked(modality: Modality, spec: LatentSpec, count: int, name: str) -> None:
+    """Without conditions nothing is given; those of sizes and of what is given are apart."""
+    given = modality.given
+    if given is None:
+        return
+    twice = set(given.asks) & set(modality.sizes.asks)
+    assert given.asks and not twice, f"{name}: given data ask for {given.asks}, sizes for {twice}"
+    blank = modality.sizes.blank(spec, Noise.of(0, count), {})
+    assert given.known(blank, {}) is None, f"{name}: data are given that nobody asked for"
+    assert given.strength > 0, f"{name}: strength {given.strength}"
+
+
+def _check_data_space(
+    modality: Modality, space: DataSpace, items: Sequence[Item], where: str
+) -> None:
+    batch = modality.collate(items)
+    z, kind = space.lift(batch), type(modality.originals(batch))
+    assert z.spec == space.spec and in_subspace(z), f"{where}: {z.spec} lifted, {space.spec} said"
+    lowered, told = space.lower(z), space.log_prob(batch, z)
+    assert type(lowered) is kind, f"{where}: {type(lowered).__name__}, of data {kind.__name__}"
+    assert len(lowered) == len(items), f"{where}: {len(lowered)} outputs of {len(items)} items"
+    assert told is None or told.shape == (len(items),), f"{where}: log_prob {told}"
+    for i, item in enumerate(items):
+        gap = distance(space.lift(modality.collate([item])), alone(z, i))
+        assert gap <= 1e-5, f"{where}: lifted item {i} depends on its neighbours ({gap:.3g})"
 
 
 def _check_augment_alone(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from anylatent.core.denoisers import constant
 from anylatent.core.latents import Field, Latent, LatentSpec, Noise, Path
+from anylatent.core.process import Schedule
 
 SPECS: Mapping[str, LatentSpec] = {
     "image": LatentSpec({"z": Field((4, 8, 8), channels=0)}),
@@ -34,6 +35,13 @@ def example(
     if any(field.variable for field in spec.fields.values()):
         lengths = [LENGTHS[i % len(LENGTHS)] for i in range(batch)]
     return spec.blank(batch, lengths, dtype=dtype, padded=padded)
+
+
+def begin(spec: LatentSpec, schedule: Schedule, dtype: torch.dtype) -> tuple[Latent, Noise]:
+    """x at t = 1, without alpha·x0, and the noise from which it goes on."""
+    blank = example(spec, dtype=dtype)
+    noise = Noise.of(3, blank.batch)
+    return schedule.sigma(1.0) * noise.like(blank), noise
 
 
 def in_subspace(latent: Latent, tolerance: float | None = None) -> bool:

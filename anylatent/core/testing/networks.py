@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from anylatent.core.autoencoders import Autoencoder
 from anylatent.core.latents import Condition, ConditionSpec, Latent, Noise, Value, token_condition
-from anylatent.core.modality import Batch
+from anylatent.core.modality import Batch, Outputs
 from anylatent.core.nn.backbone import Backbone
 from anylatent.core.testing.examples import alone, distance, example, in_subspace, spoil
+from anylatent.core.testing.guests import check_invariance, check_sites
 
 CONDITIONS = ConditionSpec(classes={"kind": 3}, tokens={"words": 5})
 TOLERANCE = 1e-5
@@ -24,7 +25,10 @@ def check_backbone(
     """`factory(conditions=...)` makes the backbone; maps are not among the tested conditions.
 
     Padding and neighbours never change a sample; a dropped key is a missing key is no condition;
-    every trainable parameter learns; the output has the precision of the input.
+    every trainable parameter learns; the output has the precision of the input. Where entries may
+    have noise levels of their own, equal ones are one level, and each reaches its entry and, by
+    attention or messages, others; where not, (B, T) is refused. Guests are asked at
+    the sites that it names; see `check_sites`.
     """
     spec = CONDITIONS if conditions is None else conditions
     with torch.random.fork_rng():
@@ -39,12 +43,24 @@ def check_backbone(
     with torch.no_grad():
         _check_samples_apart(backbone, x, c_noise, cond, name)
         _check_drop(backbone, x, c_noise, cond, name)
+        _check_levels(backbone, x, c_noise, cond, name)
+        check_sites(backbone, lambda guest: backbone(x, c_noise, cond, guest=guest), x)
+        if any(field.centred for field in x.spec.fields.values()):
+            call = lambda x, guest: backbone(x, c_noise, cond, guest=guest)  # noqa: E731
+            check_invariance(backbone, call, x, _turn())
         single = backbone(x, c_noise, cond)
         backbone.double()
         double = backbone(x.to(torch.float64), c_noise.double(), cond.to(torch.float64))
     assert double.dtype == torch.float64, f"{name}: float64 in, {double.dtype} out"
     gap = distance(single.to(torch.float64), double)
     assert gap < 1e-3 * _size(double), f"{name}: float32 and float64 differ by {gap:.3g}"
+
+
+def _turn() -> Tensor:
+    """A rotation and reflection of space, (3, 3)."""
+    generator = torch.Generator().manual_seed(1)
+    found: Tensor = torch.linalg.qr(torch.randn(3, 3, generator=generator, dtype=torch.float64))[0]
+    return found
 
 
 def some_condition(spec: ConditionSpec, batch: int) -> Condition:
@@ -114,6 +130,28 @@ def _check_samples_apart(
         assert gap <= allowed, f"{name}: sample {i} alone differs by {gap:.3g} from in its batch"
 
 
+def _check_levels(
+    backbone: Backbone, x: Latent, c_noise: Tensor, cond: Condition, name: str
+) -> None:
+    entries = next(iter(x.parts.values())).shape[:2]
+    each = c_noise[:, None].expand(entries).clone()
+    if not backbone.per_entry:
+        try:
+            backbone(x, each, cond)
+        except ValueError as error:
+            assert "one noise level per sample" in str(error), f"{name}: {error}"
+            return
+        raise AssertionError(f"{name}: takes noise levels {tuple(entries)}, and is not per_entry")
+    joint = backbone(x, c_noise, cond)
+    gap = distance(backbone(x, each, cond), joint)
+    assert gap <= TOLERANCE * max(1.0, _size(joint)), f"{name}: equal levels differ by {gap:.3g}"
+    other = each.clone()
+    other[:, 1] += 1.5
+    moved = (backbone(x, other, cond) - joint).map(lambda z: z.flatten(2).abs().sum(-1))
+    for field, change in moved.parts.items():
+        assert bool((change[:, 1] > 0).all()), f"{name}: the level of an entry of {field} is unread"
+
+
 def _check_drop(backbone: Backbone, x: Latent, c_noise: Tensor, cond: Condition, name: str) -> None:
     nothing = backbone(x, c_noise, None)
     allowed = TOLERANCE * max(1.0, _size(nothing))
@@ -137,6 +175,13 @@ def rows(batch: Batch, index: list[int]) -> dict[str, Any]:
     }
 
 
+@runtime_checkable
+class _Dense(Protocol):
+    """Outputs that are one tensor, (B, ...)."""
+
+    tensor: Tensor
+
+
 def check_autoencoder(autoencoder: Autoencoder, batch: Batch) -> None:
     """Posteriors in the subspace, one sample whatever its neighbours, terms that can be trained.
 
@@ -156,12 +201,16 @@ def check_autoencoder(autoencoder: Autoencoder, batch: Batch) -> None:
             kl = posterior.kl()
             assert kl.shape == (size,) and bool((kl >= 0).all()), f"{name}: KL {kl}"
         output = autoencoder.decode(posterior.mean)
+        assert isinstance(output, Outputs), f"{name}: {type(output).__name__} are no Outputs"
+        assert len(output) == size, f"{name}: {len(output)} outputs for {size} latents"
         for i in range(size):
             lonely = autoencoder.encode(rows(batch, [i])).mean
             gap = distance(alone(lonely, 0), alone(posterior.mean, i))
             assert gap <= 1e-4, f"{name}: latent {i} depends on its neighbours ({gap:.3g})"
-            if isinstance(output, Tensor):
-                gap = float((autoencoder.decode(lonely)[0] - output[i]).abs().max())
+            single = autoencoder.decode(lonely)
+            assert len(single) == 1, f"{name}: {len(single)} outputs for one latent"
+            if isinstance(single, _Dense) and isinstance(output, _Dense):
+                gap = float((single.tensor[0] - output.tensor[i]).abs().max())
                 assert gap <= 1e-3, f"{name}: output {i} depends on its neighbours ({gap:.3g})"
     _check_terms(autoencoder, batch, size, name)
 

@@ -136,18 +136,41 @@ def _check_refusal(prediction: Prediction, schedule: Schedule, finite: bool, whe
 
 
 def check_grid(grid: Grid) -> None:
-    """steps + 1 times from exactly 1 to exactly 0, strictly decreasing, for every schedule."""
+    """steps + 1 times from exactly 1 to exactly 0, strictly decreasing, for every schedule; and
+    from any other time on, one for each sample too."""
     name = type(grid).__name__
     for kind in SCHEDULES:
         for steps in (*range(1, 11), 20, 80, 250):
-            times = grid(kind(), steps)
             where = f"{name} with {steps} steps on {kind.__name__}"
-            assert times.shape == (steps + 1,), f"{where}: shape {tuple(times.shape)}"
-            assert times.dtype == torch.float64, f"{where}: {times.dtype}, wanted float64"
-            assert float(times[0]) == 1 and float(times[-1]) == 0, f"{where}: ends {times}"
-            assert bool((times.diff() < 0).all()), f"{where}: not strictly decreasing"
-    try:
-        grid(SCHEDULES[0](), 0)
-    except ValueError:
-        return
-    raise AssertionError(f"{name} accepts 0 steps")
+            _check_way(grid(kind(), steps), 1.0, steps, where)
+        _check_below(grid, kind(), f"{name} on {kind.__name__}")
+    _check_grid_refuses(grid, name)
+
+
+def _check_way(times: Tensor, start: float, steps: int, where: str) -> None:
+    assert times.shape == (steps + 1,), f"{where}: shape {tuple(times.shape)}"
+    assert times.dtype == torch.float64, f"{where}: {times.dtype}, wanted float64"
+    assert float(times[0]) == start and float(times[-1]) == 0, f"{where}: ends {times}"
+    assert bool((times.diff() < 0).all()), f"{where}: not strictly decreasing"
+
+
+def _check_below(grid: Grid, schedule: Schedule, where: str) -> None:
+    levels = torch.tensor([18.0, 13.0, 4.0, 0.0, -3.0], dtype=torch.float64)
+    starts = torch.cat([schedule.time(levels), torch.tensor([0.999, 1.0]).double()])
+    for steps in (1, 2, 5, 20):
+        ways = [grid.below(schedule, float(t), steps) for t in starts]
+        for t, way in zip(starts, ways, strict=True):
+            _check_way(way, float(t), steps, f"{where}, {steps} steps from {float(t):.3g}")
+        whole = grid(schedule, steps)
+        close(ways[-1], whole, f"{where}: {steps} steps from 1 are not the whole grid", 0)
+        together = grid.below(schedule, starts, steps)
+        close(together, torch.stack(ways, -1), f"{where}: a start for each sample", 0)
+
+
+def _check_grid_refuses(grid: Grid, name: str) -> None:
+    for what, t, steps in (("0 steps", 1.0, 0), ("a start at 0", 0.0, 4), ("one above 1", 1.5, 4)):
+        try:
+            grid.below(SCHEDULES[0](), t, steps)
+        except ValueError:
+            continue
+        raise AssertionError(f"{name} accepts {what}")

@@ -1,21 +1,27 @@
-"""Contracts of solvers, denoisers and guidance, against exact Gaussians."""
+"""Contracts of solvers, against exact Gaussians."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from anylatent.core.denoisers import Denoiser, GaussianDenoiser, constant
-from anylatent.core.latents import Condition, Field, Latent, LatentSpec, Noise
+from anylatent.core.denoisers import GaussianDenoiser, constant
+from anylatent.core.latents import Field, Latent, LatentSpec, Noise
 from anylatent.core.process import Grid, Schedule, Time
 from anylatent.core.process.grids import LogSNRGrid, UniformGrid
 from anylatent.core.process.schedules import Cosine, RectifiedFlow, VariancePreserving
 from anylatent.core.solvers import Adaptive, Solver, solve
-from anylatent.core.testing.examples import SPECS, Impulses, alone, distance, example, in_subspace
-from anylatent.core.testing.process import SCHEDULES, close
+from anylatent.core.testing.examples import (
+    SPECS,
+    Impulses,
+    alone,
+    begin,
+    distance,
+    in_subspace,
+)
+from anylatent.core.testing.process import SCHEDULES
 
 NUMBER = LatentSpec({"z": Field((1,))})
 WIDTHS = (0.1, 0.3, 1.0)
@@ -149,7 +155,7 @@ def _check_tolerance(solver: Adaptive, name: str) -> None:
     spec = LatentSpec({"z": Field((1024,))})
     for schedule in (VariancePreserving(), RectifiedFlow()):
         exact = GaussianDenoiser(schedule, 0.5, 0.3)
-        x, noise = _start(spec, schedule, torch.float64)
+        x, noise = begin(spec, schedule, torch.float64)
         x = x + schedule.alpha(1.0) * constant(x, 0.5)
         found = solve(solver, exact, schedule, x, LogSNRGrid()(schedule, 3), noise)["z"]
         where = f"{name} on {type(schedule).__name__}"
@@ -162,19 +168,13 @@ def _check_tolerance(solver: Adaptive, name: str) -> None:
             assert gap < 10 * solver.tolerance, f"{where}: the error is {gap:.3g}"
 
 
-def _start(spec: LatentSpec, schedule: Schedule, dtype: torch.dtype) -> tuple[Latent, Noise]:
-    blank = example(spec, dtype=dtype)
-    noise = Noise.of(3, blank.batch)
-    return schedule.sigma(1.0) * noise.like(blank), noise
-
-
 def _check_few_steps(solver: Solver, spec: LatentSpec, where: str) -> None:
     for kind in SCHEDULES:
         schedule = kind()
         exact = GaussianDenoiser(schedule, 0.5, 0.3)
         for grid in (LogSNRGrid(), UniformGrid()):
             for steps in (2,) if isinstance(solver, Adaptive) else (1, 2, 3, 4, 7, 10):
-                x, noise = _start(spec, schedule, torch.float64)
+                x, noise = begin(spec, schedule, torch.float64)
                 x = solve(solver, exact, schedule, x, grid(schedule, steps), noise)
                 place = f"{where}, {kind.__name__}, {steps} steps"
                 finite = all(bool(part.isfinite().all()) for part in x.parts.values())
@@ -187,7 +187,7 @@ def _check_alone(solver: Solver, spec: LatentSpec, where: str) -> None:
     exact = GaussianDenoiser(schedule, 0.5, 0.3)
     times = LogSNRGrid()(schedule, 8)
     for dtype, allowed in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
-        start, noise = _start(spec, schedule, dtype)
+        start, noise = begin(spec, schedule, dtype)
         joint = solve(solver, exact, schedule, start, times, noise)
         assert joint.dtype == dtype, f"{where}: {dtype} in, {joint.dtype} out"
         for i in range(start.batch):
@@ -203,10 +203,10 @@ def _check_times_per_sample(solver: Solver, name: str) -> None:
     schedule, spec = VariancePreserving(), SPECS["video"]
     exact = GaussianDenoiser(schedule, 0.5, 0.3)
     times = LogSNRGrid()(schedule, 6)
-    start, noise = _start(spec, schedule, torch.float64)
+    start, noise = begin(spec, schedule, torch.float64)
     wanted = solve(solver, exact, schedule, start, times, noise)
     for shape in ((start.batch,), (start.batch, 3)):
-        start, noise = _start(spec, schedule, torch.float64)
+        start, noise = begin(spec, schedule, torch.float64)
         spread = times.reshape(-1, *[1] * len(shape)).expand(-1, *shape)
         got = solve(solver, exact, schedule, start, spread, noise)
         gap = distance(got, wanted)
@@ -221,91 +221,3 @@ def _check_refusal(solver: Solver, name: str) -> None:
     except ValueError:
         return
     raise AssertionError(f"{name} is stochastic, but runs without a Noise")
-
-
-def check_denoiser(denoiser: Denoiser, spec: LatentSpec, cond: Condition | None = None) -> None:
-    """x0 is on the subspace, x itself at t = 0, finite at t = 1, one sample at a time."""
-    name, schedule = type(denoiser).__name__, denoiser.schedule
-    with torch.no_grad():
-        for dtype in (torch.float64, torch.float32):
-            x, _ = _start(spec, schedule, dtype)
-            for t in (0.0, 0.3, 1.0):
-                joint = denoiser(x, t, cond)
-                assert joint.dtype == dtype, f"{name}: {dtype} in, {joint.dtype} out"
-                assert in_subspace(joint), f"{name} leaves the subspace at t = {t}"
-                each = torch.full((x.batch,), t, dtype=torch.float64)
-                scale = max(1.0, float(joint.norm().max()))
-                allowed = (1e-10 if dtype == torch.float64 else 1e-5) * scale
-                gap = distance(denoiser(x, each, cond), joint)
-                assert gap <= allowed, f"{name}: one time per sample changes x0 by {gap:.3g}"
-                for i in range(x.batch):
-                    own = None if cond is None else cond.select(slice(i, i + 1))
-                    gap = distance(denoiser(alone(x, i), t, own), alone(joint, i))
-                    assert gap <= allowed, f"{name}: x0 of sample {i} alone differs by {gap:.3g}"
-            clean = denoiser(x, 0.0, cond)
-            gap = distance(clean, x / schedule.alpha(0.0)) / float(x.norm().max())
-            assert gap <= 1e-5, f"{name}: x0 at t = 0 is not x/alpha, off by {gap:.3g}"
-
-
-class ConditionalGaussian(Denoiser):
-    """E[x0 | x_t] for data N(c, 0.3²), c the condition "mean", 0 where it is dropped."""
-
-    def __init__(self, schedule: Schedule) -> None:
-        super().__init__()
-        self.schedule, self.calls = schedule, 0
-
-    def forward(self, x: Latent, t: Time, cond: Condition | None = None) -> Latent:
-        self.calls += 1
-        mean = torch.zeros(x.batch, dtype=torch.float64)
-        if cond is not None and cond:
-            value = cond.values["mean"]
-            assert isinstance(value, Tensor)
-            mean = torch.where(cond.keep["mean"], value.double(), 0)
-        centre = mean * constant(x, 1.0)
-        return GaussianDenoiser(self.schedule, centre, 0.3).forward(x, t)
-
-
-def check_guidance(factory: Callable[[Denoiser], Denoiser], unconditional: bool = False) -> None:
-    """A guided denoiser is a denoiser, also along a solution, whatever it remembers there.
-
-    It is the plain one where there is no condition, unless `unconditional` says that it guides
-    without one too.
-    """
-    for schedule in (VariancePreserving(), RectifiedFlow()):
-        plain = ConditionalGaussian(schedule)
-        guided = factory(plain)
-        name = type(guided).__name__
-        assert guided.schedule is schedule, f"{name} does not carry its denoiser's schedule"
-        cond = Condition({"mean": torch.tensor([1.0, -0.5, 0.2, 2.0])})
-        for key, spec in SPECS.items():
-            check_denoiser(guided, spec, cond)
-            _check_memory(guided, spec, cond, f"{name} on {key}")
-            x, _ = _start(spec, schedule, torch.float64)
-            for nothing in () if unconditional else (None, Condition()):
-                gap = distance(guided(x, 0.4, nothing), plain(x, 0.4))
-                assert gap == 0, f"{name} on {key} without a condition is not the plain denoiser"
-        x, _ = _start(SPECS["image"], schedule, torch.float64)
-        stacked = factory(guided)(x, 0.4, cond)
-        assert in_subspace(stacked), f"{name} on {name} fails"
-        if not unconditional:
-            dropped = guided(x, 0.4, cond.null())
-            close(dropped["z"], plain(x, 0.4)["z"], f"{name} with all conditions dropped", 1e-10)
-
-
-def _check_memory(guided: Denoiser, spec: LatentSpec, cond: Condition, where: str) -> None:
-    """Along a solution no sample depends on its neighbours, no solution on another."""
-    each = torch.tensor([1.0, 0.8, 1.0, 0.6], dtype=torch.float64)
-    times = each * torch.tensor([[0.9], [0.5], [0.5], [0.4], [0.3], [0.1]], dtype=torch.float64)
-    times[3, :2] = 0.03  # a step that two samples take back
-    x, _ = _start(spec, guided.schedule, torch.float64)
-    first, second = guided.bind(cond), guided.bind(cond)
-    with torch.no_grad():
-        along = [first(x, t) for t in times]
-        again = [second(x, t) for t in times]
-        for i in range(x.batch):
-            lonely = guided.bind(cond.select(slice(i, i + 1)))
-            for t, together in zip(times[:, i], along, strict=True):
-                gap = distance(lonely(alone(x, i), t), alone(together, i))
-                assert gap < 1e-8, f"{where}: sample {i} alone differs by {gap:.3g}"
-    gaps = [distance(a, b) for a, b in zip(along, again, strict=True)]
-    assert max(gaps) == 0, f"{where}: a solution depends on the one before, by {max(gaps):.3g}"

@@ -10,6 +10,7 @@ from anylatent.core.denoisers import Preconditioned
 from anylatent.core.latents import Condition, ConditionSpec, Latent, Noise
 from anylatent.core.nn.backbone import Backbone
 from anylatent.core.nn.embedding import Features
+from anylatent.core.nn.guests import Guest
 from anylatent.core.objectives import Bound, Weighting
 from anylatent.core.process import LogitNormal, Prediction, Schedule, Times, time_limits
 from anylatent.core.process.predictions import (
@@ -25,7 +26,8 @@ from anylatent.core.testing.process import SCHEDULES, close
 
 
 def check_times(times: Times) -> None:
-    """The density is that of the quantiles, samples follow it and keep |λ| ≤ 20."""
+    """The density is that of the quantiles, samples follow it and keep |λ| ≤ 20; so do times for
+    each entry, independent of one another."""
     name = type(times).__name__
     u = torch.linspace(0.02, 0.98, 97, dtype=torch.float64)
     for kind in SCHEDULES:
@@ -39,6 +41,7 @@ def check_times(times: Times) -> None:
         product = (times.density(t, schedule) * slope)[inner]
         close(product, torch.ones_like(product), f"{where}: density × d quantile/du = 1", 1e-6)
         _check_samples(times, schedule, where)
+        _check_entries(times, schedule, where)
 
 
 def check_features(features: Features) -> None:
@@ -60,6 +63,12 @@ def _check_samples(times: Times, schedule: Schedule, where: str) -> None:
     count = 2000
     drawn = times.sample(Noise.of(0, count), schedule)
     assert drawn.shape == (count,), f"{where}: samples of shape {tuple(drawn.shape)}"
+    _check_law(times, drawn, schedule, where)
+    again = times.sample(Noise.of(0, [7, 3]), schedule)
+    close(again, drawn[[7, 3]], f"{where}: a sample's time depends on its neighbours", 1e-12)
+
+
+def _check_law(times: Times, drawn: torch.Tensor, schedule: Schedule, where: str) -> None:
     assert drawn.dtype == torch.float64, f"{where}: samples in {drawn.dtype}"
     low, high = time_limits(schedule)
     assert bool(((drawn >= low) & (drawn <= high)).all()), f"{where}: |λ| exceeds 20"
@@ -68,9 +77,23 @@ def _check_samples(times: Times, schedule: Schedule, where: str) -> None:
     below = (drawn[:, None] <= limits).double().mean(0)
     gap = float((below - levels)[(limits > low) & (limits < high)].abs().max())
     # Kolmogorov-Smirnov at p = 1e-6: sup |F_n - F| > 2.69/√n
-    assert gap < 2.69 / count**0.5, f"{where}: the samples' law is off by {gap:.3g}"
-    again = times.sample(Noise.of(0, [7, 3]), schedule)
-    close(again, drawn[[7, 3]], f"{where}: a sample's time depends on its neighbours", 1e-12)
+    assert gap < 2.69 / len(drawn) ** 0.5, f"{where}: the samples' law is off by {gap:.3g}"
+
+
+def _check_entries(times: Times, schedule: Schedule, where: str) -> None:
+    count = 2000
+    drawn = times.sample(Noise.of(0, count), schedule, 3)
+    assert drawn.shape == (count, 3), f"{where}: times of 3 entries, shape {tuple(drawn.shape)}"
+    for entry in drawn.unbind(1):
+        _check_law(times, entry, schedule, f"{where}, for an entry")
+    ranks = drawn.argsort(0).argsort(0).double()
+    off = float((torch.corrcoef(ranks.mT) - torch.eye(3)).abs().max())
+    assert off < 5 / count**0.5, f"{where}: the times of entries depend on one another, {off:.3g}"
+    again = times.sample(Noise.of(0, [7, 3]), schedule, 5)[:, :3]
+    close(again, drawn[[7, 3]], f"{where}: an entry's time depends on its neighbours", 1e-12)
+    each = times.density(drawn[:6], schedule)
+    one = torch.stack([times.density(t, schedule) for t in drawn[:6].unbind(1)], 1)
+    close(each, one, f"{where}: the density at times of shape (B, T)", 1e-12)
 
 
 class Silent(Backbone):
@@ -80,7 +103,13 @@ class Silent(Backbone):
         super().__init__()
         self.spec, self.conditions = SPECS["shape"], ConditionSpec()
 
-    def forward(self, x: Latent, c_noise: torch.Tensor, cond: Condition | None = None) -> Latent:
+    def forward(
+        self,
+        x: Latent,
+        c_noise: torch.Tensor,
+        cond: Condition | None = None,
+        guest: Guest | None = None,
+    ) -> Latent:
         return x.zeros()
 
 
@@ -88,7 +117,9 @@ class Silent(Backbone):
 def check_weighting(weighting: Weighting) -> None:
     """Finite and not negative at every noise level, ends included; the shape is that of t.
 
-    The weight of ‖x̂0 - x0‖², if the weighting has one, is the same for every prediction.
+    The loss at times for each entry, (B, T), is that of each entry, and errors of another shape
+    than the times are refused, also where B = T. The weight of ‖x̂0 - x0‖², if the weighting has
+    one, is the same for every prediction.
     """
     name = type(weighting).__name__
     t = torch.tensor([0.0, 1e-6, 1e-3, 0.1, 0.5, 0.9, 0.999, 1.0], dtype=torch.float64)
@@ -112,9 +143,25 @@ def check_weighting(weighting: Weighting) -> None:
         assert bool(torch.isfinite(weight).all()), f"{where}: weights {weight.tolist()}"
         assert bool((weight >= 0).all()), f"{where}: negative weights {weight.tolist()}"
     _check_same_loss(weighting, name)
+    _check_loss_of_entries(weighting, name)
     if isinstance(weighting, Bound):
         share = weighting.share(torch.linspace(-20, 20, 4001, dtype=torch.float64))
         assert bool((share.diff() <= 0).all()), f"{name}: no bound, as its share rises with λ"
+
+
+def _check_loss_of_entries(weighting: Weighting, name: str) -> None:
+    denoiser, times = Preconditioned(Silent(), VariancePreserving(), VPrediction()), Uniform()
+    t = torch.linspace(0.1, 0.9, 9, dtype=torch.float64).view(3, 3)
+    error = torch.linspace(0.2, 3.0, 9, dtype=torch.float64).view(3, 3)
+    joint = weighting.loss(denoiser, t, times, error)
+    pairs = zip(t.unbind(1), error.unbind(1), strict=True)
+    each = torch.stack([weighting.loss(denoiser, own, times, e) for own, e in pairs], 1)
+    close(joint, each, f"{name}: the loss at times of shape (B, T) is not that of each entry", 1e-9)
+    try:
+        weighting.loss(denoiser, t, times, error[0])
+    except ValueError:
+        return
+    raise AssertionError(f"{name}: times (3, 3) and errors (3,) make a loss: refuse them")
 
 
 def _check_same_loss(weighting: Weighting, name: str) -> None:

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def latents(training: Training) -> LatentCache:
-    """The training data's posteriors and conditions; fits the normaliser, unless latents keep
-    the scale that they came with."""
+    """The training data's posteriors and conditions; fits a normaliser that is to be fitted, and
+    did not come with the latents."""
     cache, system = posteriors(training), training.system
-    if system.autoencoder.codebook() is None and not training.done.normalised:
+    if system.normaliser.fits and not training.done.normalised:
         system.normaliser.fit(posterior for posterior, _ in cache.batches(256))
     return cache
 

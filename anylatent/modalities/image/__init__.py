@@ -7,8 +7,8 @@ from anylatent.modalities.image.data import Folder, Mnist, OpenMoji
 from anylatent.modalities.image.discriminator import PatchDiscriminator
 from anylatent.modalities.image.dit import DiT
 from anylatent.modalities.image.modality import ImageModality
-from anylatent.modalities.image.perceptual import Perceptual
 from anylatent.modalities.image.unet import UNet
+from anylatent.modalities.shared.perceptual import Perceptual
 
 register("modality", "image")(ImageModality)
 register("data", "openmoji")(OpenMoji)

@@ -22,10 +22,13 @@ from anylatent.core.latents import Field, Latent, LatentSpec, Noise, Posterior
 from anylatent.core.modality import Batch
 from anylatent.core.nn.adversary import adaptive_weight, hinge
 from anylatent.core.nn.bottleneck import BOTTLENECK, KL, Bottleneck
+from anylatent.core.nn.guests import Guest
 from anylatent.core.nn.layers import GroupNorm, convolution
 from anylatent.core.nn.residual import AttentionBlock, Downsample, ResBlock, Upsample
+from anylatent.core.nn.sites import Site, Visit, visiting
 from anylatent.core.registry import Maker
 from anylatent.modalities.image.likelihood import log_prob
+from anylatent.modalities.image.pictures import Pictures
 
 FACTORS = (1, 2, 4, 8, 16)
 PARTS = {**BOTTLENECK, "perceptual": ("perceptual", "none"), "adversary": ("adversary", "none")}
@@ -66,18 +69,14 @@ class ConvAutoencoder(Autoencoder):
         adversary_start: int = 1000,
     ) -> None:
         super().__init__()
-        _check(shape, factor, patch)
-        levels = (factor // patch).bit_length() - 1
-        widths = [channels * multipliers[min(i, len(multipliers) - 1)] for i in range(levels + 1)]
-        self.shape, self.factor = tuple(shape), factor
-        size = (latent_channels, shape[1] // factor, shape[2] // factor)
-        self.spec = LatentSpec({"z": Field(size, channels=0)})
+        self.shape, self.factor, sides = tuple(shape), factor, _sides(shape, factor, patch)
+        widths = _widths(channels, multipliers, (factor // patch).bit_length())
+        self.spec = LatentSpec({"z": Field((latent_channels, *sides), channels=0)})
         self.bottleneck = KL() if bottleneck is None else bottleneck
         self.bottleneck.attach(self.spec)
-        pixels = shape[0] * patch**2
-        tuned = _Sizes(widths, blocks, heads if attention else 0, dropout, patch)
-        self.encoder = Encoder(pixels, latent_channels * self.bottleneck.pieces, tuned)
-        self.decoder = Decoder(latent_channels, pixels, tuned)
+        tuned = _Sizes(shape[0], widths, blocks, heads if attention else 0, dropout, patch)
+        self.encoder = Encoder(latent_channels * self.bottleneck.pieces, tuned)
+        self.decoder = Decoder(latent_channels, tuned)
         self.perceptual: nn.Module | None = None
         self._makers = perceptual, adversary
         self.l1, self.l2, self.perceptual_weight = l1, l2, perceptual_weight
@@ -95,9 +94,14 @@ class ConvAutoencoder(Autoencoder):
         latents = [self.spec.wrap({"z": x}) for x in pieces.chunk(self.bottleneck.pieces, 1)]
         return self.bottleneck.posterior(*latents)
 
-    def decode(self, z: Latent) -> Tensor:
-        """Pictures (B, C, H, W), about in [−1, 1] but not clamped, so that gradients pass."""
-        return self._decode(self.bottleneck.decodable(z))
+    @property
+    def sites(self) -> Sequence[Site]:
+        return self.decoder.sites
+
+    def decode(self, z: Latent, guest: Guest | None = None) -> Pictures:
+        """Pictures, about in [−1, 1] but not clamped, so that gradients pass. A guest is asked at
+        the sites of the decoder, which nothing steers."""
+        return Pictures(self._decode(self.bottleneck.decodable(z), guest))
 
     def loss(self, batch: Batch, noise: Noise, step: int) -> tuple[dict[str, Tensor], Tensor]:
         image = self._image(batch)
@@ -110,7 +114,7 @@ class ConvAutoencoder(Autoencoder):
 
     def log_prob(self, batch: Batch, z: Latent) -> Tensor:
         """Of the bytes of pictures around the decoded ones, see `image.likelihood`."""
-        return log_prob(self._image(batch), self.decode(z))
+        return log_prob(self._image(batch), self.decode(z).tensor)
 
     def adversary_loss(self, batch: Batch, output: Tensor, step: int) -> dict[str, Tensor]:
         if self.adversary is None or step < self.adversary_start:
@@ -139,8 +143,9 @@ class ConvAutoencoder(Autoencoder):
         ratio = adaptive_weight(total.mean(), fooled.mean(), self.decoder.last)
         return self.adversary_weight * ratio * fooled
 
-    def _decode(self, z: Latent) -> Tensor:
-        output: Tensor = self.decoder(z["z"].contiguous(memory_format=torch.channels_last))
+    def _decode(self, z: Latent, guest: Guest | None = None) -> Tensor:
+        features = z["z"].contiguous(memory_format=torch.channels_last)
+        output: Tensor = self.decoder(features, guest)
         return output.float() if output.dtype != torch.float64 else output
 
     def _image(self, batch: Batch) -> Tensor:
@@ -155,8 +160,15 @@ class _Sizes:
     """What encoder and decoder have in common; heads = 0 means no attention."""
 
     def __init__(
-        self, widths: list[int], blocks: int, heads: int, dropout: float, patch: int
+        self,
+        channels: int,
+        widths: list[int],
+        blocks: int,
+        heads: int,
+        dropout: float,
+        patch: int,
     ) -> None:
+        self.pixels = channels * patch**2
         self.widths, self.blocks, self.heads = widths, blocks, heads
         self.dropout, self.patch = dropout, patch
 
@@ -173,11 +185,11 @@ class _Sizes:
 class Encoder(nn.Module):
     """Pictures (B, C, H, W) to features (B, outputs, H/f, W/f)."""
 
-    def __init__(self, pixels: int, outputs: int, sizes: _Sizes) -> None:
+    def __init__(self, outputs: int, sizes: _Sizes) -> None:
         super().__init__()
         self.patch = sizes.patch
         layers: list[nn.Module] = [
-            convolution(pixels, sizes.widths[0]),
+            convolution(sizes.pixels, sizes.widths[0]),
             *sizes.level(sizes.widths[0]),
         ]
         for narrow, wide in zip(sizes.widths, sizes.widths[1:], strict=False):
@@ -195,7 +207,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Latents (B, c, H/f, W/f) to pictures (B, C, H, W)."""
 
-    def __init__(self, inputs: int, pixels: int, sizes: _Sizes) -> None:
+    def __init__(self, inputs: int, sizes: _Sizes) -> None:
         super().__init__()
         self.patch = sizes.patch
         widths = sizes.widths[::-1]
@@ -205,7 +217,20 @@ class Decoder(nn.Module):
             layers += [Upsample(wide, narrow), *sizes.level(narrow)]
         self.body = nn.Sequential(*layers)
         self.norm = GroupNorm(widths[-1])
-        self.out = convolution(widths[-1], pixels)
+        self.out = convolution(widths[-1], sizes.pixels)
+        self.sites = self._sites(widths[0])
+
+    def _sites(self, width: int) -> list[Site]:
+        """After each layer of the body; after attention, tokens in the order of the positions."""
+        found: list[Site] = []
+        for i, layer in enumerate(self.body):
+            if isinstance(layer, AttentionBlock):
+                found += layer.sites(f"body.{i}")
+                continue
+            if isinstance(layer, Upsample):
+                width = layer.width
+            found.append(Site(f"body.{i}", width, "map"))
+        return found
 
     @property
     def last(self) -> nn.Parameter:
@@ -214,12 +239,29 @@ class Decoder(nn.Module):
         assert isinstance(weight, nn.Parameter)
         return weight
 
-    def forward(self, z: Tensor) -> Tensor:
-        x: Tensor = self.out(silu(self.norm(self.body(z))))
+    def forward(self, z: Tensor, guest: Guest | None = None) -> Tensor:
+        visit = visiting(guest, self.sites)
+        h = self.body(z) if visit is None else self._visited(z, visit)
+        x: Tensor = self.out(silu(self.norm(h)))
         return pixel_shuffle(x, self.patch) if self.patch > 1 else x
 
+    def _visited(self, h: Tensor, visit: Visit) -> Tensor:
+        for layer in self.body:
+            if isinstance(layer, AttentionBlock):
+                h = layer(h, visit=visit)
+            else:
+                h = visit(layer(h))
+        return h
 
-def _check(shape: tuple[int, int, int], factor: int, patch: int) -> None:
+
+def _widths(channels: int, multipliers: Sequence[int], levels: int) -> list[int]:
+    """The channels of each level; the last multiplier repeats."""
+    last = len(multipliers) - 1
+    return [channels * multipliers[min(level, last)] for level in range(levels)]
+
+
+def _sides(shape: tuple[int, int, int], factor: int, patch: int) -> tuple[int, int]:
+    """Height and width of latents; raises ValueError for sizes that don't go together."""
     if factor not in FACTORS:
         raise ValueError(f"the down-sampling factor must be one of {FACTORS}, got {factor}")
     if patch not in FACTORS or factor % patch:
@@ -229,3 +271,4 @@ def _check(shape: tuple[int, int, int], factor: int, patch: int) -> None:
             f"pictures of shape {tuple(shape)} can't be reduced {factor} times: height and width "
             f"must be multiples of {factor}"
         )
+    return shape[1] // factor, shape[2] // factor

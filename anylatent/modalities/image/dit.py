@@ -9,9 +9,11 @@ from anylatent.core.latents import Condition, ConditionSpec, Field, Latent, Late
 from anylatent.core.nn.backbone import Backbone
 from anylatent.core.nn.conditioning import ConditionEmbedder
 from anylatent.core.nn.embedding import Features, NoiseEmbedding, grid_positions
+from anylatent.core.nn.guests import Guest
 from anylatent.core.nn.layers import modulate, zero
-from anylatent.core.nn.transformer import Block
-from anylatent.modalities.image.unet import per_sample, planar_field
+from anylatent.core.nn.sites import visiting
+from anylatent.core.nn.transformer import Block, block_sites
+from anylatent.modalities.image.unet import planar_field
 
 
 class DiT(Backbone):
@@ -58,15 +60,25 @@ class DiT(Backbone):
         self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.modulation = zero(nn.Linear(width, 2 * width))
         self.last = zero(nn.Linear(width, channels * patch**2))
+        self.sites = block_sites(self.blocks, width)
 
-    def forward(self, x: Latent, c_noise: Tensor, cond: Condition | None = None) -> Latent:
+    def forward(
+        self,
+        x: Latent,
+        c_noise: Tensor,
+        cond: Condition | None = None,
+        guest: Guest | None = None,
+    ) -> Latent:
         z = x[self.name]
         known = self.condition(cond, z)
-        embedding = silu(self.noise(per_sample(c_noise, z)) + known.vector)
+        embedding = silu(self.noise(self.levels(c_noise, x)) + known.vector)
         patches = pixel_unshuffle(self.condition.overlay(z, cond), self.patch)
         h = self.first(patches.flatten(2).transpose(1, 2)) + self.positions
+        visit = visiting(guest, self.sites, embedding)
         for block in self.blocks:
-            h = block(h, embedding, context=known.context, context_mask=known.mask)
+            h = block(h, embedding, context=known.context, context_mask=known.mask, visit=visit)
+            if visit is not None and visit.over:
+                return x.zeros()
         out = self.last(modulate(self.norm(h), *self.modulation(embedding).chunk(2, -1)))
         out = pixel_shuffle(out.transpose(1, 2).unflatten(2, self.grid), self.patch)
         return x.replace(**{self.name: out.to(x.dtype)})

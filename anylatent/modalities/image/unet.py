@@ -13,8 +13,10 @@ from anylatent.core.latents import Condition, ConditionSpec, Field, Latent, Late
 from anylatent.core.nn.backbone import Backbone
 from anylatent.core.nn.conditioning import ConditionEmbedder, Embedded
 from anylatent.core.nn.embedding import Features, NoiseEmbedding
+from anylatent.core.nn.guests import Guest
 from anylatent.core.nn.layers import GroupNorm, convolution, zero
 from anylatent.core.nn.residual import AttentionBlock, Downsample, ResBlock, Upsample
+from anylatent.core.nn.sites import Site, Visit, visiting
 
 Levels: TypeAlias = list[tuple[int, bool]]
 """The channels of each level, finest first, and whether its positions attend to one another."""
@@ -56,27 +58,22 @@ class UNet(Backbone):
         self.output = self.spec if output is None else output
         self.noise = NoiseEmbedding(embedding, features)
         self.condition = ConditionEmbedder(self.conditions, embedding)
-        widths = [channels * m for m in multipliers]
-        sides = [max(size[1:])]
-        for _ in widths[1:]:
-            sides.append((sides[-1] + 1) // 2)
-        levels = [(width, side in attention) for width, side in zip(widths, sides, strict=True)]
+        levels = _plan(max(size[1:]), [channels * m for m in multipliers], attention)
+        width = levels[0][0]
 
         def block(inputs: int, width: int, attends: bool) -> Block:
             context = self.condition.context
             return Block(inputs, width, embedding, context, heads if attends else 0, dropout)
 
-        self.first = convolution(size[0] + self.condition.overlaid, widths[0])
-        skips = self._contract(levels, blocks, block)
-        width = widths[-1]
-        self.middle = nn.ModuleList([block(width, width, True), block(width, width, False)])
-        self._expand(levels, blocks + 1, block, skips)
-        self.norm = GroupNorm(widths[0])
-        self.last = zero(convolution(widths[0], planar_field(self.output)[1][0]))
+        self.first = convolution(size[0] + self.condition.overlaid, width)
+        self._expand(levels, blocks + 1, block, self._contract(levels, blocks, block))
+        self.norm = GroupNorm(width)
+        self.last = zero(convolution(width, planar_field(self.output)[1][0]))
+        self.sites = self._sites(width, embedding)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _contract(self, levels: Levels, blocks: int, block: MakeBlock) -> list[int]:
-        """Builds the way down; the widths of what it leaves for the way up."""
+        """Builds the way down and the middle; the widths of what it leaves for the way up."""
         self.down, self.lower = nn.ModuleList(), nn.ModuleList()
         width = levels[0][0]
         skips = [width]
@@ -90,6 +87,7 @@ class UNet(Backbone):
                 width = wide
                 skips.append(width)
             self.down.append(level)
+        self.middle = nn.ModuleList([block(width, width, True), block(width, width, False)])
         return skips
 
     def _expand(self, levels: Levels, blocks: int, block: MakeBlock, skips: list[int]) -> None:
@@ -105,31 +103,69 @@ class UNet(Backbone):
             if i:
                 self.raise_.append(Upsample(width))
 
-    def forward(self, x: Latent, c_noise: Tensor, cond: Condition | None = None) -> Latent:
+    def _sites(self, width: int, embedding: int) -> list[Site]:
+        """In the order of `_pass`; on the way up also what comes over from the way down."""
+        found = [Site("first", width, "map", embedding=embedding)]
+        skips = [width]
+        for i, level in enumerate(_levels(self.down)):
+            if i:
+                width = skips[-1]
+                found.append(Site(f"down.{i}.lower", width, "map", embedding=embedding))
+                skips.append(width)
+            for j, block in enumerate(_blocks(level)):
+                found += block.sites(f"down.{i}.{j}", embedding)
+                skips.append(block.width)
+        for j, block in enumerate(_blocks(self.middle)):
+            found += block.sites(f"middle.{j}", embedding)
+        for i, level in enumerate(_levels(self.up)):
+            if i:
+                found.append(Site(f"up.{i}.raise", width, "map", embedding=embedding))
+            for j, block in enumerate(_blocks(level)):
+                found.append(Site(f"up.{i}.{j}.skip", skips.pop(), "map", embedding=embedding))
+                found += block.sites(f"up.{i}.{j}", embedding)
+                width = block.width
+        return found
+
+    def forward(
+        self,
+        x: Latent,
+        c_noise: Tensor,
+        cond: Condition | None = None,
+        guest: Guest | None = None,
+    ) -> Latent:
         z = x[self.name]
         known = self.condition(cond, z)
-        embedding = silu(self.noise(per_sample(c_noise, z)) + known.vector)
+        embedding = silu(self.noise(self.levels(c_noise, x)) + known.vector)
         z = self.condition.overlay(z, cond).contiguous(memory_format=torch.channels_last)
-        h = self._pass(self.first(z), embedding, known)
+        visit = visiting(guest, self.sites, embedding)
+        h = self._pass(self.first(z), embedding, known, visit)
+        if h is None:
+            return x.zeros()
         out: Tensor = self.last(silu(self.norm(h)))
         return Latent({self.name: out.to(x.dtype)}, x.masks, self.output).project()
 
-    def _pass(self, h: Tensor, embedding: Tensor, known: Embedded) -> Tensor:
-        skips = [h]
+    def _pass(
+        self, h: Tensor, embedding: Tensor, known: Embedded, visit: Visit | None
+    ) -> Tensor | None:
+        """All blocks; None where the guest wants no more of them."""
+        skips = [h := _gone(h, visit)]
         for i, level in enumerate(_levels(self.down)):
             if i:
-                h = self.lower[i - 1](h)
-                skips.append(h)
+                skips.append(h := _gone(self.lower[i - 1](h), visit))
             for block in level:
-                h = block(h, embedding, known)
-                skips.append(h)
+                skips.append(h := block(h, embedding, known, visit))
+            if visit is not None and visit.over:
+                return None
         for block in self.middle:
-            h = block(h, embedding, known)
+            h = block(h, embedding, known, visit)
         for i, level in enumerate(_levels(self.up)):
             if i:
-                h = self.raise_[i - 1](h, tuple(skips[-1].shape[2:]))
+                h = _gone(self.raise_[i - 1](h, tuple(skips[-1].shape[2:])), visit)
             for block in level:
-                h = block(torch.cat((h, skips.pop()), 1), embedding, known)
+                joined = torch.cat((h, _gone(skips.pop(), visit)), 1)
+                h = block(joined, embedding, known, visit)
+            if visit is not None and visit.over:
+                return None
         return h
 
 
@@ -148,12 +184,28 @@ class Block(nn.Module):
         super().__init__()
         self.residual = ResBlock(inputs, outputs, embedding, dropout=dropout)
         self.attention = AttentionBlock(outputs, heads, context) if heads else None
+        self.width = outputs
 
-    def forward(self, x: Tensor, embedding: Tensor, known: Embedded) -> Tensor:
-        x = self.residual(x, embedding)
+    def sites(self, name: str, embedding: int) -> list[Site]:
+        found = [Site(f"{name}.residual", self.width, "map", embedding=embedding)]
+        return found + ([] if self.attention is None else self.attention.sites(name, embedding))
+
+    def forward(
+        self, x: Tensor, embedding: Tensor, known: Embedded, visit: Visit | None = None
+    ) -> Tensor:
+        x = _gone(self.residual(x, embedding), visit)
         if self.attention is not None:
-            x = self.attention(x, known.context, known.mask)
+            x = self.attention(x, known.context, known.mask, visit)
         return x
+
+
+def _plan(side: int, widths: Sequence[int], attention: Sequence[int]) -> Levels:
+    """The width of each level, and whether its positions attend, from the side of the first."""
+    levels = []
+    for width in widths:
+        levels.append((width, side in attention))
+        side = (side + 1) // 2
+    return levels
 
 
 def planar_field(spec: LatentSpec) -> tuple[str, tuple[int, int, int]]:
@@ -166,14 +218,12 @@ def planar_field(spec: LatentSpec) -> tuple[str, tuple[int, int, int]]:
     raise ValueError(f"this backbone needs latents of one field of shape (C, H, W), got {spec}")
 
 
-def per_sample(c_noise: Tensor, z: Tensor) -> Tensor:
-    """Checks that there is one noise level per sample, shape (B,)."""
-    if c_noise.shape != z.shape[:1]:
-        raise ValueError(
-            f"a backbone of pictures takes one noise level per sample, shape ({z.shape[0]},), "
-            f"got {tuple(c_noise.shape)}"
-        )
-    return c_noise
+def _gone(h: Tensor, visit: Visit | None) -> Tensor:
+    return h if visit is None else visit(h)
+
+
+def _blocks(level: nn.ModuleList) -> list[Block]:
+    return [block for block in level if isinstance(block, Block)]
 
 
 def _levels(levels: nn.ModuleList) -> list[nn.ModuleList]:

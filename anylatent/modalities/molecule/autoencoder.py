@@ -25,7 +25,7 @@ from anylatent.core.likelihood import log_normal
 from anylatent.core.modality import Batch
 from anylatent.core.nn.bottleneck import KL, Bottleneck
 from anylatent.modalities.molecule.egnn import EGNN
-from anylatent.modalities.molecule.elements import NUMBERS
+from anylatent.modalities.molecule.elements import atomic_numbers
 from anylatent.modalities.molecule.molecules import Molecules
 
 QM9 = ("H", "C", "N", "O", "F")
@@ -99,9 +99,9 @@ class GeoLDM(Autoencoder):
         h = self.bottleneck.decodable(z.take(["h"]))["h"]
         x, element, charge = self._decode(z["x"], h, z.masks["x"])
         known = torch.tensor(self.charges, device=x.device)
-        numbers = torch.tensor([NUMBERS[symbol] for symbol in self.elements], device=x.device)
-        z_numbers, charges = numbers[element.argmax(-1)], known[charge.argmax(-1)]
-        return Molecules.unpack(x, z_numbers, charges, z.masks["x"])
+        numbers = atomic_numbers(element.argmax(-1), self.elements)
+        charges, hydrogens = known[charge.argmax(-1)], "H" in self.elements
+        return Molecules.unpack(x, numbers, charges, z.masks["x"], hydrogens=hydrogens)
 
     def _decode(self, x: Tensor, h: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Positions (B, N, 3), logits of elements and charges (B, N, kinds)."""

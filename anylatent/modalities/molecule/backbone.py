@@ -9,6 +9,7 @@ from anylatent.core.latents import Condition, ConditionSpec, Field, Latent, Late
 from anylatent.core.nn.backbone import Backbone
 from anylatent.core.nn.conditioning import ConditionEmbedder
 from anylatent.core.nn.embedding import Features, NoiseEmbedding
+from anylatent.core.nn.guests import Guest
 from anylatent.core.nn.layers import zero
 from anylatent.modalities.molecule.egnn import EGNN
 
@@ -48,11 +49,18 @@ class EGNNBackbone(Backbone):
         )
         self.scale = zero(nn.Linear(width, 1))
         self.last = zero(nn.Linear(width, channels))
+        self.sites = self.network.sites
 
-    def forward(self, x: Latent, c_noise: Tensor, cond: Condition | None = None) -> Latent:
+    def forward(
+        self,
+        x: Latent,
+        c_noise: Tensor,
+        cond: Condition | None = None,
+        guest: Guest | None = None,
+    ) -> Latent:
         place, mask = x["x"], x.masks["x"]
         known = self.condition(cond, place)
-        embedding = silu(self.noise(c_noise) + known.vector)
-        moved, h = self.network(place, x["h"], mask, embedding)
+        embedding = silu(self.noise(self.levels(c_noise, x)) + known.vector)
+        moved, h = self.network(place, x["h"], mask, embedding, guest)
         scale = self.scale(embedding)[:, None].to(place.dtype)
         return x.replace(x=moved - place + scale * place, h=self.last(h).to(place.dtype))

@@ -6,28 +6,27 @@ counted in the caption, and what is no molecule is shown in space alone, as "inv
 
 from __future__ import annotations
 
-import io
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from anylatent.modalities.molecule.files import chemistry, formula, quiet
-from anylatent.modalities.molecule.molecules import Molecule, Molecules
+from anylatent.modalities.molecule.files import formula
+from anylatent.modalities.molecule.molecule import Molecule
 from anylatent.modalities.molecule.render import ball_and_stick, present, principal_view
+from anylatent.modalities.shared.chemistry import chemistry, drawing, quiet
+from anylatent.modalities.shared.sheets import BAD, FAINT, TEXT, Sheet, zoom
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
     from rdkit.Chem import Mol
 
 _WIDTH, _FLAT, _SOLID, _CAPTION = 220, 170, 190, 26  # pixels of a cell
-_USUAL_PIXELS, _MOST_PIXELS = 1.6e6, 20e6  # of a sheet: cells grow to the first, shrink at the last
+_USUAL_PIXELS = 1.6e6  # of a sheet
 _LARGEST_PERCEIVED = 100  # atoms: beyond, RDKit's perception is not asked
 _NOTHING = Molecule(torch.zeros(0, 3), torch.zeros(0).long(), torch.zeros(0).long())
-_TEXT, _FAINT, _FRAME, _BAD = "#202328", "#8a9099", "#d9dde2", "#b3372b"
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Cell:
 
 
 def sheet(
-    molecules: Molecules, columns: int | None = None, labels: Sequence[str] = ()
+    molecules: Sequence[Molecule], columns: int | None = None, labels: Sequence[str] = ()
 ) -> Image.Image:
     """2D drawings without hydrogen, the formula below; see `perceived` for the bonds.
 
@@ -56,10 +55,10 @@ def sheet(
 
 
 def picture_3d(
-    molecules: Molecules,
+    molecules: Sequence[Molecule],
     columns: int | None = None,
     labels: Sequence[str] = (),
-    like: Molecules | None = None,
+    like: Sequence[Molecule] | None = None,
 ) -> Image.Image:
     """Ball-and-stick pictures with the bonds of the distance table, from their widest side.
 
@@ -74,7 +73,7 @@ def picture_3d(
 
 
 def cards(
-    molecules: Molecules, columns: int | None = None, labels: Sequence[str] = ()
+    molecules: Sequence[Molecule], columns: int | None = None, labels: Sequence[str] = ()
 ) -> Image.Image:
     """Each molecule as a ball-and-stick picture above its 2D drawing."""
     width, height = _sized(len(molecules), _WIDTH, _SOLID + _FLAT)
@@ -88,7 +87,7 @@ def cards(
     return arrange(cells, columns, labels)
 
 
-def comparison(originals: Molecules, outputs: Molecules) -> Image.Image:
+def comparison(originals: Sequence[Molecule], outputs: Sequence[Molecule]) -> Image.Image:
     """In space, up to eight to a row, each row of originals above that of their outputs.
 
     Both are seen from the side of the original, so that they lie in one frame.
@@ -96,20 +95,19 @@ def comparison(originals: Molecules, outputs: Molecules) -> Image.Image:
     if len(originals) != len(outputs):
         raise ValueError(f"{len(originals)} originals, but {len(outputs)} outputs")
     columns = min(8, len(originals))
-    shown, like, labels = Molecules(), Molecules(), list[str]()
+    shown, like, labels = list[Molecule](), list[Molecule](), list[str]()
     for start in range(0, len(originals), columns or 1):
         part = slice(start, start + columns)
-        filler = Molecules([_NOTHING] * (columns - len(originals[part])))
-        shown = shown + originals[part] + filler + outputs[part] + filler
-        like = like + originals[part] + filler + originals[part] + filler
+        filler = [_NOTHING] * (columns - len(originals[part]))
+        shown += [*originals[part], *filler, *outputs[part], *filler]
+        like += [*originals[part], *filler, *originals[part], *filler]
         labels += ["data", "restored"]
     return picture_3d(shown, columns, labels, like)
 
 
 def _sized(count: int, width: int, height: int) -> tuple[int, int]:
     """Width and height of a cell: twice as large where there are few, smaller on huge sheets."""
-    area = max(count, 1) * width * height
-    factor = min(2.0, max(1.0, math.sqrt(_USUAL_PIXELS / area)), math.sqrt(_MOST_PIXELS / area))
+    factor = zoom(count, width, height, _USUAL_PIXELS, 2.0)
     return max(32, round(width * factor)), max(32, round(height * factor))
 
 
@@ -171,9 +169,7 @@ def _words(molecule: Molecule) -> tuple[str, str]:
 
 def depiction(mol: Mol, width: int, height: int) -> Image.Image:
     """A 2D drawing on white of a molecule with bonds; hydrogen is left out where it can be."""
-    from PIL import Image
     from rdkit.Chem import rdDepictor
-    from rdkit.Chem.Draw import rdMolDraw2D
 
     with quiet():
         mol = chemistry().Mol(mol)
@@ -183,16 +179,15 @@ def depiction(mol: Mol, width: int, height: int) -> Image.Image:
     rdDepictor.Compute2DCoords(mol, useRingTemplates=True)
     rdDepictor.NormalizeDepiction(mol)
     rdDepictor.StraightenDepiction(mol)
-    drawer = rdMolDraw2D.MolDraw2DCairo(2 * width, 2 * height)
-    options: Any = drawer.drawOptions()
     factor = width / _WIDTH
-    options.fixedBondLength, options.bondLineWidth = 56 * factor, max(1, round(3 * factor))
-    options.minFontSize, options.maxFontSize = round(10 * factor), round(34 * factor)
-    options.padding = 0.07
-    drawer.DrawMolecule(mol)
-    drawer.FinishDrawing()
-    picture = Image.open(io.BytesIO(drawer.GetDrawingText())).convert("RGB")
-    return picture.resize((width, height), Image.Resampling.LANCZOS)
+    options = {
+        "fixedBondLength": 56 * factor,
+        "bondLineWidth": max(1, round(3 * factor)),
+        "minFontSize": round(10 * factor),
+        "maxFontSize": round(34 * factor),
+        "padding": 0.07,
+    }
+    return drawing(mol, width, height, options)
 
 
 def _framed(molecule: Molecule | None, width: int, height: int) -> Image.Image:
@@ -203,10 +198,10 @@ def _framed(molecule: Molecule | None, width: int, height: int) -> Image.Image:
     if molecule is not None:
         picture.paste(ball_and_stick(molecule, width - 12, height - 12), (6, 6))
     draw = ImageDraw.Draw(picture)
-    draw.rounded_rectangle((3, 3, width - 4, height - 4), 6, outline=_BAD)
+    draw.rounded_rectangle((3, 3, width - 4, height - 4), 6, outline=BAD)
     if molecule is None:
         font = ImageFont.load_default(size=max(8, width // 16))
-        draw.text((width / 2, height / 2), "no valid bonds", fill=_FAINT, font=font, anchor="mm")
+        draw.text((width / 2, height / 2), "no valid bonds", fill=FAINT, font=font, anchor="mm")
     return picture
 
 
@@ -218,42 +213,23 @@ def arrange(
 
     Raises ValueError without a cell.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import ImageFont
 
     if not cells:
         raise ValueError("a sheet needs at least one molecule, got none")
-    columns = columns or math.ceil(math.sqrt(len(cells)))
     width = cells[0].pictures[0].width + 8
     caption = max(12, width * _CAPTION // _WIDTH)
     height = sum(picture.height for picture in cells[0].pictures) + caption + 8
     font = ImageFont.load_default(size=max(9, width // 14))
-    margin = 20 + max(int(font.getlength(label)) for label in labels) if labels else 0
-    rows = math.ceil(len(cells) / columns)
-    whole = Image.new("RGB", (margin + columns * width + 1, rows * height + 1), "white")
-    draw = ImageDraw.Draw(whole)
+    whole = Sheet(len(cells), (width, height), columns, labels, font)
     for index, cell in enumerate(cells):
-        row, column = divmod(index, columns)
-        _paste(whole, draw, cell, margin + column * width, row * height, (width, height, caption))
-    for row, label in enumerate(labels):
-        draw.text((10, (row + 0.5) * height), label, fill=_TEXT, font=font, anchor="lm")
-    return whole
-
-
-def _paste(
-    whole: Image.Image,
-    draw: ImageDraw.ImageDraw,
-    cell: Cell,
-    left: int,
-    top: int,
-    size: tuple[int, int, int],
-) -> None:
-    width, height, caption = size
-    draw.rectangle((left, top, left + width, top + height), outline=_FRAME)
-    below = top + 4
-    for picture in cell.pictures:
-        whole.paste(picture, (left + 4, below))
-        below += picture.height
-    _write(draw, cell, left + width / 2, below + caption / 2, width - 10, caption)
+        left, top = whole.corner(index)
+        below = top + 4
+        for picture in cell.pictures:
+            whole.image.paste(picture, (left + 4, below))
+            below += picture.height
+        _write(whole.draw, cell, left + width / 2, below + caption / 2, width - 10, caption)
+    return whole.image
 
 
 def _write(
@@ -263,7 +239,7 @@ def _write(
     pieces = _pieces(cell.caption)
     if cell.remark:
         bad = "invalid" in cell.remark or "lost" in cell.remark
-        pieces.append(("   " + cell.remark, 0, _BAD if bad else _FAINT))
+        pieces.append(("   " + cell.remark, 0, BAD if bad else FAINT))
     size = max(8, round(height * 0.56))
     length = sum(_font(size, shift).getlength(text) for text, shift, _ in pieces)
     size = max(6, min(size, int(0.95 * size * width / max(length, 1))))
@@ -286,5 +262,5 @@ def _pieces(text: str) -> list[tuple[str, int, str]]:
     """Runs of a formula with their shift: 1 for lowered numbers, -2 for the raised charge."""
     charge = re.search(r"([+-])(\d*)$", text)
     body = text[: charge.start()] if charge else text
-    runs = [(run, int(run.isdigit()), _TEXT) for run in re.findall(r"\d+|\D+", body)]
-    return [*runs, (charge[2] + charge[1].replace("-", "−"), -2, _TEXT)] if charge else runs
+    runs = [(run, int(run.isdigit()), TEXT) for run in re.findall(r"\d+|\D+", body)]
+    return [*runs, (charge[2] + charge[1].replace("-", "−"), -2, TEXT)] if charge else runs

@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from anylatent.core.nn.guests import Guest
 from anylatent.core.nn.layers import modulate, zero
+from anylatent.core.nn.sites import Site, visiting
 from anylatent.modalities.molecule.pairs import DensePairs, ListedPairs, Pairs, faster
 
 EPSILON = 1e-8
@@ -102,7 +104,8 @@ def separations(x: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
 class EGNN(nn.Module):
     """Layers of messages on x (B, N, 3) and h (B, N, F), steered by an embedding (B, E) if any.
 
-    Returns positions and `width` features, zero at padding. `pairs`: "dense", "list", or "" for
+    Returns positions and `width` features, zero at padding. Guests are shown the features, which no
+    rotation changes. `pairs`: "dense", "list", or "" for
     whichever is faster at the batch's padding.
     """
 
@@ -128,16 +131,26 @@ class EGNN(nn.Module):
             Layer(width, edge, basis, embedding, ratio) for _ in range(depth)
         )
         self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.sites = [Site(f"layers.{i}", width, "tokens", False, embedding) for i in range(depth)]
 
     def forward(
-        self, x: Tensor, h: Tensor, mask: Tensor, embedding: Tensor | None = None
+        self,
+        x: Tensor,
+        h: Tensor,
+        mask: Tensor,
+        embedding: Tensor | None = None,
+        guest: Guest | None = None,
     ) -> tuple[Tensor, Tensor]:
         x, h = (torch.where(mask[..., None], value, 0) for value in (x, h))
         form = self.pairs or faster(mask)
         pairs: Pairs = ListedPairs(mask) if form == "list" else DensePairs(mask, x.dtype)
         h = self.first(h)
         start = self.basis(separations(x, pairs)[1])
+        visit = visiting(guest, self.sites, embedding)
         for layer in self.layers:
             x, h = layer(x, h, embedding, pairs, self.basis, start)
+            h = h if visit is None else torch.where(mask[..., None], visit(h, mask), 0)
+            if visit is not None and visit.over:
+                break
         x, h = (torch.where(mask[..., None], value, 0) for value in (x, self.norm(h)))
         return x, h

@@ -37,3 +37,9 @@ def indices(z: Tensor, elements: Sequence[str]) -> Tensor:
             "that have it, or train on data that has it"
         )
     return found
+
+
+def atomic_numbers(places: Tensor, elements: Sequence[str]) -> Tensor:
+    """Of places among elements, of any shape; undoes `indices`."""
+    numbers = torch.tensor([NUMBERS[symbol] for symbol in elements])
+    return numbers.to(places.device)[places]

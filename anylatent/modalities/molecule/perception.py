@@ -14,7 +14,7 @@ from torch import Tensor
 
 from anylatent.modalities.molecule.bonds import bond_orders
 from anylatent.modalities.molecule.elements import SYMBOLS
-from anylatent.modalities.molecule.molecules import Molecule
+from anylatent.modalities.molecule.molecule import Molecule
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol, RWMol

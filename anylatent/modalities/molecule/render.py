@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anylatent.modalities.molecule.molecules import Molecule
+from anylatent.modalities.molecule.molecule import Molecule
 
 if TYPE_CHECKING:
     from PIL import Image

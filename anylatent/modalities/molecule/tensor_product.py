@@ -22,7 +22,9 @@ from anylatent.core.latents import Condition, ConditionSpec, Field, Latent, Late
 from anylatent.core.nn.backbone import Backbone
 from anylatent.core.nn.conditioning import ConditionEmbedder
 from anylatent.core.nn.embedding import Features, NoiseEmbedding
+from anylatent.core.nn.guests import Guest
 from anylatent.core.nn.layers import zero
+from anylatent.core.nn.sites import Site, Visit, visiting
 from anylatent.modalities.molecule.irreps import (
     AdaptiveNorm,
     Couplings,
@@ -78,11 +80,10 @@ class TensorProductNetwork(Backbone):
         super().__init__()
         # here, not as a decorator: it imports torch's compiler, which costs a second
         self.neighbourhood = torch.compiler.disable(neighbourhood)  # type: ignore[no-untyped-call]
-        sizes = _sizes(scalars, vectors, tensors, depth, narrow)
+        self.cutoff, sizes = cutoff, _sizes(scalars, vectors, tensors, depth, narrow)
         self.spec = _default_spec() if spec is None else spec
         self.conditions = ConditionSpec() if conditions is None else conditions
         self.points, self.features, channels = point_fields(self.spec)
-        self.cutoff = cutoff
         self.noise = NoiseEmbedding(embedding, features)
         self.condition = ConditionEmbedder(self.conditions, embedding)
         self.first = nn.Linear(channels + self.condition.overlaid, scalars)
@@ -95,22 +96,30 @@ class TensorProductNetwork(Backbone):
         self.norm = AdaptiveNorm(sizes[:2], embedding)
         self.last = zero(Mix(sizes[:2], (channels, 1)))
         self.gain = zero(nn.Linear(embedding, 1))
+        self.sites = [
+            Site(f"blocks.{i}", scalars, "tokens", False, embedding) for i in range(depth)
+        ]
 
-    def forward(self, x: Latent, c_noise: Tensor, cond: Condition | None = None) -> Latent:
+    def forward(
+        self,
+        x: Latent,
+        c_noise: Tensor,
+        cond: Condition | None = None,
+        guest: Guest | None = None,
+    ) -> Latent:
         h = x[self.features]
-        if c_noise.shape != h.shape[:1]:
-            raise ValueError(
-                f"a backbone of point sets takes one noise level per sample, shape "
-                f"({h.shape[0]},), got {tuple(c_noise.shape)}"
-            )
-        embedding = silu(self.noise(c_noise) + self.condition(cond, h).vector)
+        embedding = silu(self.noise(self.levels(c_noise, x)) + self.condition(cond, h).vector)
         rows = self.neighbourhood(x.masks[self.points], x[self.points], self.cutoff)
         r = x[self.points].flatten(0, 1)[rows.points]
         edges = self.geometry(r, rows)
         f = self.first(self.condition.overlay(h, cond, axis=2).flatten(0, 1)[rows.points])
         f = f + self.start(embedding)[rows.sample]
+        visit, mask = visiting(guest, self.sites, embedding), x.masks[self.points]
         for block in self.blocks:
             f = block(f, edges, embedding, rows)
+            f = f if visit is None else _visited(f, visit, rows, mask, self.sites[0].width)
+            if visit is not None and visit.over:
+                return x.zeros()
         out = self.last(self.norm(f, embedding, rows.sample))
         features, moved = out.split((out.shape[1] - 3, 3), -1)
         moved = moved + self.gain(embedding)[rows.sample] * r
@@ -120,6 +129,13 @@ class TensorProductNetwork(Backbone):
                 self.features: _padded(features, rows.points, h),
             }
         )
+
+
+def _visited(f: Tensor, visit: Visit, rows: Rows, mask: Tensor, scalars: int) -> Tensor:
+    """The features (M, C) with those that no rotation changes as the guest leaves them."""
+    shown = _padded(f[:, :scalars], rows.points, f.new_empty(*mask.shape, scalars))
+    left = visit(shown, mask).flatten(0, 1)[rows.points]
+    return torch.cat([left.to(f.dtype), f[:, scalars:]], 1)
 
 
 class Rows(NamedTuple):

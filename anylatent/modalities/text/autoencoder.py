@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from anylatent.core.autoencoders import Autoencoder
-from anylatent.core.latents import Codebook, Field, Latent, LatentSpec, Noise, Posterior
+from anylatent.core.latents import Codebook, Field, Latent, LatentSpec, Noise, Normaliser, Posterior
 from anylatent.core.modality import Batch
 from anylatent.core.nn.layers import outer
 from anylatent.modalities.text.texts import Texts
@@ -36,13 +36,19 @@ class TokenTable(Autoencoder):
     alone = False
 
     def __init__(
-        self, vocabulary: int | None, tokenizer: str | None, channels: int, learned: bool
+        self,
+        vocabulary: int | None,
+        tokenizer: str | None,
+        kind: str,
+        *,
+        channels: int,
+        learned: bool,
     ) -> None:
         super().__init__()
         size = EXAMPLE if vocabulary is None else vocabulary
         if size < 2 or channels < 1:
             raise ValueError(f"a table needs 2 tokens and 1 channel, got {size} and {channels}")
-        self.tokenizer = read_tokenizer(tokenizer, vocabulary)
+        self.tokenizer, self.kind = read_tokenizer(tokenizer, vocabulary), kind
         self.spec = LatentSpec({"z": Field((None, channels))})
         self.table = outer(nn.Parameter(spread(size, channels), requires_grad=learned))
 
@@ -53,11 +59,15 @@ class TokenTable(Autoencoder):
     def codebook(self) -> Codebook:
         return Codebook(self.spec, self.vectors)
 
+    def normaliser(self) -> Normaliser:
+        """None that is fitted: the scale is the table's own, and learns with the generator."""
+        return Normaliser.fixed(self.spec)
+
     def encode(self, batch: Batch) -> Posterior:
         return Posterior(self.codebook().latent(batch["tokens"], batch["mask"]))
 
     def decode(self, z: Latent) -> Texts:
-        return Texts.unpack(self.codebook().tokens(z), z.masks["z"], self.tokenizer)
+        return Texts.unpack(self.codebook().tokens(z), z.masks["z"], self.tokenizer, self.kind)
 
 
 class UnitEmbedding(TokenTable):
@@ -71,11 +81,12 @@ class UnitEmbedding(TokenTable):
         self,
         vocabulary: int | None = None,
         tokenizer: str | None = None,
+        kind: str = "text",
         *,
         channels: int = 64,
         learned: bool = True,
     ) -> None:
-        super().__init__(vocabulary, tokenizer, channels, learned)
+        super().__init__(vocabulary, tokenizer, kind, channels=channels, learned=learned)
 
     def vectors(self) -> Tensor:
         return math.sqrt(self.table.shape[1]) * normalize(self.table, dim=1)
@@ -104,6 +115,7 @@ class LearnedEmbedding(TokenTable):
         self,
         vocabulary: int | None = None,
         tokenizer: str | None = None,
+        kind: str = "text",
         *,
         channels: int = 64,
         std: float = 0.1,
@@ -111,7 +123,7 @@ class LearnedEmbedding(TokenTable):
         pull: float = 1.0,
         learned: bool = True,
     ) -> None:
-        super().__init__(vocabulary, tokenizer, channels, learned)
+        super().__init__(vocabulary, tokenizer, kind, channels=channels, learned=learned)
         if min(std, rounding, pull) < 0:
             raise ValueError(f"std={std}, rounding={rounding} and pull={pull} can't be negative")
         self.std, self.rounding, self.pull = std, rounding, pull

@@ -10,9 +10,11 @@ from anylatent.core.latents import Condition, ConditionSpec, Field, Latent, Late
 from anylatent.core.nn.backbone import Backbone
 from anylatent.core.nn.conditioning import ConditionEmbedder
 from anylatent.core.nn.embedding import Features, NoiseEmbedding, SinusoidalFeatures
+from anylatent.core.nn.guests import Guest
 from anylatent.core.nn.layers import modulate, outer, zero
 from anylatent.core.nn.rotary import head_size, rotation
-from anylatent.core.nn.transformer import Block
+from anylatent.core.nn.sites import visiting
+from anylatent.core.nn.transformer import Block, block_sites
 
 PLACES = 32
 """Features of each distance to an end."""
@@ -27,10 +29,13 @@ class Transformer(Backbone):
     attention (2104.09864), cross-attention if the condition has tokens, and a network `ratio` times
     as wide, whose norms follow noise level and condition (2212.09748). Rotary positions tell how
     far apart two entries are; features of the distances to both ends, which come with the input,
-    tell where in its sequence an entry is, and how long that is. `output` is the spec of what it
+    tell where in its sequence an entry is, and how long that is. Entries may have noise levels of
+    their own, c_noise (B, T). `output` is the spec of what it
     returns, such as logits `(None, V)`; that of its input by default. `features` are those of the
     noise level. Zero at initialisation.
     """
+
+    per_entry = True
 
     def __init__(
         self,
@@ -65,23 +70,27 @@ class Transformer(Backbone):
         self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.modulation = zero(nn.Linear(width, 2 * width))
         self.last = outer(zero(nn.Linear(width, outputs)))
+        self.sites = block_sites(self.blocks, width)
 
-    def forward(self, x: Latent, c_noise: Tensor, cond: Condition | None = None) -> Latent:
+    def forward(
+        self,
+        x: Latent,
+        c_noise: Tensor,
+        cond: Condition | None = None,
+        guest: Guest | None = None,
+    ) -> Latent:
         z, mask = x[self.name], x.masks.get(self.name)
-        if c_noise.shape != z.shape[:1]:
-            raise ValueError(
-                f"a transformer takes one noise level per sample, shape ({z.shape[0]},), got "
-                f"{tuple(c_noise.shape)}"
-            )
-        known = self.condition(cond, z)
-        embedding = silu(self.noise(c_noise) + known.vector)
+        known, level = self.condition(cond, z), self.noise(self.levels(c_noise, x))
+        embedding = silu(level + (known.vector if level.ndim == 2 else known.vector[:, None]))
         h = self.first(_clean(self.condition.overlay(z, cond, axis=2), mask))
         h = h + self.place(self.places(_distances(z, mask)).flatten(2).to(h.dtype))
         turn = rotation(z.shape[1], self.size, h)
+        visit = visiting(guest, self.sites, embedding)
+        told = {"mask": mask, "turn": turn, "context": known.context, "context_mask": known.mask}
         for block in self.blocks:
-            h = block(
-                h, embedding, mask=mask, turn=turn, context=known.context, context_mask=known.mask
-            )
+            h = block(h, embedding, **told, visit=visit)
+            if visit is not None and visit.over:
+                return Latent({self.name: z}, x.masks, self.output).zeros()
         out = self.last(modulate(self.norm(h), *self.modulation(embedding).chunk(2, -1)))
         return Latent({self.name: out.to(x.dtype)}, x.masks, self.output).project()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from anylatent.core.support.packages import MissingPackage
+from anylatent.modalities.shared import chemistry as shared
 
 CLASSES: Mapping[str, Sequence[str]] = {
     "rings": ("0", "1", "2", "3 or more"),
@@ -19,20 +19,14 @@ _MOST = 3
 
 
 def chemistry() -> Any:
-    """RDKit's `Chem` without its messages, or an error that says how to get it."""
-    try:
-        from rdkit import Chem
-    except ImportError as error:
-        raise MissingPackage("rdkit", "reading SMILES") from error
-    return Chem
+    """RDKit's `Chem`, or an error that says how to get it."""
+    return shared.chemistry("reading SMILES")
 
 
 def parse(smiles: str) -> Any | None:
     """RDKit's Mol, with at least one atom; None for what is no molecule."""
-    from rdkit.rdBase import BlockLogs
-
     chem = chemistry()
-    with BlockLogs():
+    with shared.quiet():
         mol = chem.MolFromSmiles(smiles)
     return mol if mol is not None and mol.GetNumAtoms() else None
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import math
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from functools import lru_cache
@@ -11,20 +9,23 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from anylatent.core.support.packages import MissingPackage, package_file
-from anylatent.modalities.text.texts import Text, Texts
-from anylatent.modalities.text.tokenizer import Tokenizer
+from anylatent.modalities.shared.chemistry import drawing
+from anylatent.modalities.shared.sheets import BAD, FAINT, TEXT, Sheet, zoom
+from anylatent.modalities.text.tokenizer import Tokenizer, spelled
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
 
+    from anylatent.modalities.text.texts import Text, Texts
+
 Cell: TypeAlias = tuple[str, str]
 """One character and its colour."""
 
-_TEXT, _FAINT, _FRAME, _BAD, _GOOD = "#202328", "#8a9099", "#d9dde2", "#b3372b", "#1d6fa5"
+_GOOD = "#1d6fa5"
 _COLUMNS = 100  # characters of a line
 _SIZE, _LEADING, _MARGIN = 15, 20, 14  # pixels
 _WIDTH, _HEIGHT, _CAPTION = 220, 150, 24  # pixels of a drawing's cell
-_USUAL_PIXELS, _MOST_PIXELS = 1.2e6, 20e6  # cells grow to the first, and shrink at the second
+_USUAL_PIXELS = 1.2e6  # of a sheet
 _BREAKS = {"\n": "⏎", "\r": "⏎", "\t": "→"}
 
 
@@ -43,7 +44,7 @@ def page(
         group, place = divmod(number, columns or len(texts))
         if place == 0 and group < len(labels):
             rows += [*([[]] if rows else []), _cells(labels[group], _GOOD)]
-        rows += _paragraph(f"{number + 1:>{digits}} ", _cells(text, _TEXT))
+        rows += _paragraph(f"{number + 1:>{digits}} ", _cells(text, TEXT))
     return _set(rows)
 
 
@@ -61,7 +62,7 @@ def comparison(originals: Texts, outputs: Texts, tokenizer: Tokenizer | None) ->
         above, below = differing(original, output)
         rows += [[]] if rows else []
         rows += _paragraph("data     ", _coloured(original, above, _GOOD, tokenizer))
-        rows += _paragraph("restored ", _coloured(output, below, _BAD, tokenizer))
+        rows += _paragraph("restored ", _coloured(output, below, BAD, tokenizer))
     return _set(rows)
 
 
@@ -81,10 +82,10 @@ def _coloured(
     found: list[Cell] = []
     pairs = zip(text.tokens.tolist(), lonely, strict=True)
     for alone, run in groupby(pairs, key=lambda pair: pair[1]):
-        said = Text.of([token for token, _ in run], tokenizer).text
+        said = spelled([token for token, _ in run], tokenizer)
         if tokenizer is None and found:
             said = f" {said}"
-        found += _cells(said, colour if alone else _TEXT)
+        found += _cells(said, colour if alone else TEXT)
     return found
 
 
@@ -95,10 +96,10 @@ def _cells(text: str, colour: str) -> list[Cell]:
 
 def _paragraph(head: str, cells: Sequence[Cell]) -> Iterator[list[Cell]]:
     """Lines of at most 100 characters, the first after a head, the others as far to the right."""
-    start = _cells(head, _FAINT)
+    start = _cells(head, FAINT)
     for line in wrapped(cells, _COLUMNS - len(head)):
         yield [*start, *line]
-        start = _cells(" " * len(head), _FAINT)
+        start = _cells(" " * len(head), FAINT)
 
 
 def wrapped(cells: Sequence[Cell], width: int) -> Iterator[Sequence[Cell]]:
@@ -153,8 +154,6 @@ def drawings(
 
     Without RDKit, a page. Raises ValueError without a string.
     """
-    from PIL import Image, ImageDraw
-
     from anylatent.modalities.text.chemistry import parse
 
     _some(strings)
@@ -162,50 +161,27 @@ def drawings(
         molecules = [parse(string) for string in strings]
     except ImportError:
         return page(strings, columns, labels)
-    columns = columns or math.ceil(math.sqrt(len(strings)))
-    rows, factor = math.ceil(len(strings) / columns), _factor(len(strings))
+    factor = max(0.25, zoom(len(strings), _WIDTH, _HEIGHT + _CAPTION, _USUAL_PIXELS, 1.5))
     width, height = round(_WIDTH * factor), round((_HEIGHT + _CAPTION) * factor)
     font = monospaced(max(9, round(_SIZE * factor)))
-    margin = 20 + round(max(map(font.getlength, labels))) if labels else 0
-    sheet = Image.new("RGB", (margin + columns * width + 1, rows * height + 1), "white")
-    draw = ImageDraw.Draw(sheet)
+    sheet = Sheet(len(strings), (width, height), columns, labels, font)
     for index, (string, molecule) in enumerate(zip(strings, molecules, strict=True)):
-        row, column = divmod(index, columns)
-        left, top = margin + column * width, row * height
-        draw.rectangle((left, top, left + width, top + height), outline=_FRAME)
+        left, top = sheet.corner(index)
         if molecule is not None:
-            sheet.paste(
-                _depiction(molecule, width - 2, round(_HEIGHT * factor)), (left + 1, top + 1)
-            )
-        _caption(draw, string, molecule is not None, (left, top, width, height), factor)
-    for row, label in enumerate(labels):
-        draw.text((10, (row + 0.5) * height), label, fill=_TEXT, font=font, anchor="lm")
-    return sheet
-
-
-def _factor(count: int) -> float:
-    """Of the size of a cell: larger where there are few, smaller on huge sheets."""
-    area = count * _WIDTH * (_HEIGHT + _CAPTION)
-    grown = min(1.5, max(1.0, math.sqrt(_USUAL_PIXELS / area)))
-    return max(0.25, min(grown, math.sqrt(_MOST_PIXELS / area)))
+            drawn = _depiction(molecule, width - 2, round(_HEIGHT * factor))
+            sheet.image.paste(drawn, (left + 1, top + 1))
+        _caption(sheet.draw, string, molecule is not None, (left, top, width, height), factor)
+    return sheet.image
 
 
 def _depiction(molecule: Any, width: int, height: int) -> Image.Image:
-    """A drawing on white, half as fine as it is drawn."""
-    from PIL import Image
     from rdkit.Chem import rdDepictor
-    from rdkit.Chem.Draw import rdMolDraw2D
 
     rdDepictor.Compute2DCoords(molecule, useRingTemplates=True)
     rdDepictor.StraightenDepiction(molecule)
-    drawer = rdMolDraw2D.MolDraw2DCairo(2 * width, 2 * height)
-    options: Any = drawer.drawOptions()
-    options.fixedBondLength, options.padding = 0.25 * width, 0.08
-    options.bondLineWidth = max(1, round(width / 80))
-    drawer.DrawMolecule(molecule)
-    drawer.FinishDrawing()
-    picture = Image.open(io.BytesIO(drawer.GetDrawingText())).convert("RGB")
-    return picture.resize((width, height), Image.Resampling.LANCZOS)
+    line = max(1, round(width / 80))
+    options = {"fixedBondLength": 0.25 * width, "padding": 0.08, "bondLineWidth": line}
+    return drawing(molecule, width, height, options)
 
 
 def _caption(
@@ -218,7 +194,7 @@ def _caption(
     """The string, as large as fits and cut where it is too long; in red, and in the middle of a
     red frame, where it is invalid."""
     left, top, width, height = box
-    text = "".join(character for character, _ in _cells(string, _TEXT)) or "(empty)"
+    text = "".join(character for character, _ in _cells(string, TEXT)) or "(empty)"
     size = max(9, round(_SIZE * factor))
     while size > 9 and monospaced(size).getlength(text) > width - 8:
         size -= 1
@@ -228,8 +204,8 @@ def _caption(
     middle = height - _CAPTION * factor / 2 if valid else height / 2
     if not valid:
         inner = (left + 5, top + 5, left + width - 5, top + height - 5)
-        draw.rounded_rectangle(inner, 6, outline=_BAD)
-    colour = _TEXT if valid else _BAD
+        draw.rounded_rectangle(inner, 6, outline=BAD)
+    colour = TEXT if valid else BAD
     draw.text((left + width / 2, top + middle), text, fill=colour, font=font, anchor="mm")
 
 

@@ -41,6 +41,7 @@ class SequenceAutoencoder(Autoencoder):
         tokenizer: str | None = None,
         longest: int | None = None,
         bottleneck: Bottleneck | None = None,
+        kind: str = "text",
         *,
         latents: int = 8,
         channels: int = 64,
@@ -54,12 +55,8 @@ class SequenceAutoencoder(Autoencoder):
         super().__init__()
         self.end = EXAMPLE if vocabulary is None else vocabulary
         self.longest = 64 if longest is None else longest
-        if min(latents, channels, resampler, self.longest) < 1:
-            raise ValueError(
-                f"latents, channels, resampler and longest must be positive, got {latents}, "
-                f"{channels}, {resampler} and {self.longest}"
-            )
-        self.tokenizer = read_tokenizer(tokenizer, vocabulary)
+        _check(latents, channels, resampler, self.longest)
+        self.tokenizer, self.kind = read_tokenizer(tokenizer, vocabulary), kind
         self.spec = LatentSpec({"z": Field((latents, channels), channels=1)})
         self.bottleneck = KL() if bottleneck is None else bottleneck
         self.bottleneck.attach(self.spec)
@@ -92,7 +89,8 @@ class SequenceAutoencoder(Autoencoder):
             going.append(going[-1] & (token != self.end))
             if not bool(going[-1].any()):  # the one wait for the device per token
                 break
-        return Texts.unpack(torch.stack(tokens, 1), torch.stack(going[1:], 1), self.tokenizer)
+        written, mask = torch.stack(tokens, 1), torch.stack(going[1:], 1)
+        return Texts.unpack(written, mask, self.tokenizer, self.kind)
 
     def loss(self, batch: Batch, noise: Noise, step: int) -> tuple[dict[str, Tensor], None]:
         z, terms = self.bottleneck(self.encode(batch), noise)
@@ -119,6 +117,14 @@ class SequenceAutoencoder(Autoencoder):
         """What the decoder attends to, (B, L', width); it tells the vectors apart by `places`."""
         context: Tensor = self.lift(z["z"]) + self.places
         return context
+
+
+def _check(latents: int, channels: int, resampler: int, longest: int) -> None:
+    if min(latents, channels, resampler, longest) < 1:
+        raise ValueError(
+            f"latents, channels, resampler and longest must be positive, got {latents}, "
+            f"{channels}, {resampler} and {longest}"
+        )
 
 
 class Encoder(nn.Module):

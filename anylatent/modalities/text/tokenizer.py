@@ -70,6 +70,11 @@ class Tokenizer(ABC):
             ) from error
 
 
+def spelled(tokens: Sequence[int], tokenizer: Tokenizer | None) -> str:
+    """What tokens say; without a tokenizer, the tokens themselves as numbers."""
+    return " ".join(map(str, tokens)) if tokenizer is None else tokenizer.decode(tokens)
+
+
 class Symbols(Tokenizer):
     """A closed alphabet of strings, split off a text by `SYMBOL`; made for SMILES.
 

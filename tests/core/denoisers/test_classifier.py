@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -206,14 +207,19 @@ def saved(tmp_path):
     return save_classifier(tmp_path, made(), found), found
 
 
+def system(spec, found):
+    """As much of one as a classifier is built for."""
+    return SimpleNamespace(autoencoder=SimpleNamespace(spec=spec), schedule=found.schedule)
+
+
 def test_a_file_gives_the_same_classifier_back(saved, tmp_path):
     path, found = saved
     assert path == tmp_path / "classifiers" / "kind.safetensors"
-    ((label, (what, again)),) = load_classifiers(tmp_path, PICTURE, found.schedule).items()
+    ((label, (what, again)),) = load_classifiers(tmp_path, system(PICTURE, found)).items()
     assert label == "kind" and what == made()
     x, _ = start(found.schedule, PICTURE.blank(3))
     assert torch.equal(again.eval()(x, 0.5), found(x, 0.5))
-    assert load_classifiers(tmp_path / "none", PICTURE, found.schedule) == {}
+    assert load_classifiers(tmp_path / "none", system(PICTURE, found)) == {}
 
 
 WRONG = {
@@ -240,17 +246,17 @@ def test_files_that_are_none_are_errors(case, saved, tmp_path):
     metadata = None if WRONG[case] is None else {"classifier": WRONG[case]}
     save_file(load_file(path), path, metadata)
     with pytest.raises(UserError, match=r"kind\.safetensors"):
-        load_classifiers(tmp_path, PICTURE, found.schedule)
+        load_classifiers(tmp_path, system(PICTURE, found))
 
 
 def test_a_file_for_other_latents_or_cut_short_is_an_error(saved, tmp_path):
     path, found = saved
     other = al.LatentSpec({"z": al.Field((5, 4, 4), channels=0)})
     with pytest.raises(UserError, match="does not fit this run.*Remove it"):
-        load_classifiers(tmp_path, other, found.schedule)
+        load_classifiers(tmp_path, system(other, found))
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(UserError, match="not a whole safetensors"):
-        load_classifiers(tmp_path, PICTURE, found.schedule)
+        load_classifiers(tmp_path, system(PICTURE, found))
 
 
 def test_the_log_of_the_classes_is_where_it_starts():

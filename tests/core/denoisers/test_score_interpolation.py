@@ -220,3 +220,15 @@ def test_vectors_of_unequal_length_are_weighed_by_bayes_too():
     gap = x["z"][:, :, None] - schedule.alpha(t) * vectors
     weight = -gap.square().sum(-1) / (2 * schedule.sigma(t) ** 2)
     assert distance(part(x, t), x.replace(z=weight.softmax(-1) @ vectors)) < 1e-8
+
+
+@pytest.mark.parametrize("batch", (1, 4))
+def test_times_of_entries_are_those_of_each_token(batch):
+    """The evidence of each token at its own noise level; for B = 1 and L times too."""
+    part, x = denoiser(), noisy().select(slice(batch))
+    count = x["z"].shape[1]
+    t = torch.linspace(0.1, 0.9, batch * count).double().view(batch, count)
+    found = part(x, t)
+    for k in range(count):
+        alone = part(x, t[:, k])["z"][:, k]
+        assert torch.allclose(found["z"][:, k], alone, atol=1e-12)

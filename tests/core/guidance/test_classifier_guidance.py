@@ -10,7 +10,7 @@ from torch import nn
 import anylatent as al
 from anylatent.core.guidance import ClassifierFree, ClassifierGuidance
 from anylatent.core.likelihood.flow import log_likelihood
-from anylatent.core.testing.sampling import ConditionalGaussian
+from anylatent.core.testing.denoisers import ConditionalGaussian
 from tests.core.densities import normal
 from tests.core.toys import alone, distance, start
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import anylatent as al
-from anylatent.core.testing.sampling import ConditionalGaussian
+from anylatent.core.testing.denoisers import ConditionalGaussian
 from tests.core.toys import distance, like, start
 
 SPEC = al.LatentSpec({"z": al.Field((6,))})

@@ -7,7 +7,7 @@ import torch
 
 import anylatent as al
 from anylatent.core.guidance import Autoguidance, ClassifierFree, Projected
-from anylatent.core.testing.sampling import ConditionalGaussian
+from anylatent.core.testing.denoisers import ConditionalGaussian
 from tests.core.toys import alone, distance, start
 
 SPEC = al.LatentSpec({"a": al.Field((3,)), "b": al.Field((2,))})

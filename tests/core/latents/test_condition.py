@@ -79,11 +79,6 @@ def test_values_of_different_sizes_and_unknown_keys_are_errors():
         al.Condition({"a": torch.zeros(2)}, {"b": torch.ones(2).bool()})
 
 
-def test_further_values():
-    more = pair().with_(size=torch.zeros(3))
-    assert more.keep["size"].all() and more.keep["kind"].tolist() == [True, False, True]
-
-
 def test_facts_are_never_dropped():
     """Neither at random nor for guidance; wishes are."""
     cond = al.Condition({"kind": torch.tensor([0, 1])}).fixed(given=torch.ones(2, 3, 1))

@@ -20,6 +20,8 @@ def test_only_valid_entries_are_given_and_one_is_always_left(name):
     given = drawn(name)
     assert given.dtype == torch.bool and not bool((given & ~VALID).any())
     assert bool(((VALID & ~given).sum(1) >= 1).all())
+    if name in ("ends", "every"):
+        return  # at the same places in all samples
     last = 19 if name == "prefix" else 20  # the last entry of all is in no prefix
     assert bool(given[LENGTHS == 20].any(0)[:last].all()), "some place is never given"
     assert bool((~given)[LENGTHS == 20].any(0).all()), "some place is always given"
@@ -40,6 +42,29 @@ def test_a_prefix_is_the_beginning_and_uniform_in_length():
     assert torch.equal(given, torch.arange(20) < counts[:, None])
     share = torch.bincount(counts[LENGTHS == 20], minlength=20) / 500
     assert len(share) == 20 and float((share - 1 / 20).abs().max()) < 5 * (0.05 / 500) ** 0.5
+
+
+@pytest.mark.parametrize("entries", (1, 5, 30))
+def test_a_prefix_of_so_many_entries_is_that_long_where_there_is_one_more(entries):
+    given = drawn("prefix", entries=entries)
+    counts = (LENGTHS - 1).clamp(max=entries)
+    assert torch.equal(given, torch.arange(20) < counts[:, None])
+    with pytest.raises(ValueError, match="entries=0"):
+        al.get("masking", "prefix")(entries=0)
+
+
+def test_the_ends_are_the_first_and_the_last_entry():
+    given = drawn("ends")[:4]
+    wanted = [[], [0], [0, 6], [0, 19]]
+    assert [row.nonzero()[:, 0].tolist() for row in given] == wanted
+
+
+def test_every_third_entry_is_a_key_frame_from_the_first_on():
+    given = drawn("every", step=3)[:4]
+    wanted = [[], [0], [0, 3, 6], [0, 3, 6, 9, 12, 15, 18]]
+    assert [row.nonzero()[:, 0].tolist() for row in given] == wanted
+    with pytest.raises(ValueError, match="step=1"):
+        al.get("masking", "every")(step=1)
 
 
 def test_scattered_gives_half_on_average_and_spans_leave_spans():

@@ -84,3 +84,36 @@ def test_the_padding_of_the_deviations_may_hold_anything():
     dirty.fit([Posterior(posterior.mean, spoil(posterior.log_std))])
     for name, value in clean.state_dict().items():
         assert torch.allclose(dirty.state_dict()[name], value), name
+
+
+def test_constants_are_those_that_are_given_and_no_data_change_them():
+    normaliser = al.Normaliser.fixed(IMAGE, shifts={"z": 0.5}, scales={"z": 4.0})
+    z = al.Noise.of(0, 2).like(IMAGE.blank(2))
+    assert torch.allclose(normaliser.encode(z)["z"], (z["z"] - 0.5) / 4)
+    assert not normaliser.fits and al.Normaliser(IMAGE).fits
+    with pytest.raises(ValueError, match="constants that no data change"):
+        normaliser.fit(batches(IMAGE, 2.0, 0.5, 4))
+    scales = torch.arange(1.0, 1 + IMAGE.fields["z"].shape[0])
+    assert torch.equal(al.Normaliser.fixed(IMAGE, scales={"z": scales}).scale_z, scales)
+
+
+def test_without_constants_nothing_is_changed():
+    for spec in (IMAGE, MOLECULE):
+        normaliser = al.Normaliser.fixed(spec)
+        (z,) = (posterior.mean for posterior in batches(spec, 2.0, 0.5, 1))
+        for name, part in normaliser.encode(z).parts.items():
+            assert torch.equal(part, z.project()[name])
+        assert normaliser.state_dict().keys() == al.Normaliser(spec).state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("spec", "given", "message"),
+    (
+        (IMAGE, {"scales": {"h": 1.0}}, "a scale of 'h', but the fields are z"),
+        (MOLECULE, {"shifts": {"x": 1.0}}, "'x' is centred"),
+        (IMAGE, {"scales": {"z": 0.0}}, "must be positive, got 0"),
+    ),
+)
+def test_constants_that_cannot_be(spec, given, message):
+    with pytest.raises(ValueError, match=message):
+        al.Normaliser.fixed(spec, **given)

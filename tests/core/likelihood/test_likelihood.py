@@ -9,7 +9,7 @@ import anylatent as al
 from anylatent.core.denoisers.exact import constant
 from anylatent.core.guidance import ClassifierFree
 from anylatent.core.likelihood.flow import log_likelihood
-from anylatent.core.testing.sampling import ConditionalGaussian
+from anylatent.core.testing.denoisers import ConditionalGaussian
 from tests.core.densities import LEVEL, RHO, data, mixture, normal, pushed, typical
 from tests.core.toys import distance
 

@@ -13,7 +13,7 @@ from anylatent.core.latents.normaliser import Normaliser
 from anylatent.core.latents.posterior import Posterior
 from anylatent.core.likelihood.measures import Elbo, Flow
 from anylatent.core.reports.likelihood import DataLikelihood
-from anylatent.core.testing.sampling import ConditionalGaussian
+from anylatent.core.testing.denoisers import ConditionalGaussian
 from tests.core.densities import mixture, normal, typical
 from tests.core.toys import alone, distance
 
@@ -133,12 +133,16 @@ class Linear(al.Autoencoder):
         return law.log_prob(batch["x"]).sum(1)
 
 
+class Quarter(al.FixedSizes):
+    def nats(self, x0):
+        return torch.full((x0.batch,), 0.25)
+
+
 class Unit:
+    sizes = Quarter()
+
     def unit(self, batch):
         return "number", torch.full((len(batch["x"]),), 3)
-
-    def size_nats(self, x0):
-        return torch.full((x0.batch,), 0.25)
 
 
 class Exact(al.Generator):

@@ -117,7 +117,7 @@ def test_padding_of_tokens_changes_nothing_even_if_it_holds_infinities():
     value = cond.values["t"]
     padded = torch.nn.functional.pad(value["tokens"], (0, 0, 0, 3), value=math.inf)
     mask = torch.nn.functional.pad(value.masks["tokens"], (0, 3))
-    longer = cond.with_(t=token_condition(padded, mask))
+    longer = Condition({**cond.values, "t": token_condition(padded, mask)}, cond.keep)
     for a, b in zip(embed(longer), embed(cond), strict=True):
         assert torch.allclose(a, b, atol=1e-6)
 

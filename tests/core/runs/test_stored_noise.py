@@ -10,9 +10,10 @@ from safetensors.torch import load_file, save_file
 
 import anylatent as al
 from anylatent.core.latents.noise import Started
+from anylatent.core.latents.spec import together
 from anylatent.core.reports.normality import normality
 from anylatent.core.runs.config import SamplingConfig
-from anylatent.core.runs.stored_noise import KEY, StoredNoise, stored_config, together
+from anylatent.core.runs.stored_noise import KEY, StoredNoise, stored_config
 from anylatent.core.support.files import UserError
 from tests.core.generators.test_generators import (
     OFFSET,

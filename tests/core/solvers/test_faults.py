@@ -134,7 +134,7 @@ def test_noise_prediction_at_zero_terminal_snr_is_an_error_at_construction_5969(
     ),
 )
 def test_a_sample_does_not_depend_on_its_neighbours_612_6222(solver, guidance):
-    from anylatent.core.testing.sampling import ConditionalGaussian
+    from anylatent.core.testing.denoisers import ConditionalGaussian
 
     schedule = al.get("schedule", "vp")()
     denoiser = ConditionalGaussian(schedule)

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 import anylatent as al
-from anylatent.core.denoisers.base import Recalling
+from anylatent.core.denoisers.base import Recalling, as_denoise
 from anylatent.core.denoisers.counted import Counted
 from anylatent.core.guidance import ClassifierFree
 from anylatent.core.inverse.completion import Completion
 from anylatent.core.solvers import ParaDiGMS
-from anylatent.core.testing.sampling import ConditionalGaussian
+from anylatent.core.testing.denoisers import ConditionalGaussian
 from tests.core.toys import PointNet, alone, distance, gaussian, start
 
 SPEC = al.LatentSpec({"z": al.Field((6,))})
@@ -167,7 +167,7 @@ def test_what_remembers_is_solved_one_step_after_the_other():
         lambda: Recalling(exact, None),
         lambda: functools.partial(exact.forward),
     ):
-        assert denoise().select(torch.arange(2)) is None
+        assert as_denoise(denoise()).select(torch.arange(2)) is None
         times = al.get("grid", "log_snr")()(schedule, 10)
         x, _ = start(schedule, blank)
         wanted = al.solve(base, denoise(), schedule, x, times)

@@ -8,7 +8,7 @@ import torch
 
 import anylatent as al
 from anylatent.core.denoisers.counted import Counted
-from anylatent.core.solvers import PredictorCorrector
+from anylatent.core.solvers.predictor_corrector import PredictorCorrector
 from anylatent.core.testing.sampling import responses
 from tests.core.toys import distance, gaussian, start
 

@@ -57,11 +57,28 @@ def test_check_grid():
         def __call__(self, schedule, steps):
             return torch.linspace(1, 1e-3, steps + 1, dtype=torch.float64)
 
-        def interior(self, schedule, steps):
+        def interior(self, schedule, steps, start):
             raise NotImplementedError
 
-    with pytest.raises(AssertionError, match="ends"):
-        al.testing.check_grid(Short())
+    class Whole(al.Grid):
+        """Begins anew from 1 whatever the start, if the start leaves it any room."""
+
+        def interior(self, schedule, steps, start):
+            return float(start) * torch.linspace(1, 0, steps + 1, dtype=torch.float64)[1:-1]
+
+        def below(self, schedule, t, steps):
+            return super().below(schedule, 1.0, steps)
+
+    class OneStart(Whole):
+        """The first sample's start for all."""
+
+        def below(self, schedule, t, steps):
+            t = torch.as_tensor(t, dtype=torch.float64)
+            return al.Grid.below(self, schedule, torch.full_like(t, float(t.max())), steps)
+
+    for part, message in ((Short(), "ends"), (Whole(), "ends"), (OneStart(), "for each sample")):
+        with pytest.raises(AssertionError, match=message):
+            al.testing.check_grid(part)
 
 
 class Overstated(DDIM):
@@ -112,8 +129,24 @@ def test_check_times():
         def quantile(self, u, schedule):
             return u**1.1
 
-    with pytest.raises(AssertionError, match="density"):
-        al.testing.check_times(Skewed())
+    class Alike(Uniform):
+        """One time for all entries of a sample."""
+
+        def sample(self, noise, schedule, entries=None):
+            found = super().sample(noise, schedule)
+            return found if entries is None else found[:, None].expand(-1, entries)
+
+    class OfPadding(Uniform):
+        """As many draws as there are entries, shared in turn."""
+
+        def sample(self, noise, schedule, entries=None):
+            found = super().sample(noise, schedule, entries)
+            return found if entries is None else found.roll(entries, 1).flip(1)
+
+    parts = ((Skewed(), "density"), (Alike(), "depend on"), (OfPadding(), "neighbours"))
+    for part, message in parts:
+        with pytest.raises(AssertionError, match=message):
+            al.testing.check_times(part)
 
 
 def test_check_weighting():
@@ -121,8 +154,50 @@ def test_check_weighting():
         def data(self, log_snr, measure):
             return log_snr
 
-    with pytest.raises(AssertionError, match="negative"):
-        al.testing.check_weighting(Wild())
+    class Trusting(Weighting):
+        """Multiplies whatever it gets: times (B, B) and errors (B,)."""
+
+        def data(self, log_snr, measure):
+            return torch.ones_like(log_snr)
+
+        def loss(self, denoiser, t, times, error):
+            return self(denoiser, t, times) * error
+
+    class MeanOfBatch(Trusting):
+        def loss(self, denoiser, t, times, error):
+            super(Trusting, self).loss(denoiser, t, times, error)
+            return self(denoiser, t, times) * error / error.mean()
+
+    parts = ((Wild(), "negative"), (Trusting(), "refuse them"), (MeanOfBatch(), "of each entry"))
+    for part, message in parts:
+        with pytest.raises(AssertionError, match=message):
+            al.testing.check_weighting(part)
+
+
+def test_check_denoiser_at_times_of_entries():
+    class Loose(al.testing.GaussianDenoiser):
+        """Takes the mean time of a sample for that of its entries."""
+
+        entry_times = True
+
+        def forward(self, x, t, cond=None):
+            t = torch.as_tensor(t, dtype=torch.float64)
+            return super().forward(x, t.mean(1) if t.ndim == 2 else t)
+
+    class Refuses(al.testing.GaussianDenoiser):
+        def forward(self, x, t, cond=None):
+            if isinstance(t, torch.Tensor) and t.ndim == 2:
+                raise ValueError("one time for each sample")
+            return super().forward(x, t)
+
+    class Promises(Refuses):
+        entry_times = True
+
+    schedule, spec = al.get("schedule", "vp")(), al.testing.SPECS["text"]
+    al.testing.check_denoiser(Refuses(schedule, 0.5, 0.3), spec)
+    for kind, message in ((Loose, "an entry at t = 0 moves"), (Promises, "but refuses")):
+        with pytest.raises(AssertionError, match=message):
+            al.testing.check_denoiser(kind(schedule, 0.5, 0.3), spec)
 
 
 def test_check_guidance():
@@ -151,12 +226,13 @@ class Embeds(PointNet):
             index = torch.where(cond.keep["kind"], cond.values["kind"], index)
         return c_noise + self.table(index)[:, 0]
 
-    def forward(self, x, c_noise, cond=None):
-        return super().forward(x, self.level(c_noise, cond), cond)
+    def forward(self, x, c_noise, cond=None, guest=None):
+        return super().forward(x, self.level(self.levels(c_noise, x), cond), cond)
 
 
 class SeesNeighbours(Embeds):
-    def forward(self, x, c_noise, cond=None):
+    def forward(self, x, c_noise, cond=None, guest=None):
+        c_noise = self.levels(c_noise, x)
         return super().forward(x, c_noise + 0.01 * c_noise.mean(), cond)
 
 
@@ -168,9 +244,9 @@ class ForgetsDropping(Embeds):
 
 
 class SeesPadding(Embeds):
-    def forward(self, x, c_noise, cond=None):
+    def forward(self, x, c_noise, cond=None, guest=None):
         size = x.masks["x"].shape[1]
-        return super().forward(x, c_noise + 0.01 * size, cond)
+        return super().forward(x, self.levels(c_noise, x) + 0.01 * size, cond)
 
 
 class Idle(Embeds):

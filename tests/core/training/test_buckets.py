@@ -12,8 +12,8 @@ import anylatent as al
 from anylatent.core.latents.condition import token_condition
 from anylatent.core.latents.noise import Noise
 from anylatent.core.latents.posterior import Posterior
+from anylatent.core.training.encoding import encode
 from anylatent.core.training.latent_store import LatentCache, cached_latents
-from anylatent.core.training.loop import Training
 from anylatent.core.training.step_sampler import StepSampler, by_length
 
 
@@ -140,7 +140,7 @@ class Sets(torch.utils.data.Dataset):
 
 
 class Encoder(torch.nn.Module):
-    """What `Training.encode` asks of a system; counts the padding."""
+    """What `encode` asks of a system; counts the padding."""
 
     spec = al.LatentSpec({"z": al.Field((None, 1))})
 
@@ -168,11 +168,9 @@ class Encoder(torch.nn.Module):
 def test_encoding_wastes_little_and_keeps_the_datas_order(tmp_path, monkeypatch):
     monkeypatch.setenv("ANYLATENT_CACHE", str(tmp_path))
     data, system = Sets(lengths_of(1000)), Encoder()
-    training = SimpleNamespace(
-        system=system, data=SimpleNamespace(train=lambda: data), _move=lambda batch, device: batch
-    )
+    training = SimpleNamespace(system=system, data=SimpleNamespace(train=lambda: data))
     order = by_length(data)
-    cache = cached_latents(Encoder.spec, "key", lambda: Training.encode(training), order)
+    cache = cached_latents(Encoder.spec, "key", lambda: encode(training), order)
     assert system.padding < 0.1 * system.valid
     for index in (0, 1, 500, 999):
         mean = cache[index][0].mean

@@ -1,5 +1,7 @@
 """What a step sees is a function of the step: batches, the cache, the rate, the average."""
 
+from types import SimpleNamespace
+
 import hypothesis.strategies as st
 import pytest
 import torch
@@ -12,9 +14,10 @@ from anylatent.core.latents.posterior import Posterior
 from anylatent.core.modality.batch import stack_items
 from anylatent.core.support.disk_cache import digest
 from anylatent.core.support.files import UserError
+from anylatent.core.training import encoding
 from anylatent.core.training.average import Average
 from anylatent.core.training.latent_store import LatentCache, _flatten, cached_latents
-from anylatent.core.training.settings import StageSettings
+from anylatent.core.training.settings import GeneratorSettings, StageSettings
 from anylatent.core.training.step_sampler import StepSampler
 from tests.core.toys import alone, distance
 
@@ -160,7 +163,7 @@ def test_the_learning_rate_rises_stays_and_falls():
     assert rates[750] == pytest.approx(0.5) and 0 <= rates[999] < 1e-4
     for bad in ({"steps": 0}, {"batch": 0}, {"decay": 2.0}, {"average": 1.0}, {"drop": 1.0}):
         with pytest.raises(ValueError):
-            StageSettings(**{"steps": 1, "batch": 1, **bad})
+            GeneratorSettings(**{"steps": 1, "batch": 1, **bad})
 
 
 def test_the_average_is_the_weighted_mean_of_the_past():
@@ -187,3 +190,26 @@ def test_the_average_comes_off_even_after_an_error():
         assert net.weight.item() == 7
         raise RuntimeError
     assert net.weight.item() == before
+
+
+def test_only_a_normaliser_that_is_to_be_fitted_is_fitted(monkeypatch):
+    """Tokens bring one that changes nothing; constants of an autoencoder's own stay."""
+    spec = al.LatentSpec({"z": al.Field((None, 4))})
+    posterior = Posterior(al.Noise.of(0, 6).like(spec.blank(6, [3] * 6)) * 5.0)
+
+    class Cache:
+        def batches(self, size):
+            yield posterior, None
+
+    monkeypatch.setattr(encoding, "posteriors", lambda training: Cache())
+    table = al.get("autoencoder", "unit_embedding")(channels=4)
+    scales = {}
+    for name, normaliser in {
+        "fitted": al.Autoencoder.normaliser(table),
+        "tokens": table.normaliser(),
+        "constant": al.Normaliser.fixed(spec, scales={"z": 2.0}),
+    }.items():
+        encoding.latents(SimpleNamespace(system=SimpleNamespace(normaliser=normaliser)))
+        scales[name] = float(normaliser.scale_z)
+    assert scales["tokens"] == 1 and scales["constant"] == 2
+    assert scales["fitted"] == pytest.approx(5, rel=0.3)

@@ -1,4 +1,4 @@
-"""Data sets of pictures: the split, the three sources, the cache, and bad input."""
+"""Data sets of pictures: the three sources, the cache, and bad input."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from anylatent.core.support.disk_cache import cached
+from anylatent.core.support.files import UserError
 from anylatent.core.support.packages import MissingPackage, package_file
-from anylatent.modalities.image.data import Folder, Mnist, OpenMoji, Pictures, split
+from anylatent.modalities.image.data import Folder, Mnist, OpenMoji, Pictures
 from anylatent.modalities.image.data import folder as folder_module
 from anylatent.modalities.image.data import openmoji as openmoji_module
 
@@ -28,6 +29,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_cache(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ANYLATENT_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(home))
 
 
@@ -38,46 +40,13 @@ def make(kind: Callable[[], OpenMoji | Mnist]) -> OpenMoji | Mnist:
         pytest.skip(str(error))
 
 
-# ---- the split --------------------------------------------------------------------------------
-def test_split_keeps_groups_whole_and_proportions() -> None:
-    groups = [f"g{i // 2}" for i in range(400)]
-    strata = [0] * 200 + [1] * 120 + [2] * 80
-    train, held_out = split(groups, strata, 0.1, seed=0)
-    assert sorted(train + held_out) == list(range(400))
-    assert not {groups[i] for i in train} & {groups[i] for i in held_out}
-    assert Counter(strata[i] for i in held_out) == {0: 20, 1: 12, 2: 8}
-
-
-def test_split_total_is_right_for_many_small_strata_and_none_is_emptied() -> None:
-    strata = [i // 3 for i in range(120)] + [40]  # 40 classes of three pictures, one of one
-    train, held_out = split([str(i) for i in range(121)], strata, 0.2, seed=3)
-    assert len(held_out) == round(121 * 0.2)
-    assert set(strata) == {strata[i] for i in train}
-
-
-def test_split_follows_the_seed_and_hardly_the_other_pictures() -> None:
-    names = [str(i) for i in range(300)]
-    held = set(split(names, [0] * 300, 0.1, seed=0)[1])
-    assert held == set(split(names, [0] * 300, 0.1, seed=0)[1])
-    assert held != set(split(names, [0] * 300, 0.1, seed=1)[1])
-    more = set(split([*names, "new"], [0] * 301, 0.1, seed=0)[1])
-    assert len(held - more) <= 1
-
-
-@pytest.mark.parametrize("count", [1, 2, 4])
-def test_split_of_too_few_says_so(count: int) -> None:
-    with pytest.raises(ValueError, match=f"{count} pictures .* too small to hold out 0.1"):
-        split([str(i) for i in range(count)], [0] * count, 0.1, seed=0)
-
-
 @pytest.mark.parametrize("fraction", [1.0, -0.1, 7.0])
 def test_fraction_out_of_range(fraction: float) -> None:
-    with pytest.raises(ValueError, match="between 0 and 1"):
+    with pytest.raises(UserError, match="between 0 and 1"):
         make(lambda: Mnist(held_out=fraction))
 
 
 def test_nothing_needs_to_be_held_out(tmp_path: Path) -> None:
-    assert split(["a", "b", "a"], [0, 1, 0], 0, seed=0) == ([0, 1, 2], [])
     Image.new("RGB", (9, 9), "red").save(tmp_path / "one.png")
     data = make(lambda: Folder(str(tmp_path), size=8, held_out=0))
     assert (len(data.train()), len(data.held_out())) == (1, 0)
@@ -279,17 +248,17 @@ def test_broken_pictures_are_left_out_and_named(tmp_path: Path) -> None:
 
 
 def test_folders_that_hold_nothing(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no folder .*nowhere"):
+    with pytest.raises(UserError, match="no folder .*nowhere"):
         Folder(str(tmp_path / "nowhere"))
-    with pytest.raises(ValueError, match="no pictures in .*looked for .png .jpg"):
+    with pytest.raises(UserError, match="no pictures in .*looked for .png .jpg"):
         Folder(str(tmp_path))
     (tmp_path / "a.png").write_bytes(b"nothing")
-    with pytest.raises(NotADirectoryError, match="is a file"):
+    with pytest.raises(UserError, match="is a file"):
         Folder(str(tmp_path / "a.png"))
-    with pytest.raises(ValueError, match="1 cannot be read: a.png"):
+    with pytest.raises(UserError, match="1 cannot be read: a.png"):
         Folder(str(tmp_path)).train()
     paint(tmp_path / "a.png")
-    with pytest.raises(ValueError, match="too small to hold out"):
+    with pytest.raises(UserError, match="too small to hold out"):
         Folder(str(tmp_path)).train()
 
 

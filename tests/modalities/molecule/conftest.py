@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from anylatent.modalities.molecule.molecules import Molecule
+from anylatent.modalities.molecule.molecule import Molecule
 
 Built = tuple[Molecule, Any]
 

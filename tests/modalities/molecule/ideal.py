@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from anylatent.modalities.molecule.elements import NUMBERS
-from anylatent.modalities.molecule.molecules import Molecule
+from anylatent.modalities.molecule.molecule import Molecule
 
 SIXTH = math.pi / 3
 

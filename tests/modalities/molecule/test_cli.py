@@ -9,11 +9,12 @@ from PIL import Image
 
 import anylatent as al
 from anylatent.core.cli.main import main
+from anylatent.core.runs.drawing import sample
 from anylatent.core.runs.stored_noise import StoredNoise
 from anylatent.core.training.stages.diffusion import DiffusionStage
 from anylatent.modalities.molecule.files import read_molecules
+from anylatent.modalities.molecule.given import Fragments
 from anylatent.modalities.molecule.metrics import properties
-from anylatent.modalities.molecule.modality import MoleculeModality
 
 PIECE = torch.pdist(torch.tensor([[0.0, 0, 0], [1.43, 0, 0], [1.75, 0.9, 0]]))
 
@@ -135,7 +136,7 @@ def test_the_sampler_itself_keeps_a_fragment(plain, tmp_path, monkeypatch):
     """In data space what was given needs no repair afterwards."""
     piece = tmp_path / "piece.xyz"
     piece.write_text("3\n\nC 0 0 0\nO 1.43 0 0\nH 1.75 0.9 0\n")
-    monkeypatch.setattr(MoleculeModality, "complete", lambda self, outputs, known: outputs)
+    monkeypatch.setattr(Fragments, "complete", lambda self, outputs, known: outputs)
     for molecule in al.load(plain, device="cpu").sample(3, cond={"fragment": str(piece)}):
         assert molecule.z[:3].tolist() == [6, 8, 1]
         assert torch.allclose(torch.pdist(molecule.x[:3]), PIECE, atol=1e-3)
@@ -147,9 +148,9 @@ def test_a_fragment_in_latent_space_is_where_the_encoder_puts_it(latent, tmp_pat
     piece = tmp_path / "piece.xyz"
     piece.write_text("3\n\nC 0 0 0\nO 1.43 0 0\nH 1.75 0.9 0\n")
     columns, seen = {"fragment": [str(piece)] * 2}, []
-    parts = (al.get("solver", "ddpm")(), al.get("grid", "log_snr")(), 4, None)
-    system.sample(al.Noise.of(0, 2), columns, *parts, lambda i, t, z: seen.append(z))
-    known = modality.known(seen[-1], columns)
+    sampler = al.Sampler(al.get("solver", "ddpm")(), al.get("grid", "log_snr")(), 4)
+    sample(system, sampler, al.Noise.of(0, 2), columns, lambda i, t, z: seen.append(z))
+    known = modality.given.known(seen[-1], columns)
     wanted = system.normaliser.encode(system.autoencoder.encode(known).mean)
     assert torch.allclose(seen[-1]["h"][:, :3], wanted["h"], atol=1e-4)
     for got, want in zip(seen[-1]["x"][:, :3], wanted["x"], strict=True):
@@ -239,7 +240,7 @@ def test_data_of_your_own(tmp_path, capsys):
     items = al.get("data", "qm9")(limit=30)
     modality = al.get("modality", "molecule")(items.facts["elements"], items.facts["charges"])
     batch = modality.collate([items.train()[i] for i in range(30)])
-    modality.save(modality.originals(batch), folder, [f"m{i}" for i in range(30)])
+    modality.originals(batch).save(folder, [f"m{i}" for i in range(30)])
     (folder / "broken.sdf").write_text("nothing")
     for path in folder.glob("*_rdkit.sdf"):
         path.unlink()

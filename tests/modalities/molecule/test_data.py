@@ -19,7 +19,6 @@ from anylatent.core.training.step_sampler import StepSampler
 from anylatent.modalities.molecule.data import Components, MoleculeData, MoleculeSet, Packed, Qm9
 from anylatent.modalities.molecule.data import base as base_module
 from anylatent.modalities.molecule.data import qm9 as qm9_module
-from anylatent.modalities.molecule.data.base import split
 from anylatent.modalities.molecule.elements import SYMBOLS, indices
 
 
@@ -212,7 +211,7 @@ def test_contract_of_qm9(qm9: Qm9) -> None:
 
 def test_parsed_once(qm9: Qm9, monkeypatch: pytest.MonkeyPatch) -> None:
     qm9.train()
-    monkeypatch.setattr(qm9_module, "_rows", lambda: pytest.fail("parsed again"))
+    monkeypatch.setattr(qm9_module.qm9, "rows", lambda *_: pytest.fail("parsed again"))
     assert len(make(Qm9, hydrogens=False, limit=10).train()) == 10
 
 
@@ -277,39 +276,6 @@ def test_components_of_other_sizes(components: Components) -> None:
     al.testing.check_data(small)
     with pytest.raises(UserError, match="least=9, most=5"):
         make(Components, least=9, most=5)
-
-
-# ---- the split by name ------------------------------------------------------------------------
-def test_split_keeps_groups_whole_and_the_rest_in_place() -> None:
-    groups = [str(k // 3) for k in range(3000)]
-    train, held_out = split(groups, 0.1, 0, "it")
-    assert sorted(torch.cat([train, held_out]).tolist()) == list(range(3000))
-    assert not {groups[i] for i in train} & {groups[i] for i in held_out}
-    assert len(held_out) == pytest.approx(300, abs=60)
-    more = split([*groups, "new"], 0.1, 0, "it")[1]
-    assert set(held_out.tolist()) == set(more.tolist()) - {3000}
-    assert held_out.tolist() != split(groups, 0.1, 1, "it")[1].tolist()
-
-
-@pytest.mark.parametrize("count", [2, 3, 5])
-@pytest.mark.parametrize("fraction", [0.001, 0.999])
-def test_split_leaves_no_part_empty(count: int, fraction: float) -> None:
-    train, held_out = split([str(k) for k in range(count)], fraction, 0, "it")
-    assert len(train) >= 1 and len(held_out) >= 1 and len(train) + len(held_out) == count
-
-
-def test_split_of_one_molecule_or_a_wrong_fraction_is_an_error() -> None:
-    with pytest.raises(UserError, match="it: 2 molecules, of which 1 different"):
-        split(["a", "a"], 0.1, 0, "it")
-    with pytest.raises(UserError, match="held_out=1: a fraction between 0 and 1"):
-        split(["a", "b"], 1.0, 0, "it")
-
-
-def test_nothing_needs_to_be_held_out() -> None:
-    train, held_out = split(["a", "b", "a"], 0, 0, "it")
-    assert train.tolist() == [0, 1, 2] and held_out.tolist() == []
-    with pytest.raises(UserError, match="it: 0 molecules"):
-        split([], 0, 0, "it")
 
 
 # ---- packed storage ---------------------------------------------------------------------------

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from anylatent.modalities.molecule import drawing
-from anylatent.modalities.molecule.molecules import Molecule, Molecules
+from anylatent.modalities.molecule.molecule import Molecule
+from anylatent.modalities.molecule.molecules import Molecules
 from anylatent.modalities.molecule.render import (
     COLOURS,
     ball_and_stick,
@@ -15,6 +16,7 @@ from anylatent.modalities.molecule.render import (
     present,
     principal_view,
 )
+from anylatent.modalities.shared import sheets
 
 pytest.importorskip("rdkit", reason="rdkit is not installed")
 
@@ -181,7 +183,7 @@ def test_rows_columns_and_labels(name, build):
 
 
 def test_captions_are_lowered_and_raised():
-    text, faint = drawing._TEXT, -2
+    text, faint = sheets.TEXT, -2
     assert drawing._pieces("C6H6") == [
         ("C", 0, text),
         ("6", 1, text),
@@ -252,7 +254,7 @@ def test_a_sheet_of_nothing_is_an_error():
 
 
 def test_a_huge_sheet_has_smaller_cells(monkeypatch):
-    monkeypatch.setattr(drawing, "_MOST_PIXELS", 1e5)
+    monkeypatch.setattr(sheets, "_MOST_PIXELS", 1e5)
     molecules = Molecules([atoms([[0.0, 0, 0]], [8])] * 25)
     for draw in (drawing.picture_3d, drawing.sheet, drawing.cards):
         picture = draw(molecules)

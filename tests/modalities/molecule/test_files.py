@@ -9,7 +9,7 @@ import torch
 
 from anylatent.core.support.files import UserError
 from anylatent.modalities.molecule.files import formula, read_molecules, write_sdf, write_xyz
-from anylatent.modalities.molecule.molecules import Molecule
+from anylatent.modalities.molecule.molecule import Molecule
 
 Chem = pytest.importorskip("rdkit.Chem", reason="rdkit is not installed")
 

@@ -18,7 +18,7 @@ from anylatent.modalities.molecule.data import MoleculeFolder, Packed
 from anylatent.modalities.molecule.data import folder as folder_module
 from anylatent.modalities.molecule.data.skeletons import nearest, skeletons
 from anylatent.modalities.molecule.files import write_sdf, write_xyz
-from anylatent.modalities.molecule.molecules import Molecule
+from anylatent.modalities.molecule.molecule import Molecule
 
 pytest.importorskip("rdkit", reason="rdkit is not installed")
 

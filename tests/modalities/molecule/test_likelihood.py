@@ -111,13 +111,13 @@ def test_the_law_of_geoldm_is_what_its_loss_is_of():
 
 def test_sizes_and_units():
     """Every size up to the largest is possible, none beyond."""
-    modality = PARTS["identity"].modality
-    spec = modality.raw_spec()
-    nats = modality.size_nats(spec.blank(4, [1, 2, 3, 4]))
+    modality = al.get("modality", "molecule")(ELEMENTS, CHARGES, SIZES)
+    spec = modality.data_space.spec
+    nats = modality.sizes.nats(spec.blank(4, [1, 2, 3, 4]))
     assert float((-nats).exp().sum()) == pytest.approx(1)
     assert float(nats[2]) == pytest.approx(-math.log(6 / 12))
-    assert math.isinf(float(modality.size_nats(spec.blank(1, [5]))))
+    assert math.isinf(float(modality.sizes.nats(spec.blank(1, [5]))))
     name, count = modality.unit(batch([3, 5]))
     assert name == "atom" and count.tolist() == [3, 5]
     unknown = al.get("modality", "molecule")(ELEMENTS, CHARGES)
-    assert unknown.size_nats(spec.blank(2, [3, 4])).tolist() == [0, 0]
+    assert unknown.sizes.nats(spec.blank(2, [3, 4])).tolist() == [0, 0]

@@ -18,7 +18,8 @@ from anylatent.modalities.molecule.metrics import (
     suite,
 )
 from anylatent.modalities.molecule.metrics.chemistry import shares
-from anylatent.modalities.molecule.molecules import Molecule, Molecules
+from anylatent.modalities.molecule.molecule import Molecule
+from anylatent.modalities.molecule.molecules import Molecules
 from tests.modalities.molecule import ideal
 
 pytest.importorskip("rdkit", reason="rdkit is not installed")

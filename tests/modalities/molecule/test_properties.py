@@ -5,7 +5,8 @@ import torch
 
 from anylatent.modalities.molecule.metrics import properties
 from anylatent.modalities.molecule.metrics.control import PropertyJudge
-from anylatent.modalities.molecule.molecules import Molecule, Molecules
+from anylatent.modalities.molecule.molecule import Molecule
+from anylatent.modalities.molecule.molecules import Molecules
 
 ELEMENTS = torch.tensor([1, 6, 8])
 COUNT = 300

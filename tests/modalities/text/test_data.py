@@ -1,4 +1,4 @@
-"""Data sets of text: verses, SMILES, definitions and files; the split, lengths, bad input."""
+"""Data sets of text: verses, SMILES, definitions and files; lengths, bad input."""
 
 import importlib.util
 import json
@@ -365,7 +365,7 @@ def test_bad_files_are_errors_that_say_what_to_do(case, tmp_path):
 
 def test_a_folder_without_text_is_an_error(tmp_path):
     (tmp_path / "a.md").write_text("text")
-    with pytest.raises(UserError, match=r"no text in .* looked for \*.txt"):
+    with pytest.raises(UserError, match=r"no text in .* looked for .txt"):
         TextFile(path=str(tmp_path))
 
 
@@ -409,30 +409,6 @@ def test_symbols_that_training_lacks_are_left_out():
     data = Given([*texts, odd], kind="smiles")
     assert data.left_out == {"unknown_symbol": 1} and data.facts["vocabulary"] == 2
     assert sorted(item["text"] for item in every(data)) == sorted(texts)
-
-
-# ---- the split --------------------------------------------------------------------------------
-def test_split_keeps_copies_together_and_the_rest_in_place():
-    texts = [str(k // 3) for k in range(3000)]
-    parts = split(texts, "it")
-    assert sorted(row for rows in parts.values() for row in rows) == list(range(3000))
-    sets = [{texts[row] for row in rows} for rows in parts.values()]
-    assert [len(found) for found in sets] == [100, 200, 700]
-    assert not (sets[0] & sets[1] or sets[0] & sets[2] or sets[1] & sets[2])
-    backwards = split(texts[::-1], "it")
-    for name, rows in backwards.items():
-        assert {texts[::-1][row] for row in rows} == {texts[row] for row in parts[name]}
-
-
-def test_split_of_few_leaves_no_part_empty():
-    for count in (3, 4, 10):
-        parts = split([str(k) for k in range(count)], "it")
-        assert all(parts.values()) and sum(map(len, parts.values())) == count
-
-
-def test_at_most_five_thousand_are_held_out():
-    parts = split([str(k) for k in range(60_000)], "it")
-    assert [len(parts[name]) for name in PARTS] == [43_000, 12_000, 5_000]
 
 
 # ---- items and facts --------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from anylatent.modalities.shared import probes
 from anylatent.modalities.text.metrics import evaluator, probe
 from anylatent.modalities.text.metrics.evaluator import Evaluator, learn, pack
 
@@ -152,9 +153,9 @@ def test_every_parameter_is_learned_by_one_optimizer(monkeypatch) -> None:
 
 def test_few_texts_are_not_learned_by_heart(monkeypatch) -> None:
     taken = []
-    sampler = evaluator.StepSampler
+    sampler = probes.StepSampler
     monkeypatch.setattr(
-        evaluator, "StepSampler", lambda *a, **k: taken.append(a[:3]) or sampler(*a, **k)
+        probes, "StepSampler", lambda *a, **k: taken.append(a[:3]) or sampler(*a, **k)
     )
     learn(drawn(6, 0), 3, steps=10_000)
     assert taken == [(6, 6, evaluator.EPOCHS)]  # all six in each of a few steps

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import anylatent as al
+from anylatent.core.registry.building import build
 from anylatent.core.registry.part import Part
 from anylatent.core.support.files import UserError
 from anylatent.modalities.text.modality import TextModality
@@ -54,7 +55,7 @@ class Tiny(al.Data):
 
 
 def lengths(modality, count, cond, seed=0, spec=TOKENS):
-    return modality.blank(spec, count, al.Noise.of(seed, count), cond).lengths("z").tolist()
+    return modality.sizes.blank(spec, al.Noise.of(seed, count), cond).lengths("z").tolist()
 
 
 # ---- the part ---------------------------------------------------------------------------------
@@ -67,7 +68,7 @@ def test_settings_are_those_alone_that_a_user_may_choose():
 
 @pytest.mark.parametrize("spec", [None, TOKENS, FIXED], ids=["one-hot", "tokens", "fixed"])
 def test_the_public_contract(modality, spec):
-    al.testing.check_modality(modality, Tiny(), spec or modality.raw_spec())
+    al.testing.check_modality(modality, Tiny(), spec or modality.data_space.spec)
 
 
 def test_the_identity_keeps_the_contract_of_autoencoders(modality):
@@ -87,11 +88,15 @@ def test_a_batch_is_padded_and_masked(modality):
 
 def test_texts_come_back_from_batches_and_from_data_space(modality):
     batch = modality.collate(items(WORDS, VERSES))
-    z = modality.lift(batch)
-    assert z["z"].shape[2] == WORDS.size and z.spec == modality.raw_spec()
+    z = modality.data_space.lift(batch)
+    assert z["z"].shape[2] == WORDS.size and z.spec == modality.data_space.spec
     assert z.lengths("z").tolist() == batch["length"].tolist()
     assert torch.equal(z["z"].sum((1, 2)), batch["length"].float())
-    for found in (modality.originals(batch), modality.lower(z), modality.lower(0.1 * z)):
+    for found in (
+        modality.originals(batch),
+        modality.data_space.lower(z),
+        modality.data_space.lower(0.1 * z),
+    ):
         assert found.strings == VERSES
         assert [text.tokens.tolist() for text in found] == [WORDS.encode(v) for v in VERSES]
 
@@ -107,7 +112,7 @@ def test_texts_are_a_sequence():
 
 def test_what_is_unknown_without_facts():
     with pytest.raises(ValueError, match="build it from the data's facts"):
-        TextModality().raw_spec()
+        _ = TextModality().data_space.spec
     with pytest.raises(UserError, match="give cond.length"):
         lengths(TextModality(), 1, {})
     with pytest.raises(UserError, match="needs the tokenizer"):
@@ -126,14 +131,16 @@ def test_lengths_are_drawn_as_often_as_in_training(modality):
 
 
 def test_drawing_inverts_the_distribution_function(modality):
-    drawn = [modality._drawn(u, 1) for u in (0.0, 0.0999, 0.1, 0.6999, 0.7, 0.9499, 0.95, 0.9999)]
+    drawn = [
+        modality.sizes._drawn(u, 1) for u in (0.0, 0.0999, 0.1, 0.6999, 0.7, 0.9499, 0.95, 0.9999)
+    ]
     assert drawn == [4, 4, 7, 7, 12, 12, 20, 20]
-    assert [modality._drawn(u, 8) for u in (0.0, 25 / 30 - 1e-9, 25 / 30, 0.9999)] == [12, 12, 20, 20]  # fmt: skip  # noqa: E501
+    assert [modality.sizes._drawn(u, 8) for u in (0.0, 25 / 30 - 1e-9, 25 / 30, 0.9999)] == [12, 12, 20, 20]  # fmt: skip  # noqa: E501
 
 
 def test_a_length_does_not_depend_on_the_neighbours(modality):
     together = lengths(modality, 8, {})
-    alone = [modality.blank(TOKENS, 1, al.Noise.of(0, [i]), {}).lengths("z").item()
+    alone = [modality.sizes.blank(TOKENS, al.Noise.of(0, [i]), {}).lengths("z").item()
              for i in range(8)]  # fmt: skip
     assert together == alone
     some = lengths(modality, 8, {"length": [None, 12, None, 12, None, None, 4, None]})
@@ -145,7 +152,7 @@ def test_asking_uses_up_as_much_randomness_as_drawing(modality):
     left = []
     for cond in ({}, {"length": 9}, {"template": "And ___"}):
         noise = al.Noise.of(0, 3)
-        modality.blank(TOKENS, 3, noise, cond)
+        modality.sizes.blank(TOKENS, noise, cond)
         left.append(noise.uniform().tolist())
     assert left[0] == left[1] == left[2]
 
@@ -164,33 +171,33 @@ def test_lengths_within_the_range_are_taken(modality):
 
 
 def test_room_is_that_of_the_longest(modality):
-    assert modality.largest(TOKENS, 2, {}).lengths("z").tolist() == [20, 20]
-    assert modality.largest(TOKENS, 2, {"length": [None, 5]}).lengths("z").tolist() == [20, 5]
-    assert modality.largest(FIXED, 2, {})["z"].shape == (2, 5, 3)
+    assert modality.sizes.largest(TOKENS, 2, {}).lengths("z").tolist() == [20, 20]
+    assert modality.sizes.largest(TOKENS, 2, {"length": [None, 5]}).lengths("z").tolist() == [20, 5]
+    assert modality.sizes.largest(FIXED, 2, {})["z"].shape == (2, 5, 3)
     longer = TextModality(WORDS.size, WORDS.to_json(), LENGTHS, 2, 33)  # held-out texts have 33
-    assert longer.largest(TOKENS, 1, {}).lengths("z").tolist() == [33]
+    assert longer.sizes.largest(TOKENS, 1, {}).lengths("z").tolist() == [33]
     assert lengths(longer, 2, {"length": [2, 33]}) == [2, 33]
     assert set(lengths(longer, 200, {})) == {4, 7, 12, 20}
     with pytest.raises(UserError, match="longest text of the training data 20"):
         lengths(longer, 1, {"template": "\x01" * 25 + "___"})
     with pytest.raises(UserError, match="lengths of the training data are unknown"):
-        TextModality().largest(TOKENS, 1, {})
+        TextModality().sizes.largest(TOKENS, 1, {})
     short = TextModality(WORDS.size, WORDS.to_json(), longest=5)
     with pytest.raises(UserError, match="the longest text of the training data 5"):
-        short.largest(TOKENS, 1, {"template": TEMPLATE})
+        short.sizes.largest(TOKENS, 1, {"template": TEMPLATE})
 
 
 @pytest.mark.parametrize("cond", [{"length": 5}, {"template": TEMPLATE}])
 def test_latents_of_a_fixed_length_take_neither_length_nor_template(modality, cond):
-    assert modality.blank(FIXED, 2, al.Noise.of(0, 2), {})["z"].shape == (2, 5, 3)
+    assert modality.sizes.blank(FIXED, al.Noise.of(0, 2), {})["z"].shape == (2, 5, 3)
     wrong = f"cond.{next(iter(cond))} needs a latent for each token"
-    drawn = lambda spec, n, cond: modality.blank(spec, n, al.Noise.of(0, 2), cond)  # noqa: E731
-    for ask in (modality.largest, drawn):
+    drawn = lambda spec, n, cond: modality.sizes.blank(spec, al.Noise.of(0, 2), cond)  # noqa: E731
+    for ask in (modality.sizes.largest, drawn):
         with pytest.raises(UserError, match=wrong):
             ask(FIXED, 2, cond)
     if "template" in cond:
         with pytest.raises(UserError, match=wrong):
-            modality.known(FIXED.blank(2), cond)
+            modality.given.known(FIXED.blank(2), cond)
 
 
 def test_a_likelihood_is_per_token(modality):
@@ -201,7 +208,7 @@ def test_a_likelihood_is_per_token(modality):
 
 # ---- templates --------------------------------------------------------------------------------
 def known(modality, template, sizes):
-    return modality.known(TOKENS.blank(len(sizes), sizes), {"template": template})
+    return modality.given.known(TOKENS.blank(len(sizes), sizes), {"template": template})
 
 
 def test_given_tokens_lie_around_the_gap(modality):
@@ -216,7 +223,7 @@ def test_given_tokens_lie_around_the_gap(modality):
         )
         assert batch["spaced"][row].nonzero().tolist() == [[len(before)]]
     assert batch["mask"].sum(1).tolist() == batch["length"].tolist() == [12, 20]
-    assert modality.known(TOKENS.blank(1, [5]), {}) is None
+    assert modality.given.known(TOKENS.blank(1, [5]), {}) is None
 
 
 def test_gaps_share_what_is_left_evenly(modality):
@@ -233,7 +240,7 @@ def test_a_template_for_each_sample(modality):
     batch = known(modality, ["And ___", None, "___ light."], [7, 7, 7])
     assert batch["given"].any(1).tolist() == [True, False, True]
     made = Texts(Text.of(WORDS.encode("abcdefghi"), WORDS) for _ in range(3))
-    found = modality.complete(made, batch)
+    found = modality.given.complete(made, batch)
     assert found[0].text.startswith("And ") and found[2].text.endswith(" light.")
     assert found[1].text == "abcdefghi"
     with pytest.raises(UserError, match="cond.template has 2 values for 3 samples"):
@@ -303,12 +310,12 @@ def test_a_space_is_put_in_where_the_gap_lacks_it(modality):
     batch = known(modality, "And ___ light.", [6])
     count = 6 - int(batch["given"].sum())
     with_space = Text.of([0] + [WORDS.encode(" G")[0]] * (count + 5), WORDS)
-    assert modality.complete(Texts([with_space]), batch)[0].text.startswith("And ")
+    assert modality.given.complete(Texts([with_space]), batch)[0].text.startswith("And ")
     made = Text.of([ord("x")] * 6, WORDS)
-    (found,) = modality.complete(Texts([made]), batch)
+    (found,) = modality.given.complete(Texts([made]), batch)
     assert found.text == f"And {'x' * count} light." and len(found) == 7
     spaced = Text.of([0, 32, *[ord("x")] * 4], WORDS)
-    (found,) = modality.complete(Texts([spaced]), batch)
+    (found,) = modality.given.complete(Texts([spaced]), batch)
     assert found.text == f"And {'x' * (count - 1)} light." and len(found) == 6
 
 
@@ -323,7 +330,7 @@ def test_texts_are_saved_one_by_one_and_together(modality, tmp_path):
     strange = "two\nlines, é and 日本"
     texts = Texts(Text.of(WORDS.encode(text), WORDS) for text in [*VERSES, strange, ""])
     names = [f"7_{k}" for k in range(5)]
-    paths = modality.save(texts, tmp_path / "new", names)
+    paths = texts.save(tmp_path / "new", names)
     assert {path.name for path in paths} == {
         *(f"{name}.txt" for name in names), "samples.jsonl", "samples.txt",
     }  # fmt: skip
@@ -338,16 +345,38 @@ def test_texts_are_saved_one_by_one_and_together(modality, tmp_path):
     assert plain == [*VERSES, "two lines, é and 日本", ""]
 
 
+def test_all_ways_to_texts_say_by_what_and_of_what_kind():
+    for kind in ("text", "smiles"):
+        facts = {"vocabulary": WORDS.size, "tokenizer": WORDS.to_json(), "kind": kind}
+        modality = build("modality", {"name": "text"}, **facts)
+        batch = modality.collate(items(WORDS, VERSES))
+        made, space = modality.originals(batch), modality.data_space
+        given = {**batch, "given": batch["mask"], "spaced": ~batch["mask"]}
+        ways = [made, space.lower(space.lift(batch)), made[:1], made + made, made.to("cpu")]
+        ways += [Texts.join([made, made]), modality.given.complete(made, given)]
+        for name in ("unit_embedding", "embedding", "sequence"):
+            autoencoder = build("autoencoder", {"name": name}, modality=modality, **facts)
+            ways.append(autoencoder.decode(autoencoder.encode(batch).mean))
+        assert [way.kind for way in ways] == [kind] * len(ways)
+        assert {way.tokenizer.to_json() for way in ways} == {WORDS.to_json()}
+
+
+def test_texts_keep_the_contract_of_outputs():
+    strange = ["", "two\nlines\u2028, é", *VERSES]
+    texts = Texts((Text.of(WORDS.encode(text), WORDS) for text in strange), WORDS)
+    al.testing.check_outputs(texts)
+
+
 def test_joined_texts_keep_their_order(modality):
     texts = Texts(Text.of(WORDS.encode(verse), WORDS) for verse in VERSES)
-    assert modality.join([texts[:2], texts[2:], texts]).strings == VERSES * 2
+    assert Texts.join([texts[:2], texts[2:], texts]).strings == VERSES * 2
 
 
 def test_lengths_cost_what_their_law_says():
     """Probabilities of 1 … longest sum to one; each is its count and one more, of all."""
     part = al.get("modality", "text")(lengths=[[2, 5], [4, 3]], longest=6)
     spec = al.get("autoencoder", "unit_embedding")().spec
-    nats = part.size_nats(spec.blank(6, [1, 2, 3, 4, 5, 6]))
+    nats = part.sizes.nats(spec.blank(6, [1, 2, 3, 4, 5, 6]))
     assert torch.allclose((-nats).exp(), torch.tensor([1, 6, 1, 4, 1, 1]).double() / 14)
     fixed = al.LatentSpec({"z": al.Field((3, 4))})
-    assert float(part.size_nats(fixed.blank(2)).abs().max()) == 0
+    assert float(part.sizes.nats(fixed.blank(2)).abs().max()) == 0

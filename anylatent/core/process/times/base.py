@@ -34,14 +34,17 @@ class Times(nn.Module, ABC):
     def observe(
         self, t: Tensor, error: Tensor, schedule: Schedule, loss: Tensor | None = None
     ) -> None:
-        """The errors (B,) of a training step at times (B,) and, where they differ, the losses that
-        the weighting makes of them; most laws are fixed and ignore both."""
+        """The errors of a training step at times of the same shape and, where they differ, the
+        losses that the weighting makes of them; most laws are fixed and ignore both."""
         return None
 
-    def sample(self, noise: Noise, schedule: Schedule) -> Tensor:
-        """Times of shape (B,), float64."""
-        u = noise.uniform()
-        if self.stratified:
+    def sample(self, noise: Noise, schedule: Schedule, entries: int | None = None) -> Tensor:
+        """Times of shape (B,), float64; or (B, T), independent, for T `entries` of each sample.
+
+        Stratified are those of samples: entries, of which there are many, are drawn one by one.
+        """
+        u = noise.uniform() if entries is None else noise.uniform(entries)
+        if self.stratified and entries is None:
             u = (noise.shared_uniform() + GOLDEN * noise.positions) % 1
         t = self.quantile(u.clamp(1e-7, 1 - 1e-7), schedule)
         return t.clamp(*time_limits(schedule))

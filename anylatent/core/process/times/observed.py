@@ -29,7 +29,8 @@ class Observed(Times):
         self.register_buffer("seen", torch.zeros(bins))
 
     def _record(self, base: Tensor, values: Tensor) -> None:
-        """Adds values (B,) at places (B,) in [0, 1], of all processes."""
+        """Adds values at places in [0, 1] of the same shape, of all processes."""
+        base, values = base.flatten(), values.flatten()
         place = (base * self.bins).long().clamp(0, self.bins - 1)
         sums = self.loss.new_zeros(2, self.bins)
         rows = torch.stack([values.to(sums), torch.ones_like(values).to(sums)])
@@ -72,6 +73,7 @@ class Adaptive(Observed):
     def observe(
         self, t: Tensor, error: Tensor, schedule: Schedule, loss: Tensor | None = None
     ) -> None:
+        _check_pairs(t, error)
         place, found = self._place(t, schedule), error if loss is None else loss
         self._record(place, (found.double() * self._curve().slope(place).to(found.device)) ** 2)
 
@@ -121,6 +123,7 @@ class Warped(Observed):
     def observe(
         self, t: Tensor, error: Tensor, schedule: Schedule, loss: Tensor | None = None
     ) -> None:
+        _check_pairs(t, error)
         self._record(self._base(schedule.log_snr(t)), error)
 
     def _base(self, log_snr: Tensor) -> Tensor:
@@ -146,6 +149,14 @@ class Warped(Observed):
         at = self._base(schedule.log_snr(t))
         slope = self._curve(schedule).slope(at)
         return slope * (at * (1 - at) / self.scale * -schedule.log_snr_rate(t)).to(slope)
+
+
+def _check_pairs(t: Tensor, error: Tensor) -> None:
+    if t.shape != error.shape:
+        raise ValueError(
+            f"errors of shape {tuple(error.shape)} at times of shape {tuple(t.shape)}: a law of "
+            "times observes one error for each time"
+        )
 
 
 def _monotone(values: Tensor, known: Tensor) -> Tensor:

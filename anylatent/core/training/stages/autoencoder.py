@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from anylatent.core.autoencoders import Autoencoder
 from anylatent.core.latents import Noise, Stream
+from anylatent.core.modality import compare
 from anylatent.core.registry import register
 from anylatent.core.training.settings import StageSettings
 from anylatent.core.training.stages.base import Descend, Stage, Terms
@@ -71,7 +72,7 @@ class AutoencoderStage(Stage):
         """Held-out data, and what is restored of them."""
         system, (batch, _) = self.system, self._held_out()
         outputs = system.autoencoder.decode(system.autoencoder.encode(batch).mean)
-        picture = system.modality.compare(system.modality.originals(batch), outputs)
+        picture = compare(system.modality.originals(batch), outputs)
         picture.save(folder / f"reconstructions_{number:06d}.png")
 
     def _held_out(self) -> tuple[Any, Noise]:

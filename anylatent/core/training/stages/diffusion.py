@@ -70,7 +70,7 @@ def draw_samples(training: Training, path: Path) -> None:
     batch = training.held_out(config.pictures.samples)
     size = next(len(value) for value in batch.values())
     noise = Noise.of((config.seed, Stream.SAMPLES), size)
-    system.modality.show(sample(system, sampler, noise, system.columns(batch))).save(path)
+    sample(system, sampler, noise, system.columns(batch)).show().save(path)
 
 
 def held_out_loss(training: Training) -> float:

@@ -47,7 +47,7 @@ class JointStage(Stage):
                 "latents that the autoencoder could follow; use stage=all"
             )
         if "autoencoder" in training.done.done and not training.done.normalised:
-            latents(training)  # fits the normaliser
+            latents(training)  # fits the normaliser, where it is to be
 
     def networks(self) -> dict[str, nn.Module]:
         return {"autoencoder": self.system.autoencoder, "generator": self.system.generator}

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from anylatent.core.support.disk_cache import cached
-from anylatent.core.support.files import stamp, visible_files
+from anylatent.core.support.files import UserError
 from anylatent.core.support.packages import MissingPackage, package_version
-from anylatent.modalities.image.data.base import PictureData, Table, progress
+from anylatent.core.support.progress import track
+from anylatent.modalities.image.data.base import PictureData, Table
+from anylatent.modalities.shared.folder import Files
+from anylatent.modalities.shared.strings import listed
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -34,24 +36,27 @@ class Folder(PictureData):
     for pictures that lie beside the folders. The caption is the text of the `.txt` file of the
     same name, else the name of the innermost sub-folder, else empty.
 
-    A picture that cannot be read is left out; one warning counts and names them. Raises
-    FileNotFoundError or NotADirectoryError for the path, ValueError where no picture is found or
-    none is left to hold out, unless `held_out` is 0.
+    A picture that cannot be read is left out; one warning counts and names them. Raises UserError
+    for the path, where no picture is found, and where none is left to hold out, unless `held_out`
+    is 0.
     """
 
     def __init__(
         self, path: str = "", size: int = 64, held_out: float = 0.1, seed: int = 0
     ) -> None:
-        if not path:
-            raise ValueError("the data set 'folder' needs data.path=..., a folder of pictures")
-        self.root = Path(path).expanduser()
-        self.paths = _find(self.root)
-        self.names = [file.relative_to(self.root) for file in self.paths]
+        self.files = Files(
+            path,
+            SUFFIXES,
+            purpose="the data set 'folder'",
+            wanted="a folder of pictures",
+            what="pictures",
+        )
+        self.names = self.files.names
         folders = [name.parts[0] if len(name.parts) > 1 else _OTHER for name in self.names]
         self._folders = folders if any(len(name.parts) > 1 for name in self.names) else []
-        self._captions = [_caption(self.root, name) for name in self.names]
+        self._captions = [_caption(self.files.root, name) for name in self.names]
         key = {
-            "files": [[str(n), *stamp(p)] for n, p in zip(self.names, self.paths, strict=True)],
+            "files": self.files.stamps,
             "captions": self._captions,
             "size": size,
             "made by": [f"pillow {package_version('pillow')}", "1"],
@@ -62,10 +67,9 @@ class Folder(PictureData):
     def table(self) -> Table:
         size = self.shape[1]
         key = {name: value for name, value in self._key.items() if name != "captions"}
-        key["root"] = str(self.root.resolve())
-        tensors = cached(f"folder-{size}", key, lambda: self._read(size))
+        tensors = self.files.read(f"folder-{size}", key, lambda: self._read(size))
         good = [i for i, fine in enumerate(tensors["good"].tolist()) if fine]
-        self._warn(sorted(set(range(len(self.paths))) - set(good)))
+        self._warn(sorted(set(range(len(self.names))) - set(good)))
         columns: dict[str, list[object]] = {
             "caption": [self._captions[i] for i in good],
             "name": [self.names[i].as_posix() for i in good],
@@ -80,8 +84,8 @@ class Folder(PictureData):
     def _read(self, size: int) -> dict[str, Tensor]:
         """The pixels of the pictures that can be read, and which ones can."""
         with ThreadPoolExecutor() as pool:
-            results = pool.map(lambda path: read_picture(path, size), self.paths)
-            found = progress(results, "reading pictures", len(self.paths))
+            results = pool.map(lambda path: read_picture(path, size), self.files.paths)
+            found = track(results, "reading pictures", len(self.names))
             pictures = [None if isinstance(p, Exception) else p for p in found]
         good = torch.tensor([picture is not None for picture in pictures])
         kept = [picture for picture in pictures if picture is not None]
@@ -91,12 +95,11 @@ class Folder(PictureData):
     def _warn(self, bad: Sequence[int]) -> None:
         if not bad:
             return
-        shown = ", ".join(self.names[i].as_posix() for i in bad[:10])
-        more = f" and {len(bad) - 10} more" if len(bad) > 10 else ""
-        message = f"of {len(self.paths)} pictures in {self.root}, {len(bad)} cannot be read"
-        if len(bad) == len(self.paths):
-            raise ValueError(f"{message}: {shown}{more}")
-        warnings.warn(f"{message} and are left out: {shown}{more}", stacklevel=2)
+        shown = listed([self.names[i].as_posix() for i in bad], between=", ")
+        message = f"of {len(self.names)} pictures in {self.files.root}, {len(bad)} cannot be read"
+        if len(bad) == len(self.names):
+            raise UserError(f"{message}: {shown}")
+        warnings.warn(f"{message} and are left out: {shown}", stacklevel=2)
 
 
 def read_picture(path: Path, size: int) -> Tensor | Exception:
@@ -125,19 +128,6 @@ def _square(image: Image.Image, size: int) -> Image.Image:
         layer = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     return ImageOps.fit(upright.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
-
-
-def _find(root: Path) -> list[Path]:
-    if not root.exists():
-        raise FileNotFoundError(f"there is no folder {str(root)!r} to read pictures from")
-    if not root.is_dir():
-        raise NotADirectoryError(f"{str(root)!r} is a file: give the folder of the pictures")
-    found = visible_files(root, SUFFIXES)
-    if not found:
-        raise ValueError(
-            f"no pictures in {str(root)!r} or below it: looked for {' '.join(SUFFIXES)}"
-        )
-    return found
 
 
 def _caption(root: Path, name: Path) -> str:

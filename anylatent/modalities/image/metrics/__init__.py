@@ -1,6 +1,7 @@
 """Figures about pictures: distances of samples to real ones, and losses of reconstructions."""
 
-from anylatent.modalities.image.metrics.distances import (
+from anylatent.modalities.image.metrics.suite import ImageMetrics
+from anylatent.modalities.shared.distances import (
     Nearest,
     frechet,
     kernel_distance,
@@ -8,8 +9,7 @@ from anylatent.modalities.image.metrics.distances import (
     nearest,
     precision_recall,
 )
-from anylatent.modalities.image.metrics.restoration import blur, psnr, ssim
-from anylatent.modalities.image.metrics.suite import ImageMetrics
+from anylatent.modalities.shared.restoration import blur, psnr, ssim
 
 __all__ = [
     "ImageMetrics",

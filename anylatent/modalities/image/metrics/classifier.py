@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from anylatent.modalities.shared.probes import logistic_regression, restored, seeded
+
 SIZE = 32
 STEPS, BATCH, RATE = 400, 64, 3e-3
 VERSION = 1
@@ -67,8 +69,7 @@ def learn(images: Tensor, features: Tensor, labels: Tensor, classes: int) -> dic
 
     Deterministic for a number of threads; the global random state is left as it was.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded():
         classifier = Classifier(images.shape[1], classes, features.shape[1])
         _learn_network(classifier.network, _small(images), labels)
     _learn_probe(classifier, features, labels)
@@ -78,10 +79,7 @@ def learn(images: Tensor, features: Tensor, labels: Tensor, classes: int) -> dic
 def restore(state: Mapping[str, Tensor], channels: int) -> Classifier:
     """The classifier of a state that `learn` returned."""
     classes, dimension = state["probe.weight"].shape
-    with torch.random.fork_rng(devices=[]):
-        classifier = Classifier(channels, classes, dimension)
-    classifier.load_state_dict(dict(state))
-    return classifier.eval().requires_grad_(False)
+    return restored(lambda: Classifier(channels, classes, dimension), state)
 
 
 def _learn_network(network: nn.Module, images: Tensor, labels: Tensor) -> None:
@@ -104,21 +102,13 @@ def _learn_network(network: nn.Module, images: Tensor, labels: Tensor) -> None:
 
 
 def _learn_probe(classifier: Classifier, features: Tensor, labels: Tensor) -> None:
-    """Penalised logistic regression on standardised features: convex, from zero, by L-BFGS."""
+    """Penalised logistic regression on standardised features."""
     classifier.centre.copy_(features.mean(0))
     classifier.scale.copy_(features.std(0) + 1e-3)
     x, probe = (features - classifier.centre) / classifier.scale, classifier.probe
-    nn.init.zeros_(probe.weight)
-    nn.init.zeros_(probe.bias)
-    optimiser = torch.optim.LBFGS(probe.parameters(), max_iter=100, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        optimiser.zero_grad()
-        value = functional.cross_entropy(probe(x), labels) + _PENALTY * probe.weight.square().sum()
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
-
-    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    classes = len(probe.bias)
+    weight, bias = logistic_regression(x, labels, classes, penalty=_PENALTY, iterations=100)
+    probe.load_state_dict({"weight": weight, "bias": bias})
 
 
 def _small(images: Tensor) -> Tensor:

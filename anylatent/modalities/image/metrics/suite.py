@@ -19,10 +19,10 @@ from torch.utils.data import Dataset
 
 from anylatent.core.modality import Data, Item, Metrics, Outputs
 from anylatent.core.support.disk_cache import cached
-from anylatent.modalities.image.data.base import progress
-from anylatent.modalities.image.features import features
+from anylatent.core.support.progress import track
 from anylatent.modalities.image.metrics.classifier import VERSION, Classifier, learn, restore
-from anylatent.modalities.image.metrics.distances import (
+from anylatent.modalities.image.pictures import Pictures
+from anylatent.modalities.shared.distances import (
     Nearest,
     frechet,
     kernel_distance,
@@ -30,8 +30,9 @@ from anylatent.modalities.image.metrics.distances import (
     nearest,
     precision_recall,
 )
-from anylatent.modalities.image.metrics.restoration import blur, psnr, ssim
-from anylatent.modalities.image.perceptual import Perceptual
+from anylatent.modalities.shared.image_features import features
+from anylatent.modalities.shared.perceptual import Perceptual
+from anylatent.modalities.shared.restoration import blur, psnr, ssim
 
 _LEAST = 4
 
@@ -66,11 +67,12 @@ class ImageMetrics(Metrics):
 
     def reconstructions(self, originals: Outputs, outputs: Outputs) -> dict[str, float]:
         """`psnr` (dB, the mean of the pictures' own), `ssim`, `perceptual` (AlexNet)."""
+        before, after = _tensor(originals), _tensor(outputs)
         with torch.no_grad():
-            distance = Perceptual("alex")(originals.float(), outputs.float())
+            distance = Perceptual("alex")(before.float(), after.float())
         return {
-            "psnr": float(psnr(originals, outputs).mean()),
-            "ssim": float(ssim(originals, outputs).mean()),
+            "psnr": float(psnr(before, after).mean()),
+            "ssim": float(ssim(before, after).mean()),
             "perceptual": float(distance.mean()),
         }
 
@@ -129,10 +131,11 @@ class ImageMetrics(Metrics):
         return row
 
     def _check(self, outputs: Outputs) -> Tensor:
-        if not isinstance(outputs, Tensor) or outputs.ndim != 4 or len(outputs) < _LEAST:
-            got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        images = _tensor(outputs)
+        if len(images) < _LEAST:
+            got = tuple(images.shape)
             raise ValueError(f"the figures need {_LEAST} pictures (B, C, H, W) or more, got {got}")
-        return outputs.detach().float()
+        return images.detach().float()
 
     @cached_property
     def _train(self) -> _Part:
@@ -164,7 +167,7 @@ class ImageMetrics(Metrics):
                 )
         parts = [(name, part) for name, images in sets.items() for part in torch.split(images, 64)]
         found: dict[str, list[Tensor]] = {name: [] for name in sets}
-        for name, part in progress(parts, "features of real pictures", len(parts)):
+        for name, part in track(parts, "features of real pictures", len(parts)):
             found[name].append(features(part))
         return {name: torch.cat(pieces) for name, pieces in found.items()}
 
@@ -187,6 +190,12 @@ class ImageMetrics(Metrics):
             lambda: learn(train.images, self._features["train"], labels, len(names)),
         )
         return restore(state, train.images.shape[1])
+
+
+def _tensor(outputs: Outputs) -> Tensor:
+    if not isinstance(outputs, Pictures):
+        raise ValueError(f"the figures are of Pictures, got {type(outputs).__name__}")
+    return outputs.tensor
 
 
 class _Part:

@@ -1,8 +1,7 @@
-"""What all data sets of molecules share: items, facts about them, and a split by name."""
+"""What all data sets of molecules share: items, and facts about them."""
 
 from __future__ import annotations
 
-import hashlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -157,32 +156,3 @@ def _figures(column: Tensor) -> dict[str, float]:
     x = column.double()
     found = {"mean": x.mean(), "std": x.std(correction=0), "min": x.min(), "max": x.max()}
     return {name: float(f"{float(value):.6g}") for name, value in found.items()}
-
-
-def split(groups: Sequence[str], fraction: float, seed: int, what: str) -> tuple[Tensor, Tensor]:
-    """Rows to learn from and rows to hold out; a group is in the second by a hash of its name.
-
-    So equal molecules stay together, and adding some moves no other across. Where the hash leaves
-    a part of a small set empty, the group nearest to it is moved. A fraction of 0 holds nothing
-    out; of any other, raises UserError for a single group.
-    """
-    if not 0 <= fraction < 1:
-        raise UserError(f"held_out={fraction:g}: a fraction between 0 and 1, or 0 for none")
-    if fraction == 0 and groups:
-        return torch.arange(len(groups)), torch.arange(0)
-    ranks = {group: _rank(seed, group) for group in dict.fromkeys(groups)}
-    if len(ranks) < 2:
-        raise UserError(
-            f"{what}: {len(groups)} molecules, of which {len(ranks)} different ones, are too few: "
-            "at least one is needed to learn from and another to hold out"
-        )
-    ordered = sorted(ranks.values())
-    limit = min(max(fraction, ordered[1]), ordered[-1])
-    gone = torch.tensor([ranks[group] < limit for group in groups])
-    return (~gone).nonzero()[:, 0], gone.nonzero()[:, 0]
-
-
-def _rank(seed: int, name: str) -> float:
-    """A number in [0, 1) from a seed and a name."""
-    state = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-    return int.from_bytes(state[:6], "big") / 2**48

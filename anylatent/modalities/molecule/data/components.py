@@ -16,7 +16,7 @@ from torch import Tensor
 from anylatent.core.support.disk_cache import cached
 from anylatent.core.support.files import UserError
 from anylatent.core.support.packages import package_file, package_version
-from anylatent.modalities.molecule.data.base import MoleculeData, split
+from anylatent.modalities.molecule.data.base import MoleculeData
 from anylatent.modalities.molecule.data.packed import Packed
 from anylatent.modalities.molecule.data.skeletons import NEAREST, nearest, skeletons
 from anylatent.modalities.molecule.elements import NUMBERS
@@ -73,8 +73,7 @@ class Components(MoleculeData):
         inside = ((every.sizes >= self.least) & (every.sizes <= self.most)).nonzero()[:, 0]
         every, names = every.select(inside), self._tensors["skeletons"][inside]
         groups = [str(name) for name in names.tolist()]
-        train, held_out = split(groups, self.fraction, self.seed, "this choice of components")
-        return {"train": every.select(train), "held_out": every.select(held_out)}
+        return every.split(groups, self.fraction, self.seed, "this choice of components")
 
     @cached_property
     def _tensors(self) -> dict[str, Tensor]:

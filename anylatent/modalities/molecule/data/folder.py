@@ -10,16 +10,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from anylatent.core.support.disk_cache import cached
-from anylatent.core.support.files import UserError, stamp, visible_files
+from anylatent.core.support.files import UserError
 from anylatent.core.support.packages import package_version
 from anylatent.core.support.progress import track
-from anylatent.modalities.molecule.data.base import MoleculeData, split
-from anylatent.modalities.molecule.data.packed import Packed, tensor_text, text_tensor
+from anylatent.modalities.molecule.data.base import MoleculeData
+from anylatent.modalities.molecule.data.packed import Packed
 from anylatent.modalities.molecule.data.skeletons import NEAREST, nearest, skeletons
 from anylatent.modalities.molecule.files import SUFFIXES, Record, read_molecules
-
-_SHOWN = 10
+from anylatent.modalities.shared.folder import Files
+from anylatent.modalities.shared.strings import listed, tensor_text, text_tensor
 
 
 class MoleculeFolder(MoleculeData):
@@ -45,23 +44,17 @@ class MoleculeFolder(MoleculeData):
         elements: Sequence[str] | None = None,
         charges: Sequence[int] | None = None,
     ) -> None:
-        if not path:
-            raise UserError(
-                "the data set 'molecule_folder' needs data.path=..., a folder of molecules "
-                f"({' '.join(SUFFIXES)})"
-            )
-        self.root = Path(path).expanduser()
-        self.paths = _find(self.root)
+        self.files = Files(
+            path,
+            SUFFIXES,
+            purpose="the data set 'molecule_folder'",
+            wanted=f"a folder of molecules ({' '.join(SUFFIXES)})",
+            what="molecules",
+        )
         self.fraction, self.seed = held_out, seed
-        stamps = [[str(file.relative_to(self.root)), *stamp(file)] for file in self.paths]
-        self._source = {
-            "files": stamps,
-            "root": str(self.root.resolve()),
-            "made by": [f"rdkit {package_version('rdkit')}", "1"],
-        }
-        given = {"files": stamps, "held_out": held_out, "seed": seed}
-        key = {**given, "made by": self._source["made by"]}
-        super().__init__(key, hydrogens, elements=elements, charges=charges)
+        self._source = {"made by": [f"rdkit {package_version('rdkit')}", "1"]}
+        given = {"files": self.files.stamps, "held_out": held_out, "seed": seed}
+        super().__init__({**given, **self._source}, hydrogens, elements=elements, charges=charges)
 
     @cached_property
     def problems(self) -> list[str]:
@@ -69,25 +62,25 @@ class MoleculeFolder(MoleculeData):
         return [line for line in tensor_text(self._tensors["problems"]).split("\n") if line]
 
     def parts(self) -> Mapping[str, Packed]:
-        every, where = Packed.of_cache(self._tensors), f"{self.root}"
+        every, root = Packed.of_cache(self._tensors), self.files.root
         if not len(every):
-            raise UserError(_summary(self.problems, 0, self.root))
+            raise UserError(_summary(self.problems, 0, root))
         if self.problems:
-            warnings.warn(_summary(self.problems, len(every), self.root), stacklevel=2)
+            warnings.warn(_summary(self.problems, len(every), root), stacklevel=2)
         groups = [str(key) for key in self._tensors["skeletons"].tolist()]
-        train, held_out = split(groups, self.fraction, self.seed, where)
-        return {"train": every.select(train), "held_out": every.select(held_out)}
+        return every.split(groups, self.fraction, self.seed, str(root))
 
     @cached_property
     def _tensors(self) -> dict[str, Tensor]:
-        return cached("molecules", self._source, lambda: _read(self.paths, self.root))
+        return self.files.read("molecules", self._source, lambda: _read(self.files))
 
 
-def _read(paths: Sequence[Path], root: Path) -> dict[str, Tensor]:
+def _read(files: Files) -> dict[str, Tensor]:
     """All good molecules, their skeletons, and the problems with the others."""
     records: list[Record] = []
     problems: list[str] = []
-    for path in track(paths, "reading molecules", len(paths)):
+    named = zip(files.paths, files.names, strict=True)
+    for path, place in track(named, "reading molecules", len(files.paths)):
         try:
             found, bad = read_molecules(path)
         except (ValueError, OSError) as error:
@@ -98,7 +91,7 @@ def _read(paths: Sequence[Path], root: Path) -> dict[str, Tensor]:
             if len(record.molecule) > 1:
                 records.append(record)
             else:
-                problems.append(f"{path.relative_to(root)}, {record.name}: a single atom")
+                problems.append(f"{place}, {record.name}: a single atom")
     every = _pack(records)
     least = nearest(every)
     for row in (least < NEAREST).nonzero()[:, 0].tolist():
@@ -106,8 +99,8 @@ def _read(paths: Sequence[Path], root: Path) -> dict[str, Tensor]:
         problems.append(f"{close}, nearer than {NEAREST} Å")
     good = (least >= NEAREST).nonzero()[:, 0]
     kept = every.select(good)
-    problem_text = text_tensor("\n".join(problems))
-    return {**kept.compact(), "skeletons": skeletons(kept), "problems": problem_text}
+    told = {"skeletons": skeletons(kept), "problems": text_tensor("\n".join(problems))}
+    return {**kept.compact(), **told}
 
 
 def _pack(records: Sequence[Record]) -> Packed:
@@ -122,20 +115,5 @@ def _pack(records: Sequence[Record]) -> Packed:
 
 
 def _summary(problems: Sequence[str], good: int, root: Path) -> str:
-    shown = "; ".join(problems[:_SHOWN])
-    more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
     read = f"{good} molecules were read" if good else "no molecule can be used"
-    return f"{root}: {read}, and {len(problems)} things left out: {shown}{more}"
-
-
-def _find(root: Path) -> list[Path]:
-    if not root.exists():
-        raise UserError(f"there is no folder {str(root)!r} to read molecules from")
-    if not root.is_dir():
-        raise UserError(f"{str(root)!r} is a file: give the folder that it is in")
-    found = visible_files(root, SUFFIXES)
-    if not found:
-        raise UserError(
-            f"no molecules in {str(root)!r} or below it: looked for {' '.join(SUFFIXES)}"
-        )
-    return found
+    return f"{root}: {read}, and {len(problems)} things left out: {listed(problems)}"

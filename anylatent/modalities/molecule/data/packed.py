@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from anylatent.modalities.shared.splits import by_threshold
+from anylatent.modalities.shared.strings import lines_tensor, tensor_lines
+
 
 @dataclass(frozen=True, eq=False)
 class Packed:
@@ -41,6 +44,14 @@ class Packed:
         smiles = [self.smiles[row] for row in rows.tolist()]
         return Packed(self.x[atoms], self.z[atoms], self.charge[atoms], sizes, smiles, properties)
 
+    def split(
+        self, groups: Sequence[str], fraction: float, seed: int, where: str
+    ) -> dict[str, Packed]:
+        """The parts "train" and "held_out", none of whose groups (M,) is in both."""
+        train, held_out = by_threshold(groups, fraction, seed, where, "molecules")
+        parts = {"train": train, "held_out": held_out}
+        return {name: self.select(torch.tensor(rows).long()) for name, rows in parts.items()}
+
     def keep(self, atoms: Tensor) -> Packed:
         """The atoms where `atoms` (A,) is true; molecules may be left without any."""
         sizes = torch.zeros_like(self.sizes).index_add(0, self.owners, atoms.long())
@@ -62,31 +73,20 @@ class Packed:
     # ---- caches -------------------------------------------------------------------------------
     def compact(self) -> dict[str, Tensor]:
         """Tensors for a cache: small whole numbers, SMILES as lines of text."""
-        text = "".join(f"{smiles}\n" for smiles in self.smiles)
         return {
             "x": self.x.float(),
             "z": self.z.to(torch.uint8),
             "charge": self.charge.to(torch.int8),
             "sizes": self.sizes.to(torch.int32),
-            "smiles": text_tensor(text),
+            "smiles": lines_tensor(self.smiles),
             **{f"property.{name}": column for name, column in self.properties.items()},
         }
 
     @classmethod
     def of_cache(cls, tensors: Mapping[str, Tensor]) -> Packed:
         """What `compact` made tensors of."""
-        smiles = tensor_text(tensors["smiles"]).split("\n")[:-1]
+        smiles = tensor_lines(tensors["smiles"])
         mark = "property."
         columns = {k[len(mark) :]: tensor for k, tensor in tensors.items() if k.startswith(mark)}
         charge, sizes = tensors["charge"].long(), tensors["sizes"].long()
         return cls(tensors["x"], tensors["z"], charge, sizes, smiles, columns)
-
-
-def text_tensor(text: str) -> Tensor:
-    """A text as bytes."""
-    return torch.tensor(list(text.encode()), dtype=torch.uint8)
-
-
-def tensor_text(tensor: Tensor) -> str:
-    """The text of bytes."""
-    return bytes(tensor.numpy()).decode()

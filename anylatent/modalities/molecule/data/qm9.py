@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import chain
 
 import torch
@@ -12,11 +11,11 @@ from torch import Tensor
 
 from anylatent.core.support.disk_cache import cached
 from anylatent.core.support.files import UserError
-from anylatent.core.support.packages import package_file, package_version
-from anylatent.core.support.progress import track
+from anylatent.core.support.packages import package_version
 from anylatent.modalities.molecule.data.base import MoleculeData, MoleculeSet
 from anylatent.modalities.molecule.data.packed import Packed
 from anylatent.modalities.molecule.elements import NUMBERS
+from anylatent.modalities.shared import qm9
 
 UNITS = {
     "alpha": "Bohr^3",
@@ -29,17 +28,15 @@ UNITS = {
 """Isotropic polarisability, gap and energies of the frontier orbitals, dipole moment, heat capacity
 at 298.15 K."""
 
-_HARTREE = 27.211386245988  # eV
 _COLUMNS = {
     "alpha": ("Polarizability_bohr3", 1.0),
-    "gap": ("HOMO_LUMO_gap_au", _HARTREE),
-    "homo": ("HOMO_au", _HARTREE),
-    "lumo": ("LUMO_au", _HARTREE),
+    "gap": ("HOMO_LUMO_gap_au", qm9.HARTREE),
+    "homo": ("HOMO_au", qm9.HARTREE),
+    "lumo": ("LUMO_au", qm9.HARTREE),
     "mu": ("Dipole_debye", 1.0),
     "cv": ("Heatcapacity_Cv_cal_mol_K", 1.0),
 }
-_FILES = ("qm9_part1.csv", "qm9_part2.csv", "qm9_part3.csv")
-_COUNT = 130_831
+_PURPOSE = "the data set 'qm9'"
 _TRAIN, _HELD_OUT = 100_000, 13_083
 _SPLIT = 4141822872
 _ATOM = re.compile(r"\[[^\]]*\]|[CNOFcno]")
@@ -85,8 +82,7 @@ class Qm9(MoleculeData):
         if hydrogens:
             rows = _PUBLISHED.items()
             self.published = {k: dict(zip(_FIGURES, row, strict=True)) for k, row in rows}
-        for file in _FILES:
-            package_file("qm9pack", "data", file, purpose="the data set 'qm9'")
+        qm9.check(_PURPOSE)
 
     def validation(self) -> MoleculeSet:
         """The part to choose settings by."""
@@ -124,7 +120,7 @@ def _read() -> dict[str, Tensor]:
     import numpy as np
 
     x, z, charge, smiles, properties = [], [], [], [], []
-    for row in track(_rows(), "reading QM9", _COUNT):
+    for row in qm9.rows(_PURPOSE, "reading QM9"):
         flat = row["XYZ_Ang"].replace("[", "").replace("]", "")
         symbols = row["Elements"][2:-2].split("','")
         x.append(np.fromstring(flat, dtype=np.float64, sep=","))
@@ -141,13 +137,6 @@ def _read() -> dict[str, Tensor]:
         smiles,
         columns,
     ).compact()
-
-
-def _rows() -> Iterator[dict[str, str]]:
-    for name in _FILES:
-        path = package_file("qm9pack", "data", name, purpose="the data set 'qm9'")
-        with open(path, encoding="utf-8", newline="") as file:
-            yield from csv.DictReader(file)
 
 
 def formal_charges(smiles: str, symbols: list[str]) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -11,13 +10,14 @@ from torch import Tensor
 
 from anylatent.core.support.progress import track
 from anylatent.modalities.molecule.bonds import stable
-from anylatent.modalities.molecule.molecules import Molecule
+from anylatent.modalities.molecule.molecule import Molecule
 from anylatent.modalities.molecule.perception import (
     canonical,
     mol_by_rdkit,
     mol_of_bonds,
     table_bonds,
 )
+from anylatent.modalities.shared.strings import key
 
 
 @dataclass(frozen=True)
@@ -99,12 +99,6 @@ def keys(molecules: Iterable[Molecule], count: int) -> Tensor:
         if smiles:
             found.add(key(smiles))
     return torch.tensor(sorted(found), dtype=torch.long)
-
-
-def key(smiles: str) -> int:
-    """64 bits that tell one SMILES from another."""
-    digest = hashlib.sha256(smiles.encode()).digest()
-    return int.from_bytes(digest[:8], "little", signed=True)
 
 
 def _smiles(molecule: Molecule, orders: Tensor) -> str:

@@ -12,7 +12,8 @@ from torch import Tensor
 from anylatent.core.modality import Data
 from anylatent.core.support.disk_cache import cached
 from anylatent.modalities.molecule.metrics import properties
-from anylatent.modalities.molecule.molecules import Molecule, Molecules
+from anylatent.modalities.molecule.molecule import Molecule
+from anylatent.modalities.molecule.molecules import Molecules
 
 REAL = 2000
 """Held-out molecules for the rows of real data."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from anylatent.modalities.molecule.elements import SYMBOLS
-from anylatent.modalities.molecule.molecules import Molecule
+from anylatent.modalities.molecule.molecule import Molecule
 from anylatent.modalities.molecule.perception import table_bonds
 
 Kind = tuple[int, ...]

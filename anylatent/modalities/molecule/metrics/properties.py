@@ -9,16 +9,14 @@ with the property of another (no control at all), and the best guess from the nu
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from anylatent.core.support.progress import track
-from anylatent.core.training.step_sampler import StepSampler
 from anylatent.modalities.molecule.egnn import EGNN
 from anylatent.modalities.molecule.molecules import Molecules
+from anylatent.modalities.shared import probes
 
 STEPS, BATCH, RATE = 3000, 64, 2e-3
 VERSION = 1
@@ -62,24 +60,19 @@ def pack(molecules: Molecules, rows: Sequence[int]) -> tuple[Tensor, Tensor, Ten
 def learn(molecules: Molecules, targets: Tensor, steps: int) -> dict[str, Tensor]:
     """The state of a regressor of `targets` (M, K), and their scale. Deterministic."""
     mean, std = targets.mean(0), targets.std(0).clamp(min=1e-12)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with probes.seeded():
         regressor = PropertyRegressor(targets.shape[1])
     optimizer = torch.optim.AdamW(regressor.parameters(), lr=RATE, weight_decay=0.01)
-    settings = {"size": len(molecules), "batch": min(BATCH, len(molecules)), "steps": steps}
-    sampler = StepSampler(
-        **settings, start=0, seed=0, rank=0, world=1, lengths=molecules.sizes.clone()
-    )
-    for step, rows in enumerate(track(sampler, "learning properties", steps)):
-        rate = min(1.0, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * step / steps))
-        optimizer.param_groups[0]["lr"] = RATE * rate
+    batch = min(BATCH, len(molecules))
+    sampler = probes.batches(len(molecules), batch, steps, molecules.sizes.clone())
+
+    def backward(rows: list[int]) -> None:
         with torch.autocast("cpu", torch.bfloat16):
             found = regressor(*pack(molecules, rows))
         loss = (found.float() - (targets[rows] - mean) / std).abs().mean()
-        optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(regressor.parameters(), 1.0)
-        optimizer.step()
+
+    probes.learn(regressor, [optimizer], sampler, backward, "learning properties")
     return {**regressor.state_dict(), "mean": mean, "std": std}
 
 
@@ -87,13 +80,11 @@ def learn(molecules: Molecules, targets: Tensor, steps: int) -> dict[str, Tensor
 def predict(state: Mapping[str, Tensor], molecules: Molecules) -> Tensor:
     """The properties (M, K), in the unit of the targets, that `learn`'s regressor finds."""
     weights = {name: value for name, value in state.items() if name not in ("mean", "std")}
-    with torch.random.fork_rng(devices=[]):  # building draws weights that are thrown away
-        regressor = PropertyRegressor(len(state["mean"]))
-    regressor.load_state_dict(weights)
+    regressor = probes.restored(lambda: PropertyRegressor(len(state["mean"])), weights)
     order = molecules.sizes.argsort(stable=True)
     found = torch.zeros(len(molecules), len(state["mean"]))
     for rows in torch.split(order, 256):
-        found[rows] = regressor.eval()(*pack(molecules, rows.tolist()))
+        found[rows] = regressor(*pack(molecules, rows.tolist()))
     return found * state["std"] + state["mean"]
 
 

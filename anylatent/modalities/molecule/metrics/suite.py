@@ -18,7 +18,8 @@ from anylatent.modalities.molecule.elements import NUMBERS
 from anylatent.modalities.molecule.metrics.chemistry import judge, keys, shares, stability
 from anylatent.modalities.molecule.metrics.control import PropertyJudge
 from anylatent.modalities.molecule.metrics.geometry import Geometry
-from anylatent.modalities.molecule.molecules import Molecule, Molecules
+from anylatent.modalities.molecule.molecule import Molecule
+from anylatent.modalities.molecule.molecules import Molecules
 
 _NEED_HYDROGENS = (
     "atom_stability",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 from abc import abstractmethod
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -16,29 +15,14 @@ from torch.utils.data import Dataset
 from anylatent.core.modality import Data, Item
 from anylatent.core.support.disk_cache import cached, digest
 from anylatent.core.support.files import UserError
-from anylatent.core.support.progress import bar
+from anylatent.modalities.shared.strings import tensor_text
 from anylatent.modalities.text.attributes import KEYWORD, has
-from anylatent.modalities.text.data.documents import (
-    PARTS,
-    Documents,
-    split,
-    tensor_text,
-    text_tensor,
-)
-from anylatent.modalities.text.tokenizer import BytePairs, Symbols, Tokenizer
+from anylatent.modalities.text.data.documents import PARTS, Documents, split
+from anylatent.modalities.text.data.encoder import Encoder, in_words, left_out, taught, tokenized
+from anylatent.modalities.text.tokenizer import Tokenizer
 
 _VERSION = "1"
 _BYTES = 256
-
-REASONS: Mapping[str, str] = {
-    "copy": "left out: cut, they are texts of another part",
-    "cut": "cut to their first LONGEST tokens",
-    "duplicate": "left out: other spellings of molecules that are used",
-    "no_molecule": "left out: RDKit finds no molecule in them",
-    "too_long": "left out: longer than LONGEST tokens",
-    "unknown_symbol": "left out: a symbol of theirs is not in the training part",
-}
-"""What is said of the documents that `left_out` counts."""
 
 
 class TextSet(Dataset[Item]):
@@ -109,6 +93,7 @@ class TextData(Data):
             raise UserError(f"longest={longest}: a number of tokens is wanted, 1 or more")
         self.vocabulary, self.longest, self.truncate = vocabulary, longest, truncate
         self.keyword, self._given = keyword, tokenizer
+        self._sets: dict[str, TextSet] = {}
         if keyword:
             self.classes = {**self.classes, "keyword": KEYWORD}
         self._key = {
@@ -157,9 +142,7 @@ class TextData(Data):
     @property
     def left_out(self) -> dict[str, int]:
         """How many documents are missing, or were cut, by reason."""
-        mark = "left_out."
-        found = {key: n for key, n in self._tensors.items() if key.startswith(mark)}
-        return {key.removeprefix(mark): int(n) for key, n in sorted(found.items())}
+        return left_out(self._tensors)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -169,10 +152,6 @@ class TextData(Data):
     @cached_property
     def _documents(self) -> Documents:
         return self.documents()
-
-    @cached_property
-    def _sets(self) -> dict[str, TextSet]:
-        return {}
 
     def _set(self, name: str) -> TextSet:
         rows = self._tensors[f"{name}.rows"].tolist()
@@ -207,93 +186,19 @@ class TextData(Data):
     def _tensors(self) -> dict[str, Tensor]:
         """The tokenizer, and rows, sizes and tokens of each part; says what is missing."""
         tensors = cached("text", self._key, self._tokenized)
-        mark = "left_out."
-        counts = {k.removeprefix(mark): int(n) for k, n in tensors.items() if k.startswith(mark)}
-        if counts:
+        if counts := left_out(tensors):
             total = sum(len(tensors[f"{part}.rows"]) for part in PARTS)
-            print(f"{self.name}: {total} texts are used; {self._reasons(counts)}", file=sys.stderr)
+            said = in_words(counts, self.longest)
+            print(f"{self.name}: {total} texts are used; {said}", file=sys.stderr)
         return tensors
-
-    def _reasons(self, counts: Mapping[str, int]) -> str:
-        words = "; ".join(f"{n} {REASONS[reason]}" for reason, n in sorted(counts.items()))
-        return words.replace("LONGEST", str(self.longest))
 
     def _tokenized(self) -> dict[str, Tensor]:
-        documents = self._documents
-        parts, tokenizer = self._split()
+        texts, given = self._documents.texts, self._given
+        if given:
+            tokenizer = Tokenizer.from_json(given)
+            parts = {**dict.fromkeys(PARTS, list[int]()), "train": list(range(len(texts)))}
+        else:
+            parts = split(texts, self.name)
+            tokenizer = taught([texts[row] for row in parts["train"]], self.kind, self.vocabulary)
         encoder = Encoder(tokenizer, self.longest, self.truncate)
-        tensors = {"tokenizer": text_tensor(tokenizer.to_json())}
-        with bar(f"tokenizing {self.name}", len(documents)) as advance:
-            for part, rows in parts.items():
-                found = encoder(part, rows, documents.texts, advance)
-                tensors |= {f"{part}.{key}": tensor for key, tensor in found.items()}
-        counts = encoder.left_out + Counter(documents.left_out)
-        for reason, count in counts.items():
-            tensors[f"left_out.{reason}"] = torch.tensor([count])
-        empty = [part for part, rows in parts.items() if rows and not len(tensors[f"{part}.rows"])]
-        if empty:
-            raise UserError(
-                f"{self.name}: nothing is left of the part {empty[0]} ({self._reasons(counts)}): "
-                "raise data.longest, cut texts there with data.truncate=true, or give more"
-            )
-        return tensors
-
-    def _split(self) -> tuple[dict[str, list[int]], Tokenizer]:
-        """The rows of each part, and the tokenizer that the training part taught, or that given."""
-        texts = self._documents.texts
-        if self._given:
-            whole = {**dict.fromkeys(PARTS, list[int]()), "train": list(range(len(texts)))}
-            return whole, Tokenizer.from_json(self._given)
-        parts = split(texts, self.name)
-        learned = [texts[row] for row in parts["train"]]
-        symbols = self.kind == "smiles"
-        tokenizer = Symbols.train(learned) if symbols else BytePairs.train(learned, self.vocabulary)
-        return parts, tokenizer
-
-
-class Encoder:
-    """Documents to tokens, one part after another; `left_out` counts by reason.
-
-    Texts that are equal once they are cut stay in the part in which they were first.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, longest: int, truncate: bool) -> None:
-        self.tokenizer, self.longest, self.truncate = tokenizer, longest, truncate
-        self.left_out: Counter[str] = Counter()
-        self._part_of: dict[tuple[int, ...], str] = {}
-
-    def __call__(
-        self, part: str, rows: Sequence[int], texts: Sequence[str], advance: Callable[[], None]
-    ) -> dict[str, Tensor]:
-        """`rows` (M,) that are used, `sizes` (M,), and `tokens`, one text after another."""
-        kept, sizes = list[int](), list[int]()
-        flat = list[int]()
-        for row in rows:
-            tokens = self._tokens(texts[row], part)
-            if tokens is not None:
-                kept.append(row)
-                sizes.append(len(tokens))
-                flat += tokens
-            advance()
-        return {
-            "rows": torch.tensor(kept, dtype=torch.int32),
-            "sizes": torch.tensor(sizes, dtype=torch.int32),
-            "tokens": torch.tensor(flat, dtype=torch.int32),
-        }
-
-    def _tokens(self, text: str, part: str) -> list[int] | None:
-        """The tokens of a text, None where it is left out."""
-        try:
-            tokens = self.tokenizer.encode(text)
-        except UserError:
-            self.left_out["unknown_symbol"] += 1
-            return None
-        if len(tokens) > self.longest:
-            self.left_out["cut" if self.truncate else "too_long"] += 1
-            if not self.truncate:
-                return None
-            tokens = tokens[: self.longest]
-        if self._part_of.setdefault(tuple(tokens), part) != part:
-            self.left_out["copy"] += 1
-            return None
-        return tokens
+        return tokenized(self._documents, parts, encoder, self.name)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from anylatent.core.support.disk_cache import cached
-from anylatent.core.support.files import UserError, stamp, visible_files
+from anylatent.core.support.files import UserError
+from anylatent.modalities.shared.folder import Files
 from anylatent.modalities.text.data.base import TextData
 from anylatent.modalities.text.data.documents import Documents
 
 _SUFFIXES = (".txt",)
+_MADE_BY = {"made by": ["1"]}
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -34,31 +35,31 @@ class TextFile(TextData):
         truncate: bool = False,
         keyword: str = "",
     ) -> None:
-        if not path:
-            raise UserError(
-                "the data set 'text_file' needs data.path=..., a .txt file with a document on each "
-                "line, or a folder of such files"
-            )
-        self.root = Path(path).expanduser()
-        self.paths = _find(self.root)
-        base = self.root if self.root.is_dir() else self.root.parent
-        stamps = [[str(file.relative_to(base)), *stamp(file)] for file in self.paths]
-        self._source = {"files": stamps, "root": str(self.root.resolve()), "made by": ["1"]}
-        super().__init__(self._source, vocabulary, longest, truncate, keyword, tokenizer)
+        self.files = Files(
+            path,
+            _SUFFIXES,
+            purpose="the data set 'text_file'",
+            wanted="a .txt file with a document on each line, or a folder of such files",
+            what="text",
+            single=True,
+        )
+        source = {"files": self.files.stamps, "root": self.files.place, **_MADE_BY}
+        super().__init__(source, vocabulary, longest, truncate, keyword, tokenizer)
 
     @property
     def name(self) -> str:
-        return str(self.root)
+        return str(self.files.root)
 
     def documents(self) -> Documents:
-        return Documents.of_cache(cached("text_file", self._source, lambda: self._read().compact()))
+        read = self.files.read("text_file", _MADE_BY, lambda: self._read().compact())
+        return Documents.of_cache(read)
 
     def _read(self) -> Documents:
-        texts = [line for path in self.paths for line in lines(path)]
+        texts = [line for path in self.files.paths for line in lines(path)]
         if not texts:
             raise UserError(
-                f"{self.root} has no text: a document is wanted on each line"
-                + (f"; {len(self.paths)} files were read" if self.root.is_dir() else "")
+                f"{self.files.root} has no text: a document is wanted on each line"
+                + (f"; {len(self.files.paths)} files were read" if self.files.root.is_dir() else "")
             )
         return Documents(texts)
 
@@ -79,14 +80,3 @@ def lines(path: Path) -> Iterator[str]:
             ) from error
         if text:
             yield text
-
-
-def _find(root: Path) -> list[Path]:
-    if not root.exists():
-        raise UserError(f"there is no file or folder {str(root)!r} to read text from")
-    if root.is_file():
-        return [root]
-    found = visible_files(root, _SUFFIXES)
-    if not found:
-        raise UserError(f"no text in {str(root)!r} or below it: looked for *.txt, not hidden")
-    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,16 +9,13 @@ from typing import ClassVar
 
 from anylatent.core.support.disk_cache import cached
 from anylatent.core.support.files import UserError
-from anylatent.core.support.packages import package_file, package_version
-from anylatent.core.support.progress import track
+from anylatent.core.support.packages import package_version
+from anylatent.modalities.shared import qm9
 from anylatent.modalities.text.chemistry import CLASSES, chemistry, classes_of, parse
 from anylatent.modalities.text.data.base import TextData
 from anylatent.modalities.text.data.documents import Documents
 
-_FILES = ("qm9_part1.csv", "qm9_part2.csv", "qm9_part3.csv")
 _PURPOSE = "the data set 'smiles'"
-_COUNT = 130_831
-_HARTREE = 27.211386245988  # eV
 
 
 class Smiles(TextData):
@@ -45,8 +41,7 @@ class Smiles(TextData):
         self._source = {"made by": [*versions, "1"]}
         self.limit = limit
         super().__init__({**self._source, "limit": limit}, 256, longest, truncate)
-        for file in _FILES:
-            package_file("qm9pack", "data", file, purpose=_PURPOSE)
+        qm9.check(_PURPOSE)
 
     def documents(self) -> Documents:
         read = _canonical if self.chemical else _plain
@@ -63,7 +58,7 @@ def _canonical() -> Documents:
     found: dict[str, tuple[float, dict[str, int]]] = {}
     left_out: Counter[str] = Counter()
     write = chemistry().MolToSmiles
-    for smiles, gap in track(_rows(), "reading SMILES of QM9", _COUNT):
+    for smiles, gap in _rows():
         mol = parse(smiles)
         if mol is None:
             left_out["no_molecule"] += 1
@@ -89,8 +84,5 @@ def _plain() -> Documents:
 
 def _rows() -> Iterator[tuple[str, float]]:
     """SMILES and gap in eV, in the order of the files."""
-    for name in _FILES:
-        path = package_file("qm9pack", "data", name, purpose=_PURPOSE)
-        with open(path, encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                yield row["SMILES"], float(row["HOMO_LUMO_gap_au"]) * _HARTREE
+    for row in qm9.rows(_PURPOSE, "reading SMILES of QM9"):
+        yield row["SMILES"], float(row["HOMO_LUMO_gap_au"]) * qm9.HARTREE

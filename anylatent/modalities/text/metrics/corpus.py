@@ -16,6 +16,7 @@ from anylatent.core.modality import Data, Item
 from anylatent.core.support.disk_cache import cached
 from anylatent.core.support.files import UserError
 from anylatent.core.support.packages import package_version
+from anylatent.modalities.shared.strings import key
 from anylatent.modalities.text.metrics import smiles
 from anylatent.modalities.text.texts import Text
 from anylatent.modalities.text.tokenizer import Tokenizer
@@ -110,5 +111,5 @@ class Corpus:
     def _keys(self) -> dict[str, Tensor]:
         dataset: Any = self.data.train()
         texts = [self._text(dataset[row]["tokens"]).text for row in range(len(dataset))]
-        keys = {"texts": torch.tensor(sorted({smiles.key(text) for text in texts}))}
+        keys = {"texts": torch.tensor(sorted({key(text) for text in texts}))}
         return keys | ({"molecules": smiles.keys(texts, len(texts))} if self.smiles else {})

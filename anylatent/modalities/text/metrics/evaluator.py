@@ -11,7 +11,6 @@ The model's final states also carry classifiers of texts, see `control`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -20,9 +19,8 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from anylatent.core.nn.transformer import CausalTransformer
-from anylatent.core.support.progress import track
 from anylatent.core.training.optimizers import AdamW, Muon
-from anylatent.core.training.step_sampler import StepSampler
+from anylatent.modalities.shared import probes
 
 WIDTH, DEPTH, HEADS = 192, 4, 4
 STEPS, TOKENS, EPOCHS = 800, 1024, 8
@@ -49,25 +47,21 @@ def pack(texts: Sequence[Tensor], edge: int) -> tuple[Tensor, Tensor]:
 def learn(texts: Sequence[Tensor], vocabulary: int, steps: int) -> dict[str, Tensor]:
     """The state of a model of these texts; deterministic for a number of threads.
 
-    About `TOKENS` tokens a step, whose rate falls along half a cosine. Few texts are read `EPOCHS`
-    times at most, whatever `steps`: beyond that the model would learn them by heart.
+    About `TOKENS` tokens a step. Few texts are read `EPOCHS` times at most, whatever `steps`:
+    beyond that the model would learn them by heart.
     """
     lengths = torch.tensor([len(text) for text in texts])
     batch = max(1, min(len(texts), round(TOKENS / (float(lengths.double().mean()) + 1))))
     steps = max(1, min(steps, EPOCHS * len(texts) // batch))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with probes.seeded():
         network = _network(vocabulary)
-    optimizers = _optimizers(network)
-    sampler = StepSampler(len(texts), batch, steps, start=0, seed=0, rank=0, world=1)
-    for step, rows in enumerate(track(sampler, "learning to judge texts", steps)):
-        rate = min(1.0, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * step / steps))
-        network.zero_grad()
-        _backward(network, [texts[row] for row in rows], vocabulary)
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.param_groups[0]["lr"] = optimizer.defaults["lr"] * rate
-            optimizer.step()
+    probes.learn(
+        network,
+        _optimizers(network),
+        probes.batches(len(texts), batch, steps),
+        lambda rows: _backward(network, [texts[row] for row in rows], vocabulary),
+        "learning to judge texts",
+    )
     return network.state_dict()
 
 
@@ -99,10 +93,7 @@ class Evaluator:
     """The model whose state `learn` returned; texts are token ids (n,), n may be 0."""
 
     def __init__(self, state: Mapping[str, Tensor], vocabulary: int) -> None:
-        with torch.random.fork_rng(devices=[]):  # building draws weights that are thrown away
-            self.network = _network(vocabulary)
-        self.network.load_state_dict(dict(state))
-        self.network.eval().requires_grad_(False)
+        self.network = probes.restored(lambda: _network(vocabulary), state)
         self.vocabulary = vocabulary
 
     def nats(self, texts: Sequence[Tensor]) -> Tensor:

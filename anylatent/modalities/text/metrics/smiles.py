@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from anylatent.core.support.progress import track
+from anylatent.modalities.shared.strings import key
 from anylatent.modalities.text.chemistry import canonical
 
 
@@ -34,12 +34,6 @@ def keys(strings: Iterable[str], count: int) -> Tensor:
     """The keys of the molecules among `count` strings, sorted, each once, int64."""
     found = (canonical(string) for string in track(strings, "training molecules", count))
     return torch.tensor(sorted({key(smiles) for smiles in found if smiles}), dtype=torch.long)
-
-
-def key(text: str) -> int:
-    """64 bits that tell one text from another."""
-    digest = hashlib.sha256(text.encode()).digest()
-    return int.from_bytes(digest[:8], "little", signed=True)
 
 
 def same(a: str, b: str) -> bool:

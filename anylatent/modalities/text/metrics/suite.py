@@ -15,6 +15,7 @@ import torch
 
 from anylatent.core.modality import Data, Metrics, Outputs
 from anylatent.core.support.disk_cache import cached
+from anylatent.modalities.shared.strings import key
 from anylatent.modalities.text.metrics import evaluator, ngrams, smiles
 from anylatent.modalities.text.metrics.control import Control
 from anylatent.modalities.text.metrics.corpus import Corpus
@@ -113,7 +114,7 @@ class TextMetrics(Metrics):
         return {
             **self._distances(texts),
             **self._likelihood(texts),
-            "copied": _mean(smiles.key(string) in known["texts"] for string in strings),
+            "copied": _mean(key(string) in known["texts"] for string in strings),
             **(smiles.shares(strings, known["molecules"]) if self.corpus.smiles else {}),
             **self._control.row(texts, columns),
         }

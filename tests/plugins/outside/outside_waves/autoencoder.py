@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import anylatent as al
+from outside_waves.outputs import Signals
 
 
 class WaveAutoencoder(al.Autoencoder):
@@ -44,15 +45,14 @@ class WaveAutoencoder(al.Autoencoder):
         wrap = self.spec.wrap
         return al.Posterior(wrap({"z": mean}), wrap({"z": log_std.clamp(-10, 2)}))
 
-    def decode(self, z: al.Latent) -> Tensor:
-        signal: Tensor = self.decoder(z["z"])
-        return signal
+    def decode(self, z: al.Latent) -> Signals:
+        return Signals(self.decoder(z["z"]))
 
     def loss(
         self, batch: Mapping[str, Any], noise: al.Noise, step: int
     ) -> tuple[dict[str, Tensor], Tensor]:
         posterior = self.encode(batch)
-        output = self.decode(posterior.sample(noise))
+        output: Tensor = self.decoder(posterior.sample(noise)["z"])
         square = (output - batch["signal"]).square().flatten(1).mean(1)
         return {"l2": square, "kl": self.kl * posterior.kl() / posterior.mean.dim}, output
 

@@ -47,7 +47,7 @@ class Perceptron(al.Backbone):
 
     def forward(self, x: al.Latent, c_noise: Tensor, cond: al.Condition | None = None) -> al.Latent:
         flat = torch.cat([part.flatten(1) for part in x.parts.values()], 1)
-        level = c_noise if c_noise.ndim == 1 else c_noise.flatten(1).mean(1)
+        level = self.levels(c_noise, x)
         known = self.noise(_waves(level).to(flat.dtype)) + self._embed(cond, flat)
         h = self.first(flat) + known
         for layer in self.layers:

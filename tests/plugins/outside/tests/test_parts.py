@@ -6,6 +6,7 @@ import pytest
 import torch
 from outside_waves.data import Waves, spectrum
 from outside_waves.modality import WaveModality
+from outside_waves.outputs import Signals
 
 import anylatent as al
 
@@ -30,6 +31,15 @@ def test_autoencoder():
 def test_modality():
     spec = al.get("autoencoder", "waves")().spec
     al.testing.check_modality(WaveModality(), Waves(), spec)
+
+
+def test_outputs():
+    items = Waves().held_out()
+    signals = Signals(torch.stack([items[i]["signal"] for i in range(5)]))
+    al.testing.check_outputs(signals)
+    autoencoder = al.get("autoencoder", "waves")()
+    with torch.no_grad():
+        al.testing.check_outputs(autoencoder.decode(autoencoder.spec.blank(2)))
 
 
 @pytest.mark.parametrize("name", ["image", "video", "shape"])

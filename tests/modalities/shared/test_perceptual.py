@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from anylatent.core.support.packages import MissingPackage
-from anylatent.modalities.image.metrics import blur
-from anylatent.modalities.image.perceptual import Perceptual, _Blur, _unit
+from anylatent.modalities.shared.perceptual import Perceptual, _Blur, _unit
+from anylatent.modalities.shared.restoration import blur
 
 
 @pytest.fixture(scope="module", params=["vgg", "alex"])
