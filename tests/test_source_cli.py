@@ -376,6 +376,42 @@ def test_a_run_of_a_run_leans_on_the_first(leaning, begin, cli, tmp_path):
     assert samples(cli, tmp_path / "c", tmp_path / "y") == expected
 
 
+class Gained(al.Backbone):
+    """A backbone with a gain that starts at one."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.spec, self.conditions = inner.spec, inner.conditions
+        self.inner, self.gain = inner, torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, x, c_noise, cond=None):
+        return (1 + self.gain) * self.inner(x, c_noise, cond)
+
+
+class Gain(al.Tuning):
+    """A network of its own in the backbone."""
+
+    def extend(self, system):
+        denoiser = system.generator.denoiser
+        denoiser.backbone = Gained(denoiser.backbone)
+
+    def learns(self, names):
+        return [name for name in names if name.endswith(".gain")]
+
+
+def test_a_tuning_that_adds_a_network(base, begin, cli, fails, monkeypatch, high, tmp_path):
+    monkeypatch.setitem(_parts["tuning"], "gain", Part("tuning", "gain", Gain))
+    begin(tmp_path / "still", *STILL, "tuning=gain")
+    assert torch.equal(drawn(tmp_path / "still"), drawn(base))
+    begin(tmp_path / "run", *FAST, "training.diffusion.steps=3", "tuning=gain")
+    own = weights(tmp_path / "run")
+    assert set(own) == {"generator.denoiser.backbone.gain"} and float(*own.values()) != 0
+    assert not torch.equal(drawn(tmp_path / "run"), drawn(base))
+    begin(tmp_path / "plain", *STILL, *PART)
+    told = [f"from={base}", f"run={tmp_path / 'plain'}", *data(high), *HOW, *STILL]
+    assert "begin another run" in fails("train", *told, "tuning=gain")
+
+
 # ---- other stages, and less than all ----------------------------------------------------------
 def test_decoder_alone_is_tuned_and_samples_at_once(base, begin, cli, tmp_path):
     told = ["stage=autoencoder", "tuning=matching", "tuning.pattern=decoder"]

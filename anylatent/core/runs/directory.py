@@ -22,7 +22,13 @@ from torch import Tensor
 
 from anylatent.core.runs.base import Base
 from anylatent.core.runs.config import RunConfig, read
-from anylatent.core.support.files import UserError, load_weights, save_text, save_weights
+from anylatent.core.support.files import (
+    UserError,
+    load_metadata,
+    load_weights,
+    save_text,
+    save_weights,
+)
 
 FIXED = ("model", "data", "facts", "training", "seed", "source", "take")
 """What two commands that train one run must agree about; all else may change between them."""
@@ -123,6 +129,12 @@ class RunDirectory:
 
     def weights(self) -> tuple[dict[str, Tensor], Stages]:
         """The weights in its own file, and what is done."""
+        self.check_weights()
+        tensors, metadata = load_weights(self.weights_path)
+        return tensors, Stages.read(metadata, self.weights_path)
+
+    def check_weights(self) -> None:
+        """Raises UserError where there are none yet."""
         if not self.weights_path.is_file():
             pickles = [
                 p.name for e in ("pt", "pth", "bin", "pkl") for p in self.path.glob(f"*.{e}")
@@ -132,12 +144,12 @@ class RunDirectory:
                 f"{self.path} has no model.safetensors{also}: its training is not finished. "
                 "Repeat the train command to continue"
             )
-        tensors, metadata = load_weights(self.weights_path)
-        return tensors, Stages.read(metadata, self.weights_path)
 
     def stages(self) -> Stages:
         """What is done."""
-        return self.weights()[1] if self.weights_path.exists() else Stages()
+        if not self.weights_path.exists():
+            return Stages()
+        return Stages.read(load_metadata(self.weights_path), self.weights_path)
 
     def save(self, tensors: Mapping[str, Tensor], stages: Stages) -> None:
         """Weights after a finished stage, the last of `stages`; its checkpoint goes."""

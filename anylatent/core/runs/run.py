@@ -46,7 +46,8 @@ class Run:
         own = config.model.modality["name"]
         if modality is not None and modality != own:
             raise UserError(f"modality={modality}, but {path} is a run of {own}")
-        stages = directory.weights()[1]
+        directory.check_weights()
+        stages = directory.stages()
         if not stages.ready:
             raise UserError(
                 f"{path} has only its {' and '.join(stages.done)} so far: continue with 'anylatent "

@@ -129,13 +129,13 @@ class StageModule(pl.LightningModule):
         """Raises UserError where a checkpoint was begun with another tuning, or on another base."""
         training, label = self.stage.training, self.stage.label
         leaning = training.leaning
-        if state["tuning"] != dict(training.config.tuning):
+        if state.get("tuning", {"name": "all"}) != dict(training.config.tuning):
             raise UserError(
                 f"the run's checkpoint {label}.ckpt was begun with tuning={state['tuning']}, not "
                 f"{dict(training.config.tuning)}: repeat it, or remove the checkpoint to start the "
                 "stage anew"
             )
-        if state["base"] != (None if leaning is None else leaning.base.digest):
+        if state.get("base") != (None if leaning is None else leaning.base.digest):
             raise UserError(
                 f"the run's checkpoint {label}.ckpt leans on the weights {state['base']}, and "
                 "those of its base are others by now: put them back, or remove the checkpoint to "

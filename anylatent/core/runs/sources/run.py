@@ -38,7 +38,8 @@ class RunSource(Source):
 
     @cached_property
     def _stages(self) -> Stages:
-        return self.directory.weights()[1]
+        self.directory.check_weights()
+        return self.directory.stages()
 
     @cached_property
     def root(self) -> Source:
