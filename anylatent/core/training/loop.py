@@ -41,6 +41,7 @@ def train(config: TrainConfig) -> Path:
 
 def begin(config: TrainConfig) -> Training:
     """Builds everything, so that what can't be fails before a directory is claimed."""
+    config.origin.check(Path(config.run))
     data: Data = build("data", config.data)
     if not len(data.held_out()):  # type: ignore[arg-type]
         raise UserError(

@@ -85,7 +85,12 @@ def test_a_new_condition_beside_one_that_is_known():
 # ---- maps -------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("before", "after"),
-    [({}, {"a": 2}), ({"b": 1}, {"b": 1, "c": 3}), ({"b": 1}, {"a": 2, "b": 1, "c": 1})],
+    [
+        ({}, {"a": 2}),
+        ({"a": 2}, {}),
+        ({"b": 1}, {"b": 1, "c": 3}),
+        ({"b": 1}, {"a": 2, "b": 1, "c": 1}),
+    ],
 )
 @pytest.mark.parametrize(
     "backbone", [(), ("backbone=dit", "backbone.patch=2")], ids=["unet", "dit"]
@@ -109,15 +114,18 @@ def test_columns_of_maps_go_by_name(before, after, backbone, monkeypatch):
         for key, known in size.items()
     }
     heard = {key: al.Condition(values) if values else None for key, values in fields.items()}
+    if not after:  # what is left out is no longer heard, as if it were zero
+        heard["old"] = al.Condition({"a": torch.zeros(4, 2, 4, 4)})
     assert torch.allclose(called(new, heard["new"]), called(old, heard["old"]), atol=2e-6)
-    if before:
+    if before and after:
         assert float((called(old, heard["old"]) - called(old)).abs().max()) > 1e-3
 
 
-def test_maps_that_are_exchanged_are_refused(monkeypatch):
-    maps(monkeypatch, "old_maps", {"a": 1, "b": 1})
+@pytest.mark.parametrize("before", [{"a": 1}, {"a": 1, "b": 1}], ids=str)
+def test_maps_that_are_exchanged_are_refused(before, monkeypatch):
+    maps(monkeypatch, "old_maps", before)
     maps(monkeypatch, "new_maps", {"b": 1})
-    with pytest.raises(UserError, match="a"):
+    with pytest.raises(UserError, match="reads the map a, which"):
         taken(model(conditioner="new_maps"), model(conditioner="old_maps"))
 
 

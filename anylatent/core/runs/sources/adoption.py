@@ -85,6 +85,7 @@ def adopt(
         own, old = ({k: v for k, v in x.items() if _part(k) == take} for x in (own, old))
     partners, found = _partners(own, old), Adoption()
     fit = _Fit(system, partners, old, classes, old_classes)
+    fit.check_maps()
     for name, value in own.items():
         partner = partners.get(name)
         fitted = None if partner is None else fit(name, value, old[partner])
@@ -172,6 +173,17 @@ class _Fit:
         met = sum(name in known for name in self.classes[key]) + 1
         return old[rows].to(new.dtype), met * new[0].numel()
 
+    def check_maps(self) -> None:
+        """Raises UserError where maps were exchanged: the columns of an input bear no names."""
+        for path, embedder in self.embedders.items():
+            maps, gone = embedder.spec.maps, self._gone(path)
+            if gone and maps:
+                raise UserError(
+                    f"the source reads the map {', '.join(gone)}, which this model does not, and "
+                    f"this model reads {', '.join(maps)}: whose weights are whose can not be told. "
+                    "Keep the maps of the source, and add others to them"
+                )
+
     def _columns(self, name: str, new: Tensor, old: Tensor) -> tuple[Tensor, int] | None:
         """A weight that reads the latent's channels and the maps after them."""
         shapes = [(*x.shape[:1], *x.shape[2:]) for x in (new, old)]
@@ -184,12 +196,6 @@ class _Fit:
         added = new.shape[1] - old.shape[1]
         if not change or added % change or added // change < 1:
             return None
-        if gone and maps:
-            raise UserError(
-                f"the source reads the maps {', '.join([*kept, *gone])}, this model "
-                f"{', '.join(maps)}: whose weights are whose can not be told. Keep its maps, and "
-                "add others to them"
-            )
         return self._spread(new, old, maps, kept, added // change)
 
     def _spread(

@@ -30,7 +30,10 @@ class Origin:
     base: str | None = None
     standalone: bool = False
 
-    def __post_init__(self) -> None:
+    def check(self, run: Path) -> None:
+        """Raises UserError for what makes no sense for a run at this path."""
+        if self.source is not None and Path(self.source).resolve() == run.resolve():
+            raise UserError(f"from={self.source} is the run itself: give run= another directory")
         if self.take not in TAKE:
             raise UserError(f"take={self.take} is unknown; choose one of {', '.join(TAKE)}")
         if self.source is None and self.take != "all":
@@ -57,8 +60,6 @@ def begin(
         return _go_on(system, directory, config, origin, leans)
     if origin.source is None:
         return Beginning(stages)
-    if Path(origin.source).resolve() == directory.path.resolve():
-        raise UserError(f"from={origin.source} is the run itself: give run= another directory")
     source = source_of(origin.source, origin.base)
     found = adoption(system, config, source)
     _check(found, origin)
