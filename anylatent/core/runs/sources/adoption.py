@@ -9,7 +9,7 @@ and so do the columns of new maps: the model starts as the old one, bit for bit.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -101,21 +101,27 @@ def adopt(
 
 # ---- whose place is whose ---------------------------------------------------------------------
 def _partners(own: Mapping[str, Tensor], old: Mapping[str, Tensor]) -> dict[str, str]:
-    """The old name for each name that has one."""
+    """The old name for each name that has one: its own, else the one with the fewest modules more
+    or fewer."""
     pairs = {name: name for name in own if name in old}
-    free, spare = [n for n in own if n not in pairs], [n for n in old if n not in pairs]
-    options = defaultdict[str, set[str]](set)
-    known, wanted = set(spare), set(free)
-    for name in free:
-        options[name] |= known.intersection(_unwrapped(name))
-    for name in spare:
-        for shorter in wanted.intersection(_unwrapped(name)):
-            options[shorter].add(name)
-    claims = Counter(name for found in options.values() for name in found)
-    for name, found in options.items():
-        if len(found) == 1 and claims[only := next(iter(found))] == 1:
-            pairs[name] = only
+    free, spare = ({n for n in x if n not in pairs} for x in (own, old))
+    options = [(name, other) for name in free for other in _unwrapped(name) if other in spare]
+    options += [(name, other) for other in spare for name in _unwrapped(other) if name in free]
+    for name, other in _nearest(_nearest(set(options), 0), 1):
+        pairs[name] = other
     return pairs
+
+
+def _nearest(options: set[tuple[str, str]], side: int) -> set[tuple[str, str]]:
+    """Of pairs of names, the closest one of each name on one side; none where two are as close."""
+    found, groups = set[tuple[str, str]](), defaultdict[str, list[tuple[str, str]]](list)
+    for pair in options:
+        groups[pair[side]].append(pair)
+    for pairs in groups.values():
+        steps = [abs(name.count(".") - other.count(".")) for name, other in pairs]
+        if steps.count(min(steps)) == 1:
+            found.add(pairs[steps.index(min(steps))])
+    return found
 
 
 def _unwrapped(name: str) -> Iterator[str]:
