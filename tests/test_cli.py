@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 import anylatent as al
 from anylatent.core.cli.main import main
 from anylatent.core.runs.run import RunDirectory
-from anylatent.core.training.loop import Training
+from anylatent.core.training import encoding
 
 TINY = [
     "data=mnist",
@@ -308,7 +308,7 @@ def test_two_processes_train_a_joint_model_as_one(cache, tmp_path):
     two = ["trainer.devices=2", "trainer.strategy=ddp"]
     finish(start(["train", *text, f"run={tmp_path / 'one'}"], cache))
     finish(start(["train", *text, f"run={tmp_path / 'two'}", *two], cache))
-    one, both = (losses(tmp_path / n / "logs" / "diffusion.csv") for n in ("one", "two"))
+    one, both = (losses(tmp_path / n / "logs" / "joint.csv") for n in ("one", "two"))
     assert len(one) == 6
     assert [loss for _, loss in both] == pytest.approx([loss for _, loss in one], rel=1e-4)
     one, both = (load_file(tmp_path / n / "model.safetensors") for n in ("one", "two"))
@@ -333,13 +333,13 @@ def test_two_processes_with_an_adversary_that_starts_late(cache, tmp_path):
 def test_latents_are_made_once_and_again_when_what_made_them_changes(cli, tmp_path, monkeypatch):
     monkeypatch.setenv("ANYLATENT_CACHE", str(tmp_path / "cache"))
     made = []
-    encode = Training.encode
+    encode = encoding.encode
 
-    def counted(self):
-        made.append(self.directory.path.name)
-        return encode(self)
+    def counted(training):
+        made.append(training.directory.path.name)
+        return encode(training)
 
-    monkeypatch.setattr(Training, "encode", counted)
+    monkeypatch.setattr(encoding, "encode", counted)
 
     def train(name, *extra):
         code, _, err = cli("train", f"run={tmp_path / name}", *TINY, *steps(1, 1), *extra)

@@ -22,7 +22,7 @@ class Stream(IntEnum):
     ACCURACY = 96
     FRESH = 97
 
-
-def stream_of(name: str) -> int:
-    """A number for draws that are not named above, such as those of a stage of a plugin."""
-    return 1000 + int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
+    @staticmethod
+    def of(name: str) -> int:
+        """A number for draws that are not named above, such as those of a stage of a plugin."""
+        return 1000 + int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
