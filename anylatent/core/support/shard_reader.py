@@ -16,6 +16,7 @@ from anylatent.core.support.files import UserError
 from anylatent.core.support.shard_file import ENDS, Place, memory, read_head, read_places
 
 _OPEN_FILES = 128
+_SMALL = 16  # bytes of a row, up to which a column is read once and kept, as the lengths are
 
 Spans: TypeAlias = tuple[Tensor, Tensor]
 """First entries and ends, (N,) each."""
@@ -32,6 +33,7 @@ class ShardReader:
         self.rows = rows
         self._sources: dict[int, Path | bytes] = {}
         self._places: dict[int, dict[str, Place]] = {}
+        self._small: dict[str, Tensor] = {}
         self._opened()
 
     def _opened(self) -> None:
@@ -66,8 +68,11 @@ class ShardReader:
     def take(self, name: str, items: Tensor, cut: Spans | None = None) -> Column:
         """A column's rows of some items (N,), in their order; `cut` says which entries of the rows
         of a ragged one are wanted."""
+        first = next(iter(self._places.values()))
+        ragged = name + ENDS in first
+        if not ragged and first[name].entry <= _SMALL:
+            return self._whole(name)[items]
         numbers, rows = items // self.rows, items % self.rows
-        ragged = self._has_ends(name)
         starts, ends = self._ends(name, numbers, rows) if ragged else (rows, rows + 1)
         if cut is not None and ragged:
             if bool((cut[0] < 0).any() | (cut[1] < cut[0]).any() | (starts + cut[1] > ends).any()):
@@ -78,15 +83,22 @@ class ShardReader:
 
     def lengths(self, name: str) -> Tensor:
         """The length of every row of a ragged column, int64."""
+        return torch.cat([ends.diff() for ends in self._columns(name + ENDS)])
+
+    def _whole(self, name: str) -> Tensor:
+        """All rows of a column of few bytes."""
+        if name not in self._small:
+            self._small[name] = torch.cat(self._columns(name))
+        return self._small[name]
+
+    def _columns(self, name: str) -> list[Tensor]:
+        """What each shard has of a tensor."""
         found = []
         for number in sorted(self._places):
-            count = self._places[number][name + ENDS].shape[0]
+            count = self._places[number][name].shape[0]
             spans = torch.tensor([0]), torch.tensor([count])
-            found.append(self._read(name + ENDS, torch.tensor([number]), *spans).diff())
-        return torch.cat(found)
-
-    def _has_ends(self, name: str) -> bool:
-        return name + ENDS in next(iter(self._places.values()))
+            found.append(self._read(name, torch.tensor([number]), *spans))
+        return found
 
     def _ends(self, name: str, numbers: Tensor, rows: Tensor) -> Spans:
         starts, ends = self._read(name + ENDS, numbers, rows, rows + 2).view(-1, 2).unbind(1)
@@ -111,31 +123,34 @@ class ShardReader:
     # ---- bytes --------------------------------------------------------------------------------
     def _read(self, name: str, numbers: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
         """Entries of one dtype, one span after another; neighbours are read at once."""
-        place = self._places[int(numbers[0])][name]
-        out = torch.empty(int((ends - starts).sum()) * place.entry, dtype=torch.uint8)
+        one = self._places[int(numbers[0])][name]
+        entry, begins = one.entry, {n: self._places[n][name].start for n in set(numbers.tolist())}
+        out = torch.empty(int((ends - starts).sum()) * entry, dtype=torch.uint8)
         view, done = memory(out), 0
         for number, start, end in _merged(numbers.tolist(), starts.tolist(), ends.tolist()):
-            count = (end - start) * place.entry
-            first = self._places[number][name].start + start * place.entry
-            view[done : done + count] = self._bytes(number, first, count)
-            done += count
-        return out.view(place.dtype).view(-1, *place.shape[1:])
+            after = done + (end - start) * entry
+            view[done:after] = self._bytes(number, begins[number] + start * entry, after - done)
+            done = after
+        return out.view(one.dtype).view(-1, *one.shape[1:])
 
     def _bytes(self, number: int, first: int, count: int) -> bytes:
         source = self._sources[number]
         if isinstance(source, bytes):
             return source[first : first + count]
-        if number not in self._files:
-            if len(self._files) >= _OPEN_FILES:
-                _close(self._files)
-            try:
-                self._files[number] = os.open(source, os.O_RDONLY)
-            except OSError as error:
-                raise UserError(f"{source} is gone ({error}): run the command again") from error
-        found = os.pread(self._files[number], count, first)
+        file = self._files.get(number)
+        found = os.pread(self._open(number, source) if file is None else file, count, first)
         if len(found) != count:
             raise UserError(f"{source} was cut short while it was read: run the command again")
         return found
+
+    def _open(self, number: int, source: Path) -> int:
+        if len(self._files) >= _OPEN_FILES:
+            _close(self._files)
+        try:
+            self._files[number] = os.open(source, os.O_RDONLY)
+        except OSError as error:
+            raise UserError(f"{source} is gone ({error}): run the command again") from error
+        return self._files[number]
 
 
 def _merged(
