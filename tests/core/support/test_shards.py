@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
+from contextlib import contextmanager
 
 import hypothesis.strategies as st
 import pytest
@@ -203,13 +204,36 @@ def test_after_a_kill_only_what_is_missing_is_made(tmp_path):
 
 
 def test_what_a_killed_process_was_writing_goes(tmp_path):
+    filled(tmp_path / "other", lambda items: pieces(range(items.start + 1, items.stop + 1)))
     directory = tmp_path / "killed"
     directory.mkdir()
     left = directory / ".shard-00002.safetensors.abc.safetensors"
     left.write_bytes(b"half of it")
-    (directory / "shard-00003.safetensors").write_bytes(b"never named in the index")
+    unnamed = directory / "shard-00003.safetensors"  # whole, but the index does not say so
+    unnamed.write_bytes((tmp_path / "other" / unnamed.name).read_bytes())
     check_all(filled(directory))
     assert not left.exists() and len(contents(directory)) == COUNT
+
+
+def test_progress_is_of_what_is_missing(tmp_path, monkeypatch):
+    told = []
+
+    @contextmanager
+    def bar(description, total):
+        told.append([total, 0])
+
+        def advance(pieces):
+            told[-1][1] += pieces
+
+        yield advance
+
+    monkeypatch.setattr("anylatent.core.support.shards.bar", bar)
+    filled(tmp_path)
+    cut(tmp_path / "shard-00007.safetensors")  # the last, of two items
+    with pytest.warns(UserWarning, match="damaged"):
+        filled(tmp_path)
+    filled(tmp_path)
+    assert told == [[SIZE, SIZE], [2, 2]]
 
 
 def test_two_processes_make_together_what_one_makes(tmp_path):
