@@ -40,9 +40,6 @@ class ShardReader:
         self._files: dict[int, int] = {}
         weakref.finalize(self, _close, self._files)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_files"}
-
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._opened()

@@ -182,8 +182,10 @@ def test_more_files_than_may_be_open(tmp_path, monkeypatch):
         check_all(shards)
         assert len(os.listdir("/proc/self/fd")) <= before + 3
     again = pickle.loads(pickle.dumps(shards))
+    del shards
+    assert len(os.listdir("/proc/self/fd")) == before
     check_all(again)
-    del shards, again
+    del again
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -305,6 +307,17 @@ def test_damaged_shards_are_made_again_with_one_warning(damage, tmp_path):
     with pytest.warns(UserWarning, match="2 of the files in .* are damaged") as caught:
         check_all(filled(tmp_path, make))
     assert len(caught) == 1 and made == [2, 5] and contents(tmp_path) == before
+
+
+def test_a_file_that_is_not_as_long_as_its_header_says(tmp_path):
+    filled(tmp_path)
+    path = tmp_path / "shard-00001.safetensors"
+    cut(path)
+    index = json.loads((tmp_path / "index.json").read_text())
+    index["files"][path.name] = path.stat().st_size
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    with pytest.warns(UserWarning, match="bytes instead of"):
+        check_all(filled(tmp_path))
 
 
 def test_a_damaged_index_makes_all_again(tmp_path):
