@@ -18,7 +18,7 @@ import anylatent as al
 from anylatent.core.cli.main import main
 from anylatent.core.runs.run import RunDirectory
 from anylatent.core.support.files import UserError
-from anylatent.core.training import encoding
+from anylatent.core.training.encoding import Encoder
 from tests.test_cli import TINY, _own_cache, cache, cli, fails, start, steps
 
 __all__ = ["_own_cache", "cache", "cli", "fails"]  # fixtures
@@ -135,7 +135,7 @@ def test_a_backbone_of_its_own(copied, cli, tmp_path):
 
 
 def test_latents_of_a_finished_run_are_not_encoded_again(copied, cli, monkeypatch):
-    monkeypatch.setattr(encoding, "encode", lambda training: pytest.fail("encoded again"))
+    monkeypatch.setattr(Encoder, "__call__", lambda self, entries: pytest.fail("encoded again"))
     code, _, err = cli("train", f"run={copied}", *CLASSIFY, "training.classifier.steps=1")
     assert code == 0, err
 

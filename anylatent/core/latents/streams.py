@@ -21,6 +21,8 @@ class Stream(IntEnum):
     LIKELIHOOD = 95
     ACCURACY = 96
     FRESH = 97
+    COPIES = 98
+    WINDOWS = 99
 
     @staticmethod
     def of(name: str) -> int:
