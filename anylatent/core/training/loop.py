@@ -51,8 +51,9 @@ def begin(config: TrainConfig) -> Training:
             "no data are held out, which training measures itself by: give data.held_out a "
             "fraction between 0 and 1, such as 0.1"
         )
-    for name in names("stage"):
-        settings_of(stage_type(name), config.training)
+    for kind in map(stage_type, names("stage")):
+        if (kind.told_as or kind.name) in config.training:
+            settings_of(kind, config.training)
     torch.manual_seed(config.seed)
     system, directory = (
         System(config.model, data.facts, training=True),
