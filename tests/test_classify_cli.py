@@ -18,7 +18,7 @@ import anylatent as al
 from anylatent.core.cli.main import main
 from anylatent.core.runs.run import RunDirectory
 from anylatent.core.support.files import UserError
-from anylatent.core.training.loop import Training
+from anylatent.core.training.encoding import Encoder
 from tests.test_cli import TINY, _own_cache, cache, cli, fails, start, steps
 
 __all__ = ["_own_cache", "cache", "cli", "fails"]  # fixtures
@@ -135,7 +135,7 @@ def test_a_backbone_of_its_own(copied, cli, tmp_path):
 
 
 def test_latents_of_a_finished_run_are_not_encoded_again(copied, cli, monkeypatch):
-    monkeypatch.setattr(Training, "encode", lambda self: pytest.fail("encoded again"))
+    monkeypatch.setattr(Encoder, "__call__", lambda self, entries: pytest.fail("encoded again"))
     code, _, err = cli("train", f"run={copied}", *CLASSIFY, "training.classifier.steps=1")
     assert code == 0, err
 
@@ -179,7 +179,7 @@ def test_stopped_and_gone_on_with_it_ends_with_the_same_weights(plain, cache, tm
 def test_a_checkpoint_of_other_settings_is_refused(copied, fails, cli, monkeypatch):
     """Not continued with another network or plan."""
     monkeypatch.setattr(RunDirectory, "checkpoint", lambda self, stage: copied / f"{stage}.ckpt")
-    state = {"made": "{}", "step": 1}
+    state = {"made_by": "{}", "step": 1}
     torch.save(state, copied / "classifier_digit.ckpt")
     assert "other settings" in fails("train", f"run={copied}", *CLASSIFY)
 
@@ -292,7 +292,7 @@ def test_a_run_without_a_finished_diffusion_model(cli, fails, tmp_path):
     run = f"run={tmp_path / 'run'}"
     assert cli("train", run, *PLAIN, *steps(1, 1), "stage=autoencoder")[0] == 0
     message = fails("train", run, *CLASSIFY)
-    assert "no finished diffusion model" in message and "stage=all" in message
+    assert "no finished generator" in message and "stage=all" in message
 
 
 def test_asking_without_classifier_or_guidance(copied, steered, fails, cli):

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 import anylatent as al
 from anylatent.core.cli.main import main
 from anylatent.core.runs.run import RunDirectory
-from anylatent.core.training.loop import Training
+from anylatent.core.training.encoding import Encoder
 
 TINY = [
     "data=mnist",
@@ -308,7 +308,7 @@ def test_two_processes_train_a_joint_model_as_one(cache, tmp_path):
     two = ["trainer.devices=2", "trainer.strategy=ddp"]
     finish(start(["train", *text, f"run={tmp_path / 'one'}"], cache))
     finish(start(["train", *text, f"run={tmp_path / 'two'}", *two], cache))
-    one, both = (losses(tmp_path / n / "logs" / "diffusion.csv") for n in ("one", "two"))
+    one, both = (losses(tmp_path / n / "logs" / "joint.csv") for n in ("one", "two"))
     assert len(one) == 6
     assert [loss for _, loss in both] == pytest.approx([loss for _, loss in one], rel=1e-4)
     one, both = (load_file(tmp_path / n / "model.safetensors") for n in ("one", "two"))
@@ -333,29 +333,51 @@ def test_two_processes_with_an_adversary_that_starts_late(cache, tmp_path):
 def test_latents_are_made_once_and_again_when_what_made_them_changes(cli, tmp_path, monkeypatch):
     monkeypatch.setenv("ANYLATENT_CACHE", str(tmp_path / "cache"))
     made = []
-    encode = Training.encode
+    encode = Encoder.__call__
 
-    def counted(self):
-        made.append(self.directory.path.name)
-        return encode(self)
+    def counted(self, entries):
+        made.append(entries)
+        return encode(self, entries)
 
-    monkeypatch.setattr(Training, "encode", counted)
+    monkeypatch.setattr(Encoder, "__call__", counted)
 
     def train(name, *extra):
+        """How many entries were encoded."""
+        made.clear()
         code, _, err = cli("train", f"run={tmp_path / name}", *TINY, *steps(1, 1), *extra)
         assert code == 0, err
-        return len(made)
+        return sum(map(len, made))
 
-    assert train("a") == 1
-    assert train("b") == 1, "the same data and autoencoder"
-    assert train("c", "backbone.embedding=8", "schedule=vp") == 1, "the diffusion model alone"
-    assert train("d", "seed=1") == 2, "other weights of the autoencoder"
-    assert train("e", "conditioner=none") == 3
-    assert train("f", "data.seed=1") == 4
-    for path in (tmp_path / "cache").glob("latents-*.safetensors"):
+    assert train("a") == 500
+    assert train("b") == 0, "the same data and autoencoder"
+    assert train("c", "backbone.embedding=8", "schedule=vp") == 0, "the diffusion model alone"
+    assert train("d", "seed=1") == 500, "other weights of the autoencoder"
+    assert train("e", "conditioner=none") == 500
+    assert train("f", "data.seed=1") == 500
+    for path in (tmp_path / "cache").glob("latents-*/shard-*"):
         path.write_bytes(path.read_bytes()[:100])
-    assert train("g") == 5, "a broken cache is made again"
-    assert train("h") == 5
+    assert train("g") == 500, "a broken cache is made again"
+    assert train("h") == 0
+    flipped = ["training.diffusion.copies=3", "modality.flip=true"]
+    assert train("i", *flipped) == 1500 and train("j", *flipped) == 0
+
+
+def test_copies_are_not_what_is_measured(cli, fails, tmp_path):
+    """Nothing is augmented that is held out, nor by one copy, whose run is that without any."""
+    train = ["train", *TINY, *steps(2, 3), "log_every=1", "pictures.every=3", "modality.flip=true"]
+    rows = {}
+    for name, extra in {"none": [], "one": ["copies=1"], "three": ["copies=3"]}.items():
+        copies = [f"training.diffusion.{setting}" for setting in extra]
+        assert cli(*train, f"run={tmp_path / name}", *copies)[0] == 0
+        rows[name] = losses(tmp_path / name / "logs" / "diffusion.csv")
+    weights = {name: load_file(tmp_path / name / "model.safetensors") for name in rows}
+    assert rows["none"] == rows["one"] != rows["three"]
+    assert all(torch.equal(weights["none"][k], v) for k, v in weights["one"].items())
+    alike = fails("train", f"run={tmp_path / 'alike'}", *TINY, *steps(2, 3), copies[0])
+    assert "copies=3 would all be alike" in alike and "copies=1" in alike
+    joint = ["stage=joint", "modality.flip=true", copies[0]]
+    message = fails("train", f"run={tmp_path / 'joint'}", *TINY, *steps(2, 3), *joint)
+    assert "augments items anew at each step" in message
 
 
 def test_stages_apart(cli, fails, tmp_path):

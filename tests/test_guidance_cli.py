@@ -111,7 +111,7 @@ def test_a_run_remembers_its_stack_and_its_scales(trained, cli, tmp_path):
 
     path = Path(shutil.copytree(trained, tmp_path / "copy"))
     config = OmegaConf.load(path / "config.yaml")
-    config.guidance = {
+    config.sampling.guidance = {
         "name": "classifier",
         "scale": 60000.0,
         "denoiser": {"name": "classifier_free", "scale": 1.0, "scales": {"digit": 300.0}},

@@ -127,7 +127,7 @@ def test_conditions_and_guidance_of_the_user_s_own(run, cache, tmp_path):
     found = {out: stored(run, tmp_path / out) for out in kinds}
     assert found["none"].columns == {"digit": [None] * 2}
     assert found["list"].columns == {"digit": [1, 2]}
-    assert found["list"].settings["guidance"]["scale"] == 3
+    assert found["list"].settings.guidance["scale"] == 3
     assert not torch.equal(found["list"].noise["z"], found["none"].noise["z"])
 
 

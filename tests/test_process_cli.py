@@ -76,7 +76,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(trained, tmp_path, monkeypatc
     arguments = ["train", f"run={tmp_path / 'run'}", *TINY, *LEARNED, *steps(2, 6)]
 
     def stop_early(self, trainer, stage):
-        if stage.name == "diffusion" and stage.step == 3:
+        if stage.stage.name == "diffusion" and stage.number == 3:
             self.asked = trainer.should_stop = True
 
     with monkeypatch.context() as patch:

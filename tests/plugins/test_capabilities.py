@@ -15,7 +15,7 @@ from tests.test_cli import TINY, steps
 HERE = Path(__file__).parent / "capabilities"
 
 
-def anylatent(folder, *arguments):
+def anylatent(folder, *arguments, how=("-m", "anylatent.core.cli.main")):
     environment = {
         **os.environ,
         "ANYLATENT_CACHE": str(folder / "cache"),
@@ -23,7 +23,7 @@ def anylatent(folder, *arguments):
         "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
         "OMP_NUM_THREADS": "1",
     }
-    command = [sys.executable, "-m", "anylatent.core.cli.main", *map(str, arguments)]
+    command = [sys.executable, *how, *map(str, arguments)]
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600
     )
@@ -42,11 +42,17 @@ PROBES += ["training.two_probes.batch=16", "training.two_probes.warmup=0"]
 PROBES += ["training.two_probes.optimizer.lr=0.03", "pictures.every=0"]
 
 
-def test_a_stage_with_two_networks_and_two_optimisers(trained):
-    """It learns what latents tell, keeps its networks, and leaves the run's own weights alone."""
+@pytest.fixture(scope="module")
+def probed(trained):
+    """The weights of the run before its probes were trained."""
     before = load_file(trained / "run" / "model.safetensors")
     done = anylatent(trained, *PROBES, "training.two_probes.steps=60")
     assert done.returncode == 0, done.stderr
+    return before
+
+
+def test_a_stage_with_two_networks_and_two_optimisers(trained, probed):
+    """It learns what latents tell, keeps its networks, and leaves the run's own weights alone."""
     with open(trained / "run" / "logs" / "two_probes.csv") as file:
         rows = list(csv.DictReader(file))
     first, last = (
@@ -57,11 +63,11 @@ def test_a_stage_with_two_networks_and_two_optimisers(trained):
     kept = torch.load(trained / "run" / "probes" / "latents.pt", weights_only=True)
     assert kept["weight"].shape[0] == 10
     after = load_file(trained / "run" / "model.safetensors")
-    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(torch.equal(probed[name], after[name]) for name in probed)
     assert not (trained / "run" / "checkpoints" / "two_probes.ckpt").exists()
 
 
-def test_a_stage_that_is_stopped_goes_on_with_its_own_networks(trained):
+def test_a_stage_that_is_stopped_goes_on_with_its_own_networks(trained, probed):
     """60 steps, or 20 and 40: the same weights, of both networks and their averages."""
     shown = trained / "run" / "probes" / "noise.pt"
     whole = torch.load(shown, weights_only=True)
@@ -76,14 +82,7 @@ def test_a_stage_that_is_stopped_goes_on_with_its_own_networks(trained):
         "from anylatent.core.cli.main import main\n"
         "main(sys.argv[1:])\n"
     )
-    environment = {
-        **os.environ,
-        "ANYLATENT_CACHE": str(trained / "cache"),
-        "ANYLATENT_PLUGINS": "two_probes",
-        "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
-    }
-    command = [sys.executable, "-c", code, *PROBES, "training.two_probes.steps=60"]
-    done = subprocess.run(command, cwd=trained, env=environment, capture_output=True, text=True)
+    done = anylatent(trained, *PROBES, "training.two_probes.steps=60", how=("-c", code))
     assert done.returncode == 1 and "stopped at two_probes step 20 of 60" in done.stderr
     assert (trained / "run" / "checkpoints" / "two_probes.ckpt").exists()
     shown.unlink()

@@ -12,7 +12,6 @@ from anylatent.core.latents import (
     Condition,
     Latent,
     combine,
-    entry_count,
     gap,
     given_map,
     over,
@@ -124,7 +123,7 @@ def _check_fit(name: str, given: Tensor, z: Tensor, centred: bool) -> None:
 
 def _entries(known: Latent, given: Mapping[str, Tensor]) -> Tensor | None:
     """What is given of every field alike, (B, T); None for masks that times can't tell."""
-    count, masks = entry_count(known), list(given.values())
+    count, masks = known.entries, list(given.values())
     if any(mask[0].numel() != count or mask.shape[1] != count for mask in masks):
         return None
     first, *others = (mask.reshape(len(mask), count) for mask in masks)

@@ -2,14 +2,14 @@
 
 from anylatent.core.latents.codebook import Codebook
 from anylatent.core.latents.condition import Condition, ConditionSpec, Value, token_condition
-from anylatent.core.latents.entries import entry_count, free_mse, over
+from anylatent.core.latents.entries import free_mse, over
 from anylatent.core.latents.latent import Coefficient, Latent, cat, choose, combine
 from anylatent.core.latents.masking import Masking, Nothing, gap, given_map, reveal
-from anylatent.core.latents.noise import Noise, Path, Seed, Started
+from anylatent.core.latents.noise import Noise, Path, Started
 from anylatent.core.latents.normaliser import Normaliser
 from anylatent.core.latents.posterior import Posterior
-from anylatent.core.latents.spec import Field, LatentSpec, together
-from anylatent.core.latents.streams import Stream, stream_of
+from anylatent.core.latents.spec import Field, LatentSpec
+from anylatent.core.latents.streams import Stream
 
 __all__ = [
     "Codebook",
@@ -25,20 +25,16 @@ __all__ = [
     "Nothing",
     "Path",
     "Posterior",
-    "Seed",
     "Started",
     "Stream",
     "Value",
     "cat",
     "choose",
     "combine",
-    "entry_count",
     "free_mse",
     "gap",
     "given_map",
     "over",
     "reveal",
-    "stream_of",
-    "together",
     "token_condition",
 ]

@@ -15,16 +15,6 @@ from torch import Tensor
 from anylatent.core.latents.latent import Latent, wide
 
 
-def entry_count(x: Latent) -> int:
-    """T. Raises ValueError where not all fields have the same entries."""
-    if not x.spec.has_entries:
-        raise ValueError(
-            f"no time for each entry of {x.spec}: that takes fields with one first axis in common, "
-            "which holds neither channels nor centred points; use one time for each sample"
-        )
-    return next(iter(x.parts.values())).shape[1]
-
-
 def over(mask: Tensor, x: Tensor) -> Tensor:
     """A mask of leading axes with one axis for each of x, against which it broadcasts."""
     return mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
@@ -39,8 +29,8 @@ def free_mse(
     """
     if like.ndim < 2 and not given:
         return x.mse(other), x.dim
-    if like.ndim == 2 and like.shape[1] != entry_count(x):
-        raise ValueError(f"times of shape {tuple(like.shape)} for {entry_count(x)} entries of {x}")
+    if like.ndim == 2 and like.shape[1] != x.entries:
+        raise ValueError(f"times of shape {tuple(like.shape)} for {x.entries} entries of {x}")
     total, count = torch.zeros((), device=x.device), torch.zeros((), device=x.device)
     for name, value in (x - other).parts.items():
         leading = value.shape[: like.ndim]

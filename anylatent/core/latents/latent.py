@@ -126,6 +126,17 @@ class Latent:
 
     # ---- structure ----------------------------------------------------------------------------
     @property
+    def entries(self) -> int:
+        """T. Raises ValueError where not all fields have the same entries."""
+        if not self.spec.has_entries:
+            raise ValueError(
+                f"no time for each entry of {self.spec}: that takes fields with one first axis in "
+                "common, which holds neither channels nor centred points; use one time for each "
+                "sample"
+            )
+        return next(iter(self.parts.values())).shape[1]
+
+    @property
     def batch(self) -> int:
         return next(iter(self.parts.values())).shape[0]
 

@@ -98,6 +98,14 @@ class LatentSpec:
         same = len({field.shape[0] for field in self.fields.values()}) == 1
         return same and all(field.has_entries for field in self.fields.values())
 
+    def together(self, latents: Sequence[Latent]) -> Latent:
+        """Latents of it as one batch, whatever their padding."""
+        if not latents[0].masks:
+            return cat(latents)
+        name = next(iter(latents[0].masks))
+        longest = max(z[name].shape[1] for z in latents)
+        return cat([_padded(z, name, longest) for z in latents])
+
     def take(self, names: Iterable[str]) -> LatentSpec:
         """The spec of some of the fields."""
         return LatentSpec({name: self.fields[name] for name in names})
@@ -174,16 +182,6 @@ def _prefix_mask(
     if padded is not None and padded < longest:
         raise ValueError(f"padded={padded} is shorter than the longest sample, {longest}")
     return torch.arange(padded or longest, device=device) < sizes[:, None]
-
-
-def together(latents: Sequence[Latent]) -> Latent:
-    """Latents of one spec as one batch, whatever their padding."""
-    first = latents[0]
-    if not first.masks:
-        return cat(latents)
-    name = next(iter(first.masks))
-    longest = max(z[name].shape[1] for z in latents)
-    return cat([_padded(z, name, longest) for z in latents])
 
 
 def _padded(z: Latent, name: str, longest: int) -> Latent:

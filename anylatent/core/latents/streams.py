@@ -21,8 +21,10 @@ class Stream(IntEnum):
     LIKELIHOOD = 95
     ACCURACY = 96
     FRESH = 97
+    COPIES = 98
+    WINDOWS = 99
 
-
-def stream_of(name: str) -> int:
-    """A number for draws that are not named above, such as those of a stage of a plugin."""
-    return 1000 + int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
+    @staticmethod
+    def of(name: str) -> int:
+        """A number for draws that are not named above, such as those of a stage of a plugin."""
+        return 1000 + int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")

@@ -1,7 +1,7 @@
 """What the rest of the program asks of data of one kind: contracts, and conditions."""
 
 from anylatent.core.modality.asked import asked_of
-from anylatent.core.modality.batch import Batch, Item, move, pad_items
+from anylatent.core.modality.batch import Batch, Item, fetch, move, pad_items
 from anylatent.core.modality.conditioner import Conditioner
 from anylatent.core.modality.conditioners import ClassLabel, column_entries, given
 from anylatent.core.modality.data import Data
@@ -29,6 +29,7 @@ __all__ = [
     "asked_of",
     "column_entries",
     "compare",
+    "fetch",
     "given",
     "histogram_nats",
     "join",

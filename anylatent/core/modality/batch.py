@@ -22,6 +22,13 @@ Item: TypeAlias = dict[str, Any]
 """One sample of a data set: tensors, numbers and strings by column name."""
 
 
+def fetch(dataset: Any, indices: Sequence[int]) -> list[Item]:
+    """Items of a data set, at once where it can."""
+    if hasattr(dataset, "__getitems__"):
+        return list(dataset.__getitems__(list(indices)))
+    return [dataset[index] for index in indices]
+
+
 def stack_items(items: Sequence[Item]) -> dict[str, object]:
     """Columns from items: tensors are stacked, numbers become tensors, the rest lists."""
     batch: dict[str, object] = {}

@@ -15,7 +15,6 @@ from anylatent.core.latents import (
     Noise,
     Nothing,
     combine,
-    entry_count,
     free_mse,
     given_map,
     reveal,
@@ -72,7 +71,7 @@ class Denoising(Objective):
         self, denoiser: Preconditioned, x0: Latent, cond: Condition | None, noise: Noise
     ) -> Tensor:
         schedule = denoiser.schedule
-        entries = entry_count(x0) if self.forcing else None
+        entries = x0.entries if self.forcing else None
         t = self.draw_times(x0, noise, schedule, entries)
         a, b = denoiser.prediction.target(schedule, t)
         draw = noise.like(x0)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anylatent.core.latents import Latent, Noise, Started, Stream, together
+from anylatent.core.latents import Latent, Noise, Started, Stream
 from anylatent.core.modality import Outputs, compare, join, move
 from anylatent.core.reports.evaluation import Rows, table
 from anylatent.core.reports.inverted_data import InvertedData
@@ -145,10 +145,11 @@ class Inversion:
         return generator.solutions * int(2 * steps - clean)
 
     def _joined(self, trips: Sequence[RoundTrip]) -> RoundTrip:
+        spec = trips[0].x0.spec
         return RoundTrip(
-            together([trip.x0 for trip in trips]),
-            together([trip.noise for trip in trips]),
-            together([trip.back for trip in trips]),
+            spec.together([trip.x0 for trip in trips]),
+            spec.together([trip.noise for trip in trips]),
+            spec.together([trip.back for trip in trips]),
             join([trip.originals for trip in trips]),
             join([trip.decoded for trip in trips]),
             join([trip.restored for trip in trips]),

@@ -10,7 +10,7 @@ import torch
 
 from anylatent.core.denoisers import Denoiser
 from anylatent.core.generators import Guidance, Sampler
-from anylatent.core.latents import Latent, Noise, Seed, Started
+from anylatent.core.latents import Latent, Noise, Started
 from anylatent.core.modality import Outputs, join
 from anylatent.core.process import Grid
 from anylatent.core.runs.classifiers import load_classifiers
@@ -67,7 +67,7 @@ class Run:
         self,
         n: int | None = None,
         seed: int = 0,
-        seeds: Sequence[Seed] | None = None,
+        seeds: Sequence[int | tuple[int, ...]] | None = None,
         solver: str | Node | Solver | None = None,
         steps: int | None = None,
         grid: str | Node | Grid | None = None,
@@ -95,7 +95,7 @@ class Run:
     def draw(
         self,
         sampler: Sampler,
-        seeds: Sequence[Seed],
+        seeds: Sequence[int | tuple[int, ...]],
         columns: Mapping[str, Sequence[Any]],
         batch: int = 64,
         callback: Callback | None = None,
@@ -210,8 +210,8 @@ class Run:
 
 
 def _seeds(
-    n: int | None, seed: int, seeds: Sequence[Seed] | None, noise: Latent | None
-) -> Sequence[Seed]:
+    n: int | None, seed: int, seeds: Sequence[int | tuple[int, ...]] | None, noise: Latent | None
+) -> Sequence[int | tuple[int, ...]]:
     """Those of n samples, or of as many as start from given noise."""
     if n is None and seeds is None:
         n = 1 if noise is None else noise.batch

@@ -12,8 +12,8 @@ T = TypeVar("T")
 
 
 @contextmanager
-def bar(description: str, total: int, seconds: float = 20.0) -> Iterator[Callable[[], None]]:
-    """Yields a function to call after each piece of work."""
+def bar(description: str, total: int, seconds: float = 20.0) -> Iterator[Callable[..., None]]:
+    """Yields a function to call after each piece of work, or with how many were done."""
     done, start, last = 0, time.monotonic(), time.monotonic()
     shown: Any = None
     if sys.stderr.isatty():
@@ -24,11 +24,11 @@ def bar(description: str, total: int, seconds: float = 20.0) -> Iterator[Callabl
         task = shown.add_task(description, total=total)
         shown.start()
 
-    def advance() -> None:
+    def advance(pieces: int = 1) -> None:
         nonlocal done, last
-        done += 1
+        done += pieces
         if shown is not None:
-            shown.advance(task)
+            shown.advance(task, pieces)
         elif time.monotonic() - last > seconds:
             last = time.monotonic()
             left = (last - start) / done * (total - done)

@@ -1,8 +1,4 @@
-"""Exact denoisers, and contract tests for whoever writes a part.
-
-Each `check_*` raises AssertionError with what went wrong. The package runs them over every
-registered name, so a part is tested by being registered; plugins call them from their own tests.
-"""
+"""Exact denoisers, and contract tests: each `check_*` raises AssertionError with what is wrong."""
 
 from anylatent.core.denoisers import GaussianDenoiser, MixtureDenoiser, SpikedGaussian, flatten
 from anylatent.core.testing.data import check_conditioner, check_data, check_modality

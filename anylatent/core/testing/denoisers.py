@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from anylatent.core.denoisers import Denoiser, GaussianDenoiser, constant
-from anylatent.core.latents import Condition, Latent, LatentSpec, entry_count
+from anylatent.core.latents import Condition, Latent, LatentSpec
 from anylatent.core.process import Schedule, Time
 from anylatent.core.process.schedules import RectifiedFlow, VariancePreserving
 from anylatent.core.testing.examples import SPECS, alone, begin, distance, in_subspace
@@ -75,7 +75,7 @@ def _check_entry_times(
 ) -> None:
     if not x.spec.has_entries:
         return
-    name, count = type(denoiser).__name__, entry_count(x)
+    name, count = type(denoiser).__name__, x.entries
     same = torch.full((x.batch, count), t, dtype=torch.float64)
     try:
         found = denoiser(x, same, cond)

@@ -2,72 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.data import DataLoader
 
-from anylatent.core.modality import move
+from anylatent.core.latents import Noise, Stream
+from anylatent.core.modality import Batch, fetch, move
 from anylatent.core.support.disk_cache import digest
-from anylatent.core.support.progress import track
+from anylatent.core.support.files import UserError
 from anylatent.core.training.latent_store import Entry, LatentCache, cached_latents
-from anylatent.core.training.step_sampler import by_length
 
 if TYPE_CHECKING:
     from anylatent.core.training.stages.base import Training
 
 
-def latents(training: Training) -> LatentCache:
-    """The training data's posteriors and conditions; fits a normaliser that is to be fitted, and
-    did not come with the latents."""
-    cache, system = posteriors(training), training.system
+def latents(training: Training, copies: int = 1) -> LatentCache:
+    """The training data's posteriors and conditions, see `posteriors`; fits a normaliser that is
+    to be fitted, and did not come with the latents."""
+    cache, system = posteriors(training, copies), training.system
     if system.normaliser.fits and not training.done.normalised:
         system.normaliser.fit(posterior for posterior, _ in cache.batches(256))
     return cache
 
 
-def posteriors(training: Training) -> LatentCache:
-    """The training data's posteriors and conditions, computed once."""
+def posteriors(training: Training, copies: int = 1) -> LatentCache:
+    """The training data's posteriors and conditions, computed once; of each item as it is, or of
+    so many augmented copies, first one of each, then the second."""
     system, model = training.system, training.config.model
-    made_by = {
+    made_by: dict[str, object] = {
         "data": training.data.fingerprint,
         "modality": model.modality,
         "autoencoder": model.autoencoder,
         "conditioner": [model.conditioner, training.data.facts],
     }
+    if copies > 1:
+        made_by["copies"] = [copies, training.config.seed]
     weights = {k: v for k, v in system.trained().items() if k.startswith("autoencoder.")}
-    with _first_process_first():
-        spec, order = system.autoencoder.spec, by_length(training.data.train())
-        key = digest(made_by, weights)
-        return cached_latents(spec, key, lambda: encode(training), order)
-
-
-@torch.no_grad()
-def encode(training: Training) -> Iterable[Entry]:
-    """Posteriors and conditions of the training data, batch by batch, with a progress bar.
-
-    Data of variable length go from short to long, so that hardly anything is padding.
-    """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    system, dataset = training.system.eval().to(device), training.data.train()
-    order = by_length(dataset)
-    indices = torch.arange(len(dataset)) if order is None else order  # type: ignore[arg-type]
-    batches = [batch.tolist() for batch in torch.split(indices, 64)]
-    loader = DataLoader(dataset, batch_sampler=batches, collate_fn=system.modality.collate)
-    for batch in track(loader, "encoding", len(loader)):
-        moved = move(batch, device)
-        yield system.autoencoder.encode(moved), system.condition(system.columns(moved))
+    encoder = Encoder(training, copies)
+    cache = cached_latents(
+        system.autoencoder.spec,
+        digest(made_by, weights),
+        len(encoder.dataset) * copies,
+        encoder,
+        encoder.lengths,
+    )
     system.cpu()
+    return cache
 
 
-@contextmanager
-def _first_process_first() -> Iterator[None]:
-    """Of several processes, the first runs the block before the others, which find its files."""
-    several = torch.distributed.is_available() and torch.distributed.is_initialized()
-    if several and torch.distributed.get_rank() > 0:
-        torch.distributed.barrier()
-    yield
-    if several and torch.distributed.get_rank() == 0:
-        torch.distributed.barrier()
+class Encoder:
+    """Encodes entries of a cache by their numbers: number k · N + i is copy k of item i of N."""
+
+    def __init__(self, training: Training, copies: int) -> None:
+        self.system, self.seed, self.copies = training.system, training.config.seed, copies
+        self.dataset: Any = training.data.train()
+        lengths = getattr(self.dataset, "lengths", None)
+        self.lengths = None if lengths is None else lengths.repeat(copies)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    @torch.no_grad()
+    def __call__(self, entries: list[int]) -> Entry:
+        system = self.system.eval().to(self.device)
+        items = fetch(self.dataset, [entry % len(self.dataset) for entry in entries])
+        batch = move(system.modality.collate(items), self.device)
+        if self.copies > 1:
+            batch = dict(self._augmented(batch, entries))
+        return system.autoencoder.encode(batch), system.condition(system.columns(batch))
+
+    def _augmented(self, batch: Batch, entries: list[int]) -> Batch:
+        """Each entry changed in its own way, whatever else is in the batch."""
+        places = [divmod(entry, len(self.dataset)) for entry in entries]
+        found = self.system.modality.augment(
+            batch, Noise([(self.seed, Stream.COPIES, copy, item) for copy, item in places])
+        )
+        if found is batch:
+            raise UserError(
+                f"copies={self.copies} would all be alike: {type(self.system.modality).__name__} "
+                "augments nothing as it is set; let it, see `anylatent list modality`, or use "
+                "copies=1"
+            )
+        return found

@@ -1,133 +1,183 @@
 """Latents computed once: the parameters of every posterior, and the conditions beside them.
 
 Sampling and normalising happen in the training loop, so nothing of the posterior is lost. A cache
-is keyed by what made it: the data, the autoencoder's configuration and weights, the conditioner.
+is keyed by what made it: the data, the autoencoder's configuration and weights, the conditioner. It
+lies on disk, in shards that all processes of a run make together (see `support.shards`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from anylatent.core.latents import Condition, Latent, LatentSpec, Posterior, Value, token_condition
-from anylatent.core.support.disk_cache import cached
+from anylatent.core.support.columns import Column, Columns, Ragged
+from anylatent.core.support.shard_reader import Spans
+from anylatent.core.support.shards import Shards, rows_of
+from anylatent.core.support.stored import cached_rows
+from anylatent.core.training.precision import compact, lossless
+from anylatent.core.training.windows import Window
 
-Entry = tuple[Posterior, Condition | None]
+Entry: TypeAlias = tuple[Posterior, Condition | None]
+
+BATCH = 64
+"""How many entries are encoded at once; what a shard holds depends on it in the last bits."""
 
 
 class LatentCache(Dataset[Entry]):
-    """Posteriors and conditions of a data set, in memory; indexed by lists of indices.
+    """Posteriors and conditions of a data set, on disk; indexed by lists of indices or windows.
 
     `lengths` has the length of each entry in the first field of variable length, if there is one.
+    `order` has the index of each entry of the store; by default they are in the data's order.
     """
 
-    def __init__(self, spec: LatentSpec, tensors: Mapping[str, Tensor]) -> None:
-        self.spec, self.tensors = spec, dict(tensors)
-        name, field = next(iter(spec.fields.items()))
-        self.size = len(tensors[f"lengths.{name}" if field.variable else f"mean.{name}"])
-        self.ends = {
-            name: self.tensors[f"lengths.{name}"].cumsum(0)
-            for name, field in spec.fields.items()
-            if field.variable
-        }
-        self.lengths = next((tensors[f"lengths.{name}"] for name in self.ends), None)
+    def __init__(self, spec: LatentSpec, store: Shards, order: Tensor | None = None) -> None:
+        self.spec, self.store = spec, store
+        self._place = None if order is None else order.argsort()
+        names = store.names()
+        self._certain = not any(name.startswith("log_std.") for name in names)
+        self._conditions = [n for n in names if n.startswith(("value.", "tokens."))]
+        variable = [name for name, field in spec.fields.items() if field.variable]
+        self.lengths = self._in_order(store.lengths(f"mean.{variable[0]}")) if variable else None
 
     def __len__(self) -> int:
-        return self.size
+        return len(self.store)
 
-    def __getitems__(self, indices: list[int]) -> Entry:
-        index = torch.as_tensor(indices)
-        log_std = self._latent("log_std", index) if self._has("log_std") else None
-        return Posterior(self._latent("mean", index), log_std), self._condition(index)
+    def __getitems__(self, indices: Sequence[int | Window]) -> Entry:
+        """The batch of these entries; of a window, its part of all fields of variable length."""
+        index = torch.tensor([i.item if isinstance(i, Window) else i for i in indices])
+        items, cut = self._in_order_of(index), self._cut(indices)
+        log_std = None if self._certain else self._latent("log_std", items, cut)
+        return Posterior(self._latent("mean", items, cut), log_std), self._condition(items)
 
     def __getitem__(self, index: int) -> Entry:
         return self.__getitems__([index])
 
     def batches(self, size: int) -> Iterable[Entry]:
         """All entries in order."""
-        for start in range(0, self.size, size):
-            yield self.__getitems__(list(range(start, min(start + size, self.size))))
+        for start in range(0, len(self), size):
+            yield self.__getitems__(list(range(start, min(start + size, len(self)))))
 
-    def _has(self, kind: str) -> bool:
-        return f"{kind}.{next(iter(self.spec.fields))}" in self.tensors
+    def _in_order(self, column: Tensor) -> Tensor:
+        return column if self._place is None else column[self._place]
 
-    def _latent(self, kind: str, index: Tensor) -> Latent:
+    def _in_order_of(self, index: Tensor) -> Tensor:
+        return index if self._place is None else self._place[index]
+
+    def _cut(self, indices: Sequence[int | Window]) -> Spans | None:
+        found = [(i.start, i.stop) for i in indices if isinstance(i, Window)]
+        if not found:
+            return None
+        if len(found) != len(indices):
+            raise ValueError("a batch is of whole entries or of windows, not of both")
+        centred = [n for n, field in self.spec.fields.items() if field.variable and field.centred]
+        if centred or self.lengths is None:
+            what = f"'{centred[0]}' is centred over it" if centred else "there is none"
+            raise ValueError(f"windows cut the axis of variable length, but {what}: {self.spec}")
+        starts, stops = torch.tensor(found).unbind(1)
+        return starts, stops
+
+    def _latent(self, kind: str, items: Tensor, cut: Spans | None) -> Latent:
         parts, masks = {}, {}
         for name, field in self.spec.fields.items():
-            stored = self.tensors[f"{kind}.{name}"]
-            if not field.variable:
-                parts[name] = stored[index]
-                continue
-            lengths = self.tensors[f"lengths.{name}"][index]
-            place = torch.arange(int(lengths.max()))
-            mask = masks[name] = place < lengths[:, None]
-            row = torch.where(mask, (self.ends[name][index] - lengths)[:, None] + place, 0)
-            parts[name] = stored[row].masked_fill_(
-                ~mask.view(*mask.shape, *[1] * (stored.ndim - 1)), 0
-            )
+            column = self.store.take(f"{kind}.{name}", items, cut if field.variable else None)
+            if isinstance(column, Ragged):
+                column, masks[name] = column.padded()
+            parts[name] = _wide(column)
         return Latent(parts, masks, self.spec)
 
-    def _condition(self, index: Tensor) -> Condition | None:
+    def _condition(self, items: Tensor) -> Condition | None:
         values: dict[str, Value] = {}
-        for key, tensor in self.tensors.items():
+        keep: dict[str, Tensor] = {}
+        for key in self._conditions:
             kind, _, name = key.partition(".")
-            if kind == "value":
-                values[name] = tensor[index]
-            elif kind == "tokens":
-                values[name] = token_condition(tensor[index], self.tensors[f"valid.{name}"][index])
-        return Condition(values) if values else None
-
-
-def _flatten(posterior: Posterior, cond: Condition | None) -> dict[str, Tensor]:
-    """The tensors of a batch under the names of a cache; padding is left out."""
-    flat: dict[str, Tensor] = {}
-    kinds = {"mean": posterior.mean, "log_std": posterior.log_std}
-    for kind, latent in kinds.items():
-        for name, x in latent.parts.items() if latent is not None else ():
-            mask = posterior.mean.masks.get(name)
-            flat[f"{kind}.{name}"] = x if mask is None else x[mask]
-            if mask is not None:
-                flat[f"lengths.{name}"] = mask.sum(1)
-    for name, value in cond.values.items() if cond is not None else ():
-        if isinstance(value, Latent):
-            flat[f"tokens.{name}"], flat[f"valid.{name}"] = value["tokens"], value.masks["tokens"]
-        else:
-            flat[f"value.{name}"] = value
-    return {name: tensor.detach().cpu() for name, tensor in flat.items()}
+            column = self.store.take(key, items)
+            keep[name] = _fixed(self.store.take(f"keep.{name}", items))
+            if isinstance(column, Ragged):
+                valid = _fixed(self.store.take(f"valid.{name}", items))
+                states = _wide(column.values)
+                padded = states.new_zeros(*valid.shape, *states.shape[1:])
+                padded[valid] = states
+                values[name] = token_condition(padded, valid)
+            else:
+                values[name] = column
+        return Condition(values, keep) if values else None
 
 
 def cached_latents(
     spec: LatentSpec,
     key: str,
-    encode: Callable[[], Iterable[Entry]],
-    order: Tensor | None = None,
+    size: int,
+    encode: Callable[[list[int]], Entry],
+    lengths: Tensor | None = None,
 ) -> LatentCache:
-    """The cache of this key, read if it is there, else made by `encode` and kept.
+    """The cache of this key: what is on disk is read, the rest made by `encode` and kept.
 
-    `order` has the index of each encoded entry where `encode` does not go through the data in
-    their order; the cache is in their order all the same.
+    `encode` gives the posteriors and conditions of some of the `size` entries. With their `lengths`
+    (size,), those encoded together are of nearly equal lengths, so that hardly anything is padding;
+    the cache is in the data's order all the same.
     """
+    order = None if lengths is None else lengths.argsort(stable=True)
+    rows = rows_of(_bytes(spec, lengths), BATCH)
 
-    def build() -> dict[str, Tensor]:
-        rows = [_flatten(posterior, cond) for posterior, cond in encode()]
-        joint = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
-        return joint if order is None else _reorder(joint, order.argsort())
+    def make(items: range) -> Iterator[Columns]:
+        for start in range(items.start, items.stop, BATCH):
+            batch = torch.arange(start, min(start + BATCH, items.stop))
+            yield flatten(*encode((batch if order is None else order[batch]).tolist()))
 
-    return LatentCache(spec, cached("latents", key, build))
+    store = cached_rows("latents", key, size, rows, make, "encoding")
+    return LatentCache(spec, store, order)
 
 
-def _reorder(tensors: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
-    """The entries `rows` of the tensors of a cache."""
-    found = {}
-    for name, tensor in tensors.items():
-        kind, _, field = name.partition(".")
-        lengths = tensors.get(f"lengths.{field}") if kind in ("mean", "log_std") else None
-        if lengths is None:
-            found[name] = tensor[rows]
+def flatten(posterior: Posterior, cond: Condition | None) -> dict[str, Column]:
+    """The columns of a batch, as the cache keeps them: without padding, in half precision where
+    that is as good."""
+    flat: dict[str, Column] = {}
+    for name, field in posterior.mean.spec.fields.items():
+        mask = posterior.mean.masks.get(name)
+        log_std = None if posterior.log_std is None else _valid(posterior.log_std[name], mask)
+        mean = _valid(posterior.mean[name], mask)
+        for kind, x in zip(("mean", "log_std"), compact(mean, log_std, field.centred), strict=True):
+            if x is not None:
+                own = None if mask is None else mask.sum(1).cpu()
+                flat[f"{kind}.{name}"] = x if own is None else Ragged(x, own)
+    cond = cond or Condition()
+    for name, value in cond.values.items():
+        flat[f"keep.{name}"] = _valid(cond.keep[name])
+        if isinstance(value, Latent):
+            mask = value.masks["tokens"]
+            states = _valid(value["tokens"], mask)
+            states = states.half() if lossless(states) else states
+            flat[f"tokens.{name}"] = Ragged(states, mask.sum(1).cpu())
+            flat[f"valid.{name}"] = _valid(mask)
         else:
-            entries = torch.split(tensor, lengths.tolist())
-            found[name] = torch.cat([entries[row] for row in rows.tolist()])
-    return found
+            flat[f"value.{name}"] = _valid(value)
+    return flat
+
+
+def _valid(x: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Without padding, on the CPU."""
+    return (x if mask is None else x[mask]).detach().cpu()
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.float() if x.dtype == torch.float16 else x
+
+
+def _fixed(column: Column) -> Tensor:
+    assert isinstance(column, Tensor)
+    return column
+
+
+def _bytes(spec: LatentSpec, lengths: Tensor | None) -> float:
+    """About as much as an entry has, mean and deviation as float32."""
+    mean = 1.0 if lengths is None else float(lengths.double().mean())
+    return sum(
+        8 * math.prod(field.rest) * (mean if field.variable else int(field.shape[0] or 1))
+        for field in spec.fields.values()
+    )

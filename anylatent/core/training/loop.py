@@ -48,6 +48,9 @@ def begin(config: TrainConfig) -> Training:
             "no data are held out, which training measures itself by: give data.held_out a "
             "fraction between 0 and 1, such as 0.1"
         )
+    for kind in map(stage_type, names("stage")):
+        if (kind.told_as or kind.name) in config.training:
+            settings_of(kind, config.training)
     torch.manual_seed(config.seed)
     directory, tuning = RunDirectory(Path(config.run)), build("tuning", config.tuning)
     system = System(config.model, data.facts, training=True)

@@ -74,9 +74,3 @@ class StepSampler(Sampler[list[int]]):
             order = Noise([(self.seed, number)]).uniform(self.size)[0].argsort()
             self._passes[number] = order.tolist()
         return self._passes[number][place]
-
-
-def by_length(dataset: object) -> Tensor | None:
-    """Indices from the shortest item to the longest, None where a data set has no `lengths`."""
-    lengths: Tensor | None = getattr(dataset, "lengths", None)
-    return None if lengths is None else lengths.argsort(stable=True)

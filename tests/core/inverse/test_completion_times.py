@@ -130,7 +130,7 @@ def test_replacement_has_it_only_where_entries_are_independent(key, schedule, na
     order, error = slope(Problem(key, schedule, inside=True), solver, **replaced)
     assert order > solver.order - 0.25 or error < 10 * solver.tolerance, (order, error)
     problem = Problem(key, schedule)
-    few, many = (problem.off(problem.reached(solver, steps, **replaced)) for steps in (20, 80))
+    few, many = (problem.off(problem.reached(solver, steps, **replaced)) for steps in (40, 160))
     assert many > 0.4 and few < 1.5 * many, (few, many)
 
 

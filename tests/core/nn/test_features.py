@@ -17,6 +17,7 @@ SMALL = {
     "unet": {"channels": 32, "embedding": 64},
     "dit": {"width": 64, "depth": 1},
     "egnn": {"width": 32, "edge": 16, "depth": 1},
+    "mlp": {"width": 64, "depth": 1},
     "transformer": {"width": 64, "depth": 1},
     "tensor_product": {"scalars": 16, "vectors": 8, "tensors": 4, "depth": 1},
 }

@@ -10,7 +10,6 @@ from safetensors.torch import load_file, save_file
 
 import anylatent as al
 from anylatent.core.latents.noise import Started
-from anylatent.core.latents.spec import together
 from anylatent.core.reports.normality import normality
 from anylatent.core.runs.config import SamplingConfig
 from anylatent.core.runs.stored_noise import KEY, StoredNoise, stored_config
@@ -111,7 +110,7 @@ def test_latents_of_different_padding_become_one_batch():
     spec = al.testing.SPECS["molecule"]
     blank = al.testing.example(spec, dtype=torch.float32)
     noise = al.Noise.of(0, blank.batch).like(blank)
-    joined = together([alone(noise, i) for i in range(blank.batch)])
+    joined = blank.spec.together([alone(noise, i) for i in range(blank.batch)])
     assert distance(joined, noise) == 0
 
 

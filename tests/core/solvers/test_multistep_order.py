@@ -163,7 +163,7 @@ def test_what_remembers_is_not_asked_twice_at_one_time():
     assert counted.calls == 11
     asked = []
 
-    class Remembering:
+    class Remembering(al.Denoise):
         remembers = True
 
         def __call__(self, x, t):

@@ -1,20 +1,12 @@
 """Batches of nearly equal lengths: still a function of the step, with hardly any padding."""
 
-from types import SimpleNamespace
-
 import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given, settings
-from torch.nn.utils.rnn import pad_sequence
 
-import anylatent as al
-from anylatent.core.latents.condition import token_condition
 from anylatent.core.latents.noise import Noise
-from anylatent.core.latents.posterior import Posterior
-from anylatent.core.training.encoding import encode
-from anylatent.core.training.latent_store import LatentCache, cached_latents
-from anylatent.core.training.step_sampler import StepSampler, by_length
+from anylatent.core.training.step_sampler import StepSampler
 
 
 def lengths_of(size, most=20, seed=0):
@@ -86,92 +78,3 @@ def test_data_smaller_than_a_batch_are_drawn_as_without_lengths():
 def test_lengths_of_other_data_are_an_error():
     with pytest.raises(ValueError, match=r"lengths of shape \(4,\) for 5 items"):
         StepSampler(5, 2, 1, 0, 0, 0, 1, lengths_of(4))
-
-
-# ---- the cache of latents ---------------------------------------------------------------------
-def entry(spec, sizes):
-    """Posteriors that are known by their first number, and conditions beside them."""
-    blank = (
-        spec.blank(len(sizes), lengths=sizes) if None in shapes(spec) else spec.blank(len(sizes))
-    )
-    mean = al.Noise(seeds=[int(n) for n in sizes]).like(blank)
-    mask = torch.arange(4) < (sizes[:, None] % 4 + 1)
-    words = token_condition(sizes[:, None, None] * torch.ones(1, 4, 2), mask)
-    return Posterior(mean, mean.map(lambda x: x - 1)), al.Condition({"n": sizes, "words": words})
-
-
-def shapes(spec):
-    return [field.shape[0] for field in spec.fields.values()]
-
-
-@pytest.mark.parametrize("key", al.testing.SPECS)
-def test_the_cache_is_in_the_datas_order_whatever_the_encoders(key, tmp_path, monkeypatch):
-    monkeypatch.setenv("ANYLATENT_CACHE", str(tmp_path))
-    spec, sizes = al.testing.SPECS[key], torch.tensor([9, 4, 7, 5, 12, 6, 3, 8])
-    order = sizes.argsort()
-    plain = cached_latents(spec, "plain", lambda: [entry(spec, sizes)])
-    batches = [entry(spec, part) for part in sizes[order].split(3)]
-    for _ in range(2):  # made, then read from the file
-        sorted_ = cached_latents(spec, "sorted", lambda: batches, order)
-        assert set(sorted_.tensors) == set(plain.tensors)
-        for name, tensor in plain.tensors.items():
-            assert torch.equal(tensor, sorted_.tensors[name]), name
-    variable = None in shapes(spec)
-    assert torch.equal(sorted_.lengths, sizes) if variable else sorted_.lengths is None
-
-
-def test_by_length():
-    assert by_length(SimpleNamespace(lengths=torch.tensor([3, 1, 2, 1]))).tolist() == [1, 3, 2, 0]
-    assert by_length(SimpleNamespace()) is None
-    assert by_length(LatentCache(al.testing.SPECS["image"], {"mean.z": torch.zeros(2, 3)})) is None
-
-
-class Sets(torch.utils.data.Dataset):
-    """Sets of points of any size, each with its own number in it."""
-
-    def __init__(self, sizes):
-        self.lengths = sizes
-
-    def __len__(self):
-        return len(self.lengths)
-
-    def __getitem__(self, index):
-        return torch.full((int(self.lengths[index]), 1), float(index))
-
-
-class Encoder(torch.nn.Module):
-    """What `encode` asks of a system; counts the padding."""
-
-    spec = al.LatentSpec({"z": al.Field((None, 1))})
-
-    def __init__(self):
-        super().__init__()
-        self.modality = SimpleNamespace(collate=self.collate)
-        self.autoencoder = SimpleNamespace(encode=self.encode, spec=self.spec)
-        self.padding = self.valid = 0
-
-    def collate(self, items):
-        mask = torch.arange(max(map(len, items))) < torch.tensor([len(x) for x in items])[:, None]
-        self.padding, self.valid = self.padding + int((~mask).sum()), self.valid + int(mask.sum())
-        return {"z": pad_sequence(items, batch_first=True), "mask": mask}
-
-    def encode(self, batch):
-        return Posterior(self.spec.wrap({"z": batch["z"]}, {"z": batch["mask"]}), None)
-
-    def columns(self, batch):
-        return {}
-
-    def condition(self, columns):
-        return None
-
-
-def test_encoding_wastes_little_and_keeps_the_datas_order(tmp_path, monkeypatch):
-    monkeypatch.setenv("ANYLATENT_CACHE", str(tmp_path))
-    data, system = Sets(lengths_of(1000)), Encoder()
-    training = SimpleNamespace(system=system, data=SimpleNamespace(train=lambda: data))
-    order = by_length(data)
-    cache = cached_latents(Encoder.spec, "key", lambda: encode(training), order)
-    assert system.padding < 0.1 * system.valid
-    for index in (0, 1, 500, 999):
-        mean = cache[index][0].mean
-        assert mean["z"].shape[1] == data.lengths[index] and bool((mean["z"] == index).all())

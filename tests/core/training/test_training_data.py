@@ -1,4 +1,4 @@
-"""What a step sees is a function of the step: batches, the cache, the rate, the average."""
+"""What a step sees is a function of the step: batches, the rate, the average."""
 
 from types import SimpleNamespace
 
@@ -9,17 +9,14 @@ from hypothesis import given, settings
 from torch import nn
 
 import anylatent as al
-from anylatent.core.latents.condition import token_condition
 from anylatent.core.latents.posterior import Posterior
 from anylatent.core.modality.batch import stack_items
 from anylatent.core.support.disk_cache import digest
 from anylatent.core.support.files import UserError
 from anylatent.core.training import encoding
 from anylatent.core.training.average import Average
-from anylatent.core.training.latent_store import LatentCache, _flatten, cached_latents
 from anylatent.core.training.settings import GeneratorSettings, StageSettings
 from anylatent.core.training.step_sampler import StepSampler
-from tests.core.toys import alone, distance
 
 
 def steps(size=10, batch=4, count=12, start=0, seed=0, rank=0, world=1):
@@ -64,85 +61,6 @@ def test_items_are_stacked_by_kind():
     batch = stack_items(items)
     assert batch["image"].shape == (2, 2) and batch["label"].tolist() == [0, 1]
     assert batch["caption"] == ["0.0", "1.0"]
-
-
-def entries(spec, batches=3):
-    for k in range(batches):
-        blank = al.testing.example(spec, 4, dtype=torch.float32)
-        mean = al.Noise.of(k, 4).like(blank)
-        states = torch.randn(4, 5, 3, generator=torch.Generator().manual_seed(k))
-        mask = torch.arange(5) < torch.tensor([1, 5, 3, 2])[:, None]
-        cond = al.Condition({"kind": torch.arange(4) + k, "words": token_condition(states, mask)})
-        yield Posterior(mean, mean.map(lambda x: x - 1)), cond
-
-
-@pytest.mark.parametrize("key", al.testing.SPECS)
-def test_the_cache_gives_back_what_went_in(key, tmp_path, monkeypatch):
-    monkeypatch.setenv("ANYLATENT_CACHE", str(tmp_path))
-    spec = al.testing.SPECS[key]
-    wanted = list(entries(spec))
-    calls = []
-
-    def encode():
-        calls.append(1)
-        return entries(spec)
-
-    for _ in range(2):  # made, then read from the file
-        cache = cached_latents(spec, "key", encode)
-        assert len(cache) == 12
-        order = [7, 0, 11, 4]
-        posterior, cond = cache.__getitems__(order)
-        for row, index in enumerate(order):
-            source, given = wanted[index // 4]
-            for got, true in (
-                (posterior.mean, source.mean),
-                (posterior.log_std, source.log_std),
-            ):
-                assert distance(alone(got, row), alone(true, index % 4)) == 0
-            assert int(cond.values["kind"][row]) == int(given.values["kind"][index % 4])
-            words, true = cond.values["words"], given.values["words"]
-            assert torch.equal(words["tokens"][row], true["tokens"][index % 4])
-            assert torch.equal(words.masks["tokens"][row], true.masks["tokens"][index % 4])
-        assert al.testing.in_subspace(posterior.mean)
-    assert calls == [1]
-    assert sum(p.mean.batch for p, _ in cache.batches(5)) == 12
-
-
-def test_a_broken_cache_is_made_again(tmp_path, monkeypatch):
-    monkeypatch.setenv("ANYLATENT_CACHE", str(tmp_path))
-    spec = al.testing.SPECS["image"]
-    cached_latents(spec, "key", lambda: entries(spec))
-    (path,) = tmp_path.rglob("*.safetensors")
-    path.write_bytes(path.read_bytes()[:50])
-    with pytest.warns(UserWarning, match="damaged"):
-        assert len(cached_latents(spec, "key", lambda: entries(spec))) == 12
-
-
-def test_padding_is_not_stored():
-    spec = al.testing.SPECS["text"]
-    posterior, cond = next(entries(spec))
-    flat = _flatten(posterior, cond)
-    assert flat["mean.z"].shape == (5 + 9 + 2 + 7, 6)
-    assert len(LatentCache(spec, flat)) == 4
-
-
-def test_a_batch_is_pinned_as_a_whole(monkeypatch):
-    """As a data loader does it for a GPU; pinned tensors are marked by adding one."""
-    from torch.utils.data._utils.pin_memory import pin_memory
-
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self + 1)
-    spec = al.testing.SPECS["text"]
-    posterior, cond = next(entries(spec))
-    pinned, pinned_cond = pin_memory((posterior, cond))
-    assert torch.equal(pinned.mean["z"], posterior.mean["z"] + 1)
-    assert torch.equal(pinned.log_std["z"], posterior.log_std["z"] + 1)
-    assert int(pinned.mean.masks["z"].max()) == 2  # masks too
-    for name, value in cond.values.items():
-        moved = pinned_cond.values[name]
-        if isinstance(value, al.Latent):
-            assert torch.equal(moved["tokens"], value["tokens"] + 1)
-        else:
-            assert torch.equal(moved, value + 1)
 
 
 def test_the_key_follows_everything_that_made_it():
@@ -201,7 +119,7 @@ def test_only_a_normaliser_that_is_to_be_fitted_is_fitted(monkeypatch):
         def batches(self, size):
             yield posterior, None
 
-    monkeypatch.setattr(encoding, "posteriors", lambda training: Cache())
+    monkeypatch.setattr(encoding, "posteriors", lambda training, copies: Cache())
     table = al.get("autoencoder", "unit_embedding")(channels=4)
     scales = {}
     for name, normaliser in {

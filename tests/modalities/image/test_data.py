@@ -156,6 +156,18 @@ def test_mnist_sizes_agree() -> None:
     assert error < 0.2 * shifted
 
 
+def test_pictures_stay_on_disk_and_are_read_together_as_apart() -> None:
+    part = make(Mnist).train()
+    assert len(pickle.dumps(part)) < 0.2 * part.pixels.nbytes
+    rows = [3, 4499, 0, -1, 3]
+    for row, item in zip(rows, part.__getitems__(rows), strict=True):
+        assert item.keys() == part[row].keys() and item["name"] == part[row]["name"]
+        assert torch.equal(item["image"], part[row]["image"])
+        assert torch.equal(item["image"], part.pixels[row].float() / 127.5 - 1)
+    loader = torch.utils.data.DataLoader(part, 2, num_workers=1, collate_fn=list)
+    assert torch.equal(next(iter(loader))[1]["image"], part[1]["image"])
+
+
 def test_parts_survive_pickling() -> None:
     part = make(Mnist).held_out()
     again: Pictures = pickle.loads(pickle.dumps(part))

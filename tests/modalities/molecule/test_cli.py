@@ -11,7 +11,7 @@ import anylatent as al
 from anylatent.core.cli.main import main
 from anylatent.core.runs.drawing import sample
 from anylatent.core.runs.stored_noise import StoredNoise
-from anylatent.core.training.stages.diffusion import DiffusionStage
+from anylatent.core.training.module import StageModule
 from anylatent.modalities.molecule.files import read_molecules
 from anylatent.modalities.molecule.given import Fragments
 from anylatent.modalities.molecule.metrics import properties
@@ -218,15 +218,15 @@ def test_a_property_can_be_asked_for(plain, tmp_path, capsys):
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(latent, tmp_path, monkeypatch, capsys):
-    path, step = tmp_path / "again", DiffusionStage.training_step
+    path, step = tmp_path / "again", StageModule.training_step
 
     def interrupted(self, batch, index):
         step(self, batch, index)
-        if self.step == 5:
+        if self.stage.name == "diffusion" and self.number == 5:
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(DiffusionStage, "training_step", interrupted)
+        patch.setattr(StageModule, "training_step", interrupted)
         code, _, err = run(capsys, "train", f"run={path}", *TINY)
     assert code == 1 and "stopped at diffusion step 5 of 8" in err
     trained(path)

@@ -173,6 +173,6 @@ def test_spaces_and_times_it_is_not_made_for_are_errors():
     with pytest.raises(ValueError, match="has its entries"):
         Transformer(SPEC, output=FIXED)
     with pytest.raises(ValueError, match="one noise level per sample"):
-        Transformer(SPEC, **SMALL)(noisy(), torch.zeros(3, 7))
+        Transformer(SPEC, **SMALL)(noisy(), torch.zeros(3, 2))
     with pytest.raises(ValueError, match="heads of even size"):
         Transformer(SPEC, width=30, heads=2)

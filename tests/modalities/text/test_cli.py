@@ -8,6 +8,7 @@ import torch
 
 import anylatent as al
 from anylatent.core.cli.main import main
+from anylatent.core.training.module import StageModule
 from anylatent.core.training.stages.joint import JointStage
 from anylatent.modalities.text.metrics import TextMetrics
 from anylatent.modalities.text.modality import TextModality
@@ -148,17 +149,17 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path, monkeypatch, capsys):
     """Joint training: table, network, warped times and averages are all taken up again."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     main(["train", f"run={whole}", *TINY])
-    step = JointStage.training_step
+    step = StageModule.training_step
 
     def interrupted(self, batch, index):
         step(self, batch, index)
-        if self.step == 4:
+        if self.number == 4:
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(JointStage, "training_step", interrupted)
+        patch.setattr(StageModule, "training_step", interrupted)
         code, _, error = run(capsys, "train", f"run={parts}", *TINY)
-    assert code == 1 and "stopped at diffusion step 4" in error
+    assert code == 1 and "stopped at joint step 4" in error
     main(["train", f"run={parts}", *TINY])
     one, other = (al.load(path).system.trained() for path in (whole, parts))
     assert list(one) == list(other) and "generator.objective.times.loss" in one
@@ -176,7 +177,6 @@ def test_the_table_learns_together_with_the_network_unless_it_is_frozen(runs, tm
 
 def test_a_rival_is_not_taught_by_batches_of_one_length(runs):
     stage = JointStage.__new__(JointStage)
-    torch.nn.Module.__init__(stage)
     for kind, told in (("rival", False), ("cdcd", True)):
         stage.system = al.load(runs / kind).system
         assert stage.told_lengths == told

@@ -7,7 +7,7 @@ import pytest
 
 import anylatent as al
 from anylatent.core.cli.main import main
-from anylatent.core.training.loop import Training
+from anylatent.core.training import loop
 
 TINY = [
     "modality=text", "data=text_file", "data.vocabulary=300", "backbone.width=32",
@@ -135,7 +135,7 @@ BAD = {
 @pytest.mark.parametrize("case", BAD, ids=lambda case: case.replace(" ", "_"))
 def test_bad_files_stop_a_training_before_it_begins(case, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("ANYLATENT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(Training, "run", lambda self: pytest.fail("the training began"))
+    monkeypatch.setattr(loop, "run_stage", lambda *_: pytest.fail("the training began"))
     content, message = BAD[case]
     path = tmp_path / "some.txt"
     if isinstance(content, bytes):

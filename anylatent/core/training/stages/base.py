@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from anylatent.core.latents import Noise, stream_of
+from anylatent.core.latents import Noise, Stream
 from anylatent.core.modality import Data, move
 from anylatent.core.registry import get, group
 from anylatent.core.runs import RunDirectory, Stages, System
@@ -90,7 +90,7 @@ class Stage(ABC):
 
     def noise(self, number: int, positions: Sequence[int]) -> Noise:
         """Of step `number`, for these places in the joint batch of all processes."""
-        stream = stream_of(self.name) if self.stream is None else self.stream
+        stream = Stream.of(self.name) if self.stream is None else self.stream
         return Noise.of((self.training.config.seed, stream, number), positions)
 
     # ---- what is trained ----------------------------------------------------------------------

@@ -20,12 +20,19 @@ from anylatent.core.training.stages.base import Descend, Stage, Terms, Training
 
 @dataclass(frozen=True)
 class DiffusionSettings(GeneratorSettings):
-    """See `GeneratorSettings`."""
+    """See `GeneratorSettings`. With `copies` above 1, the stage learns from that many augmented
+    copies of each item, changed as the modality says; with 1 from the items as they are."""
 
     steps: int = 10000
     batch: int = 128
     warmup: int = 200
     decay: float = 0.5
+    copies: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.copies < 1:
+            raise ValueError(f"need copies >= 1, got {self.copies}")
 
 
 @register("stage", "diffusion")
@@ -42,7 +49,7 @@ class DiffusionStage(Stage):
         return {"generator": self.system.generator}
 
     def dataset(self) -> Dataset[Any]:
-        return latents(self.training)
+        return latents(self.training, self.settings.copies)
 
     def to_device(self, batch: Any, device: torch.device) -> Any:
         """Without waiting: Lightning waits for whatever is not a plain tensor."""

