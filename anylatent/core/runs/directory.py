@@ -51,8 +51,8 @@ class Stages:
     def read(cls, metadata: Mapping[str, str], where: Path) -> Stages:
         """From the metadata of a run's weights."""
         done = tuple(name for name in metadata.get("stages", "").split(",") if name)
-        flags = [metadata.get(name) == "yes" for name in ("ready", "normalised")]
-        return cls(done, *flags, base=Base.read(metadata, where))
+        ready, normalised = (metadata.get(name) == "yes" for name in ("ready", "normalised"))
+        return cls(done, ready, normalised, Base.read(metadata, where))
 
     def metadata(self) -> dict[str, str]:
         flags = {"ready": self.ready, "normalised": self.normalised}
