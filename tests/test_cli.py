@@ -377,7 +377,7 @@ def test_copies_are_not_what_is_measured(cli, fails, tmp_path):
     assert "copies=3 would all be alike" in alike and "copies=1" in alike
     joint = ["stage=joint", "modality.flip=true", copies[0]]
     message = fails("train", f"run={tmp_path / 'joint'}", *TINY, *steps(2, 3), *joint)
-    assert "augments items anew at each step" in message
+    assert "augments items anew at each step" in message and "copies=3" in message
 
 
 def test_stages_apart(cli, fails, tmp_path):

@@ -21,7 +21,7 @@ from anylatent.core.support.shard_reader import Spans
 from anylatent.core.support.shards import Shards, rows_of
 from anylatent.core.support.stored import cached_rows
 from anylatent.core.training.precision import compact, lossless
-from anylatent.core.training.windows import Window
+from anylatent.core.training.windows import Window, check_windows
 
 Entry: TypeAlias = tuple[Posterior, Condition | None]
 
@@ -75,10 +75,7 @@ class LatentCache(Dataset[Entry]):
             return None
         if len(found) != len(indices):
             raise ValueError("a batch is of whole entries or of windows, not of both")
-        centred = [n for n, field in self.spec.fields.items() if field.variable and field.centred]
-        if centred or self.lengths is None:
-            what = f"'{centred[0]}' is centred over it" if centred else "there is none"
-            raise ValueError(f"windows cut the axis of variable length, but {what}: {self.spec}")
+        check_windows(self.spec)
         starts, stops = torch.tensor(found).unbind(1)
         return starts, stops
 

@@ -39,7 +39,7 @@ class StageModule(pl.LightningModule):
         self.sampler = StepSampler(size, batch, steps, self.number, seed, rank, world, known)
         return DataLoader(
             self.dataset,
-            batch_sampler=self.sampler,
+            batch_sampler=self.stage.sampler(self.sampler),
             collate_fn=self.stage.collate,
             num_workers=self.settings.workers,
             persistent_workers=self.settings.workers > 0,

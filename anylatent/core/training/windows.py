@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from anylatent.core.latents import Noise, Stream
+from anylatent.core.latents import LatentSpec, Noise, Stream
 from anylatent.core.training.step_sampler import StepSampler
 
 
@@ -18,6 +18,15 @@ class Window(NamedTuple):
     item: int
     start: int
     stop: int
+
+
+def check_windows(spec: LatentSpec) -> None:
+    """Raises ValueError where latents have no axis of variable length that can be cut."""
+    variable = {name: field for name, field in spec.fields.items() if field.variable}
+    centred = [name for name, field in variable.items() if field.centred]
+    if centred or not variable:
+        what = f"'{centred[0]}' is centred over it" if centred else "there is none"
+        raise ValueError(f"windows cut the axis of variable length, but {what}: {spec}")
 
 
 def windows(items: Sequence[int], lengths: Tensor, size: int, noise: Noise) -> list[Window]:

@@ -1,12 +1,16 @@
 """Windows of long items: a function of the step, uniform, and no more is read than they are."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 import anylatent as al
 from anylatent.core.latents import Noise, Stream
 from anylatent.core.latents.posterior import Posterior
+from anylatent.core.support.files import UserError
 from anylatent.core.training.latent_store import cached_latents
+from anylatent.core.training.stages import diffusion
 from anylatent.core.training.step_sampler import StepSampler
 from anylatent.core.training.windows import Window, WindowSampler, windows
 
@@ -106,3 +110,29 @@ def test_windows_without_meaning(cache, tmp_path):
         )
         with pytest.raises(ValueError, match=reason):
             made.__getitems__([Window(0, 0, 2)])
+
+
+def stage(spec, **settings):
+    system = SimpleNamespace(autoencoder=SimpleNamespace(spec=spec))
+    chosen = diffusion.DiffusionSettings(**settings)
+    return diffusion.DiffusionStage(SimpleNamespace(system=system), chosen)
+
+
+@pytest.mark.parametrize("window", [None, 3])
+def test_the_stage_of_diffusion_is_told_its_windows(cache, window, monkeypatch):
+    monkeypatch.setattr(diffusion, "latents", lambda training, copies: cache)
+    chosen = stage(SPEC, window=window)
+    data = chosen.dataset()
+    for indices in chosen.sampler(StepSampler(len(LENGTHS), 4, 6, 0, 0, 0, 1)):
+        found = data.__getitems__(indices)[0].mean.masks["z"].sum(1)
+        whole = LENGTHS[torch.tensor([i if window is None else i.item for i in indices])]
+        assert torch.equal(found, whole if window is None else whole.clamp(max=window))
+
+
+def test_windows_of_what_can_not_be_cut_are_refused():
+    with pytest.raises(UserError, match="window=3: .* but there is none"):
+        stage(al.LatentSpec({"z": al.Field((4, 2))}), window=3)
+    with pytest.raises(UserError, match="'z' is centred over it"):
+        stage(al.LatentSpec({"z": al.Field((None, 3), centred=True)}), window=3)
+    with pytest.raises(ValueError, match="window >= 1, got 0"):
+        stage(SPEC, window=0)

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
 from anylatent.core.latents import Noise, Stream
 from anylatent.core.modality import Data, move
@@ -28,6 +28,7 @@ from anylatent.core.runs import RunDirectory, Stages, System
 from anylatent.core.runs.base import Leaning
 from anylatent.core.runs.sources import Tuning
 from anylatent.core.training.settings import StageSettings, TrainConfig
+from anylatent.core.training.step_sampler import StepSampler
 
 Terms: TypeAlias = dict[str, Tensor]
 """Named values of a step, () or (B,), to be logged."""
@@ -117,6 +118,10 @@ class Stage(ABC):
         """Whether the network is told how long its outputs are. One that has to learn it would
         learn from batches of equal lengths that all end where the batch does."""
         return not self.system.generator.draws_sizes
+
+    def sampler(self, steps: StepSampler) -> Sampler[Any]:
+        """The batches of indices that the data set is asked for, by those of the items."""
+        return steps
 
     def collate(self, items: Any) -> Any:
         return items

@@ -8,31 +8,39 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
 from anylatent.core.latents import Noise, Stream
 from anylatent.core.registry import register
 from anylatent.core.runs import Context, sample
+from anylatent.core.support.files import UserError
 from anylatent.core.training.encoding import latents
-from anylatent.core.training.settings import GeneratorSettings
+from anylatent.core.training.settings import GeneratorSettings, StageSettings
 from anylatent.core.training.stages.base import Descend, Stage, Terms, Training
+from anylatent.core.training.step_sampler import StepSampler
+from anylatent.core.training.windows import WindowSampler, check_windows
 
 
 @dataclass(frozen=True)
 class DiffusionSettings(GeneratorSettings):
     """See `GeneratorSettings`. With `copies` above 1, the stage learns from that many augmented
-    copies of each item, changed as the modality says; with 1 from the items as they are."""
+    copies of each item, changed as the modality says; with 1 from the items as they are. With a
+    `window`, from that many entries in a row of each item of variable length, at a place drawn anew
+    at each step, and from shorter items whole; by default from whole items."""
 
     steps: int = 10000
     batch: int = 128
     warmup: int = 200
     decay: float = 0.5
     copies: int = 1
+    window: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.copies < 1:
             raise ValueError(f"need copies >= 1, got {self.copies}")
+        if self.window is not None and self.window < 1:
+            raise ValueError(f"need window >= 1, got {self.window}")
 
 
 @register("stage", "diffusion")
@@ -45,11 +53,28 @@ class DiffusionStage(Stage):
     settings_type = DiffusionSettings
     settings: DiffusionSettings
 
+    def __init__(self, training: Training, settings: StageSettings) -> None:
+        super().__init__(training, settings)
+        if self.settings.window is not None:
+            try:
+                check_windows(self.system.autoencoder.spec)
+            except ValueError as error:
+                raise UserError(
+                    f"training.diffusion.window={self.settings.window}: {error}"
+                ) from None
+
     def networks(self) -> dict[str, nn.Module]:
         return {"generator": self.system.generator}
 
     def dataset(self) -> Dataset[Any]:
-        return latents(self.training, self.settings.copies)
+        found = latents(self.training, self.settings.copies)
+        self.lengths = found.lengths
+        return found
+
+    def sampler(self, steps: StepSampler) -> Sampler[Any]:
+        if self.settings.window is None or self.lengths is None:
+            return steps
+        return WindowSampler(steps, self.lengths, self.settings.window)
 
     def to_device(self, batch: Any, device: torch.device) -> Any:
         """Without waiting: Lightning waits for whatever is not a plain tensor."""

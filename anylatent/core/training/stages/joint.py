@@ -46,10 +46,11 @@ class JointStage(Stage):
                 f"stage=joint: the loss of {type(self.system.generator).__name__} has no slope in "
                 "latents that the autoencoder could follow; use stage=all"
             )
-        if self.settings.copies > 1:
+        if self.settings.copies > 1 or self.settings.window is not None:
             raise UserError(
-                f"stage=joint augments items anew at each step: copies={self.settings.copies} is "
-                "for latents that are computed once; leave it out"
+                "stage=joint augments items anew at each step, and learns from whole ones: "
+                f"copies={self.settings.copies} and window={self.settings.window} are for latents "
+                "that are computed once; leave them out"
             )
         if "autoencoder" in training.done.done and not training.done.normalised:
             latents(training)  # fits the normaliser, where it is to be
