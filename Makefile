@@ -27,7 +27,7 @@ demo: $(INSTALLED)
 	@echo "contact sheet: $(RUN)/samples/contact_sheet.png, a row for each category"
 
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not gpu"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
