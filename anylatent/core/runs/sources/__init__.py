@@ -1,5 +1,6 @@
 """Where the model of a run comes from, what it takes of it, and what of it learns."""
 
+from anylatent.core.runs.base import Leaning
 from anylatent.core.runs.sources.beginning import Beginning, Origin, begin
 from anylatent.core.runs.sources.run import open_base, restore
 from anylatent.core.runs.sources.source import Source, source_of
@@ -7,6 +8,7 @@ from anylatent.core.runs.sources.tuning import Tuning, extend, tuned
 
 __all__ = [
     "Beginning",
+    "Leaning",
     "Origin",
     "Source",
     "Tuning",

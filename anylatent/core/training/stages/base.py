@@ -25,8 +25,7 @@ from anylatent.core.latents import Noise, Stream
 from anylatent.core.modality import Data, move
 from anylatent.core.registry import get, group
 from anylatent.core.runs import RunDirectory, Stages, System
-from anylatent.core.runs.base import Leaning
-from anylatent.core.runs.sources import Tuning
+from anylatent.core.runs.sources import Leaning, Tuning
 from anylatent.core.training.settings import StageSettings, TrainConfig
 from anylatent.core.training.step_sampler import StepSampler
 
