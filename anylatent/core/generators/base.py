@@ -81,10 +81,12 @@ class Generator(nn.Module, ABC):
         x0: Latent,
         cond: Condition | None,
         sampler: Sampler,
+        noise: Noise,
         callback: Callback | None = None,
     ) -> Latent:
         """The noise, standard normal where the model is perfect, from which `sample` with the same
-        sampler leads back to x0. Raises ValueError for a solver that draws noise."""
+        sampler leads back to x0. Guidance may draw from `noise`, as it does there. Raises
+        ValueError for a solver that draws noise."""
         raise UserError(
             f"{type(self).__name__} of {self.spec} makes no sample from noise: there is nothing to "
             "invert"

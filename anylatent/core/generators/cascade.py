@@ -78,12 +78,13 @@ class Cascade(Generator):
         x0: Latent,
         cond: Condition | None,
         sampler: Sampler,
+        noise: Noise,
         callback: Callback | None = None,
     ) -> Latent:
         known, parts = cond or Condition(), {}
         for stage in self.stages:
             part = x0.take(stage.spec.fields)
-            found = stage.invert(part, known, sampler, callback)
+            found = stage.invert(part, known, sampler, noise, callback)
             known = _given(known, part)
             parts.update(found.parts)
         return _whole(parts, x0)

@@ -37,7 +37,7 @@ class Diffusion(Generator):
         return self.objective.times
 
     def accepts(self, sampler: Sampler) -> None:
-        sampler.around(self.denoiser)
+        sampler.around(self.denoiser, Noise([0]))
         sampler.grid(self.schedule, sampler.steps)
 
     def loss(self, x0: Latent, cond: Condition | None, noise: Noise) -> Tensor:
@@ -53,7 +53,7 @@ class Diffusion(Generator):
         noise: Noise,
         callback: Callback | None = None,
     ) -> Latent:
-        schedule, denoiser = self.schedule, sampler.around(self.denoiser)
+        schedule, denoiser = self.schedule, sampler.around(self.denoiser, noise)
         if sampler.start is None:
             times = sampler.grid(schedule, sampler.steps)
             start = schedule.sigma(times[0]) * noise.like(blank)
@@ -68,9 +68,10 @@ class Diffusion(Generator):
         x0: Latent,
         cond: Condition | None,
         sampler: Sampler,
+        noise: Noise,
         callback: Callback | None = None,
     ) -> Latent:
-        schedule, denoiser = self.schedule, sampler.around(self.denoiser)
+        schedule, denoiser = self.schedule, sampler.around(self.denoiser, noise)
         times = sampler.grid(schedule, sampler.steps)
         x = schedule.alpha(times[-1]) * x0
         top = invert(sampler.solver, denoiser.bind(cond), schedule, x, times, callback)
@@ -84,7 +85,7 @@ class Diffusion(Generator):
         measure: Measure,
         guidance: Guidance | None = None,
     ) -> tuple[Tensor, Latent]:
-        denoiser = self.denoiser if guidance is None else guidance(self.denoiser)
+        denoiser = self.denoiser if guidance is None else guidance(self.denoiser, noise.apart())
         free = lambda x, t: denoiser(x, t, cond)  # noqa: E731 - it recalls no estimates
         return measure.nats(free, denoiser.schedule, x0, noise)
 

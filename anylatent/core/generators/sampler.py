@@ -8,11 +8,13 @@ from typing import TypeAlias
 
 from anylatent.core.denoisers import Denoiser
 from anylatent.core.generators.start import Start
+from anylatent.core.latents import Noise
 from anylatent.core.process import Grid
 from anylatent.core.solvers import Solver
 
-Guidance: TypeAlias = Callable[[Denoiser], Denoiser]
-"""What makes a denoiser a guided one."""
+Guidance: TypeAlias = Callable[[Denoiser, Noise], Denoiser]
+"""What makes a denoiser a guided one, for samples with this noise: what it draws from it as it is
+made stays the same along a solution."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,9 @@ class Sampler:
     temperature: float | None = None
     start: Start | None = None
 
-    def around(self, denoiser: Denoiser) -> Denoiser:
-        """The denoiser that is solved: at this temperature, then guided."""
+    def around(self, denoiser: Denoiser, noise: Noise) -> Denoiser:
+        """The denoiser that is solved for samples with this noise: at this temperature, then
+        guided. What guidance draws moves no draw of the solution's."""
         if self.temperature is not None:
             denoiser = denoiser.tempered(self.temperature)
-        return denoiser if self.guidance is None else self.guidance(denoiser)
+        return denoiser if self.guidance is None else self.guidance(denoiser, noise.apart())

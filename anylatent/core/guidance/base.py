@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from anylatent.core.denoisers import Classify, Denoiser, Wrapper
-from anylatent.core.latents import Condition, Latent, cat, combine
+from anylatent.core.latents import Condition, Latent, Noise, cat, combine
 from anylatent.core.process import Time, as_time
 from anylatent.core.registry import group, register
 
@@ -33,6 +33,7 @@ group(
     Denoiser,
     offers={
         "denoiser": Denoiser,
+        "noise": Noise,
         "classifiers": Mapping[str, Classify],
         "known": Sequence[str],
         "load_denoiser": Callable[[str], Denoiser],

@@ -36,6 +36,7 @@ STEP = _signed(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: between the places of
 SAMPLES = _signed(0xD1342543DE82EF95)  # odd, so that the samples of a run never collide
 DRAWS = _signed(0xA0761D6478BD642F)  # odd, so that a sample's draws never do
 NODES = _signed(0xE7037ED1A0B428DB)  # odd: between the nodes of a path
+APART = _signed(0x8EBC6AF09C88C6E3)  # odd: between a source and those that are apart from it
 LOW = 2**32 - 1
 RANGE, DEPTH = 32.0, 14  # of the logarithm of a path's clock, and of its tree
 
@@ -99,6 +100,15 @@ class Noise:
     def path(self, latent: Latent, rate: float = 1.0) -> Path:
         """The next Brownian path, on the subspace of `latent`; see `Path`."""
         return Path(latent, self._begin(self._keys), self._fill, rate)
+
+    def apart(self, number: int = 1) -> Noise:
+        """Another source for the same samples, from its first draw on: what is drawn from it moves
+        no draw of this one's. Sources of other numbers are apart from one another."""
+        found = Noise.__new__(Noise)
+        found.positions, found._draws = self.positions, 0
+        shift = _signed(number * APART)
+        found._keys, found._shared = (mix(keys + shift) for keys in (self._keys, self._shared))
+        return found
 
     def _fill(self, latent: Latent, starts: Sequence[Tensor]) -> Latent:
         """Standard normal numbers, from one start of a draw (B,) for each field."""

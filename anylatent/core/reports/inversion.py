@@ -125,8 +125,10 @@ class Inversion:
         x0 = system.normaliser.encode(system.autoencoder.encode(batch).mean)
         cond = system.condition({name: values[part] for name, values in self.columns.items()})
         note = lambda i, t, x: advance()  # noqa: E731
-        noise = system.generator.invert(x0, cond, replace(self.sampler, solver=up), note)
-        start = Started([(0, i) for i in range(part.start, part.stop)], noise)
+        seeds = [(0, i) for i in range(part.start, part.stop)]
+        upwards = replace(self.sampler, solver=up)
+        noise = system.generator.invert(x0, cond, upwards, Noise(seeds), note)
+        start = Started(seeds, noise)
         downwards = replace(self.sampler, solver=back)
         found = system.generator.sample(x0.zeros(), cond, downwards, start, note)
         outputs = system.modality.originals(batch), system.decode(x0), system.decode(found)

@@ -78,8 +78,8 @@ def completing(
             f"{type(system.autoencoder).__name__} mixes them into {begun.spec}"
         )
 
-    def guide(denoiser: Denoiser) -> Denoiser:
-        own = denoiser if guidance is None else guidance(denoiser)
+    def guide(denoiser: Denoiser, noise: Noise) -> Denoiser:
+        own = denoiser if guidance is None else guidance(denoiser, noise)
         return Completion(own, begun, places, strength)
 
     return guide

@@ -8,6 +8,7 @@ from typing import Any
 
 from anylatent.core.denoisers import Classify, Denoiser
 from anylatent.core.generators import Guidance, Sampler
+from anylatent.core.latents import Noise
 from anylatent.core.process import Grid, Times
 from anylatent.core.registry import build, part
 from anylatent.core.runs.config import Node, SamplingConfig
@@ -55,8 +56,8 @@ class Context:
             "load_denoiser": self.load_denoiser,
         }
 
-        def guide(denoiser: Denoiser) -> Denoiser:
-            guided: Denoiser = build("guidance", node, denoiser=denoiser, **given)
+        def guide(denoiser: Denoiser, noise: Noise) -> Denoiser:
+            guided: Denoiser = build("guidance", node, denoiser=denoiser, noise=noise, **given)
             return guided
 
         return guide

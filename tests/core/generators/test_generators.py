@@ -142,20 +142,24 @@ def test_diffusion_samples_one_by_one_and_in_the_subspace(solver):
 
 
 def test_sampling_goes_through_the_guidance():
+    """What it draws is each sample's own, of this solution, and moves no draw of the solver's."""
     model, seen = diffusion(), []
 
-    def guidance(denoiser):
-        seen.append(denoiser)
+    def guidance(denoiser, noise):
+        seen.append((denoiser, noise.normal(3)))
         return denoiser
 
+    def drawn(guidance, positions):
+        parts = al.get("solver", "ddpm")(), al.get("grid", "log_snr")()
+        start, noise = blank.select(list(positions)), al.Noise.of(0, positions)
+        return model.sample(start, None, al.Sampler(*parts, 2, guidance), noise)
+
     blank = al.testing.example(model.spec, dtype=torch.float32)
-    model.sample(
-        blank,
-        None,
-        al.Sampler(al.get("solver", "euler")(), al.get("grid", "log_snr")(), 2, guidance),
-        al.Noise.of(0, 4),
-    )
-    assert seen == [model.denoiser]
+    assert distance(drawn(guidance, range(4)), drawn(None, range(4))) == 0
+    drawn(guidance, [2])
+    assert [denoiser for denoiser, _ in seen] == [model.denoiser] * 2
+    assert torch.equal(seen[0][1][2:3], seen[1][1])
+    assert not torch.equal(seen[0][1], al.Noise.of(0, 4).normal(3))
 
 
 def test_training_lowers_the_loss_of_a_generator():

@@ -110,7 +110,9 @@ def test_the_numbers_are_normal_by_kolmogorov_and_in_the_tail():
     assert beyond == pytest.approx(6.334e-5, rel=0.6)
 
 
-@pytest.mark.parametrize("other", ["the next number", "the next sample", "the next draw"])
+@pytest.mark.parametrize(
+    "other", ["the next number", "the next sample", "the next draw", "a source apart"]
+)
 def test_neighbouring_numbers_samples_and_draws_are_independent(other):
     """Correlations of x and of x², which a poor hash of counters leaves, to 5 standard errors."""
     noise = al.Noise.of(2, 200)
@@ -119,9 +121,21 @@ def test_neighbouring_numbers_samples_and_draws_are_independent(other):
         "the next number": lambda: x.roll(1, 1),
         "the next sample": lambda: x.roll(1, 0),
         "the next draw": lambda: noise.normal(1000).double(),
+        "a source apart": lambda: al.Noise.of(2, 200).apart().normal(1000).double(),
     }[other]()
     for f, scale in ((lambda v: v, 1.0), (lambda v: v**2 - 1, 2.0)):
         assert abs(float((f(x) * f(y)).mean())) < 5 * scale / x.numel() ** 0.5
+
+
+def test_a_source_apart_moves_no_draw_and_is_each_sample_s_own():
+    one, other = al.Noise.of(3, 4), al.Noise.of(3, 4)
+    x = one.apart().normal(2)
+    one.apart(2).shared_uniform()
+    assert torch.equal(one.normal(3), other.normal(3))
+    assert torch.equal(one.apart().normal(2), x), "from its first draw on"
+    assert torch.equal(al.Noise.of(3, [2]).apart().normal(2), x[2:3])
+    assert not torch.equal(other.apart(2).normal(2), x)
+    assert other.apart().shared_uniform() != al.Noise.of(3, 4).shared_uniform()
 
 
 def test_a_later_draw_does_not_depend_on_the_length_of_an_earlier_one():

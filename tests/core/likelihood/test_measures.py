@@ -159,7 +159,7 @@ class Exact(al.Generator):
 
     def nats(self, x0, cond, noise, measure, guidance=None):
         self.seen.append((cond, guidance))
-        denoiser = self.denoiser if guidance is None else guidance(self.denoiser)
+        denoiser = self.denoiser if guidance is None else guidance(self.denoiser, noise)
         return measure.nats(lambda x, t: denoiser(x, t, cond), denoiser.schedule, x0, noise)
 
 
@@ -225,7 +225,7 @@ def test_guidance_and_conditions_reach_the_denoiser():
     model = system()
     model.generator.denoiser = ConditionalGaussian(model.generator.denoiser.schedule)
     model.autoencoder.log_prob = lambda batch, z: None
-    guide = lambda denoiser: ClassifierFree(denoiser, 3.0)  # noqa: E731
+    guide = lambda denoiser, noise: ClassifierFree(denoiser, 3.0)  # noqa: E731
     z = 1.5 + 0.3 * al.Noise.of(0, 200).like(model.autoencoder.spec.blank(200))["z"].double()
     model.autoencoder.encode = lambda batch: Posterior(
         model.normaliser.decode(model.autoencoder.spec.wrap({"z": z}))

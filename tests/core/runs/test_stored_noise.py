@@ -45,7 +45,7 @@ def test_noise_of_a_diffusion_model_is_the_exact_flow_s(name):
     model = stage("a", law_a, name)
     drawn = al.Noise.of(1, 5).like(model.spec.blank(5, dtype=torch.float64))
     x0 = drawn.map(lambda z: 0.3 + 0.8 * z)
-    noise = model.invert(x0, None, settings(100))
+    noise = model.invert(x0, None, settings(100), al.Noise.of(0, 5))
     schedule, exact = model.denoiser.schedule, al.testing.GaussianDenoiser
     times = al.get("grid", "log_snr")()(schedule, 100)
     mean = x0.map(lambda z: torch.full_like(z, 0.5))
@@ -62,7 +62,9 @@ def test_each_stage_of_a_cascade_is_inverted_given_the_data_before_it():
     a = 0.5 + STD_A * drawn["a"]
     x0 = drawn.replace(a=a, b=OFFSET + SLOPE * a + STD_B * drawn["b"])
     steps = []
-    noise = model.invert(x0, None, settings(100), lambda i, t, x: steps.append(i))
+    noise = model.invert(
+        x0, None, settings(100), al.Noise.of(0, 6), lambda i, t, x: steps.append(i)
+    )
     assert distance(noise, drawn) < 2e-3
     assert len(steps) == 2 * 99  # the step to sigma = 0 is left out
     back = model.sample(x0.zeros(), None, settings(100), Started(range(6), noise))
@@ -85,7 +87,7 @@ def test_a_generator_without_noise_has_nothing_to_invert():
         spec, loss, sample, nats = SPEC, None, None, None
 
     with pytest.raises(UserError, match="nothing to invert"):
-        Bare().invert(SPEC.blank(1), None, settings(3))
+        Bare().invert(SPEC.blank(1), None, settings(3), al.Noise([0]))
 
 
 # ---- files ------------------------------------------------------------------------------------
