@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 import anylatent as al
-from anylatent.modalities.image.unet import UNet
+from anylatent.core.nn.unet import UNet
 
 SHAPE, BATCH, WIDTH = (4, 16, 16), 16, 64
 

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 import anylatent as al
 from anylatent.core.registry import store as registry
@@ -24,12 +25,17 @@ def registered_for_now():
 
 
 def test_python_blocks_run(registered_for_now):
-    scope = {"__name__": "my_parts"}
-    assert len(blocks("python")) == 2
+    backbone = al.get("backbone", "unet")(al.LatentSpec({"z": al.Field((2, 8))}), channels=8)
+    scope = {"__name__": "my_parts", "torch": torch, "backbone": backbone}
+    assert len(blocks("python")) == 3
     for block in blocks("python"):
         exec(block, scope)
     part = registry.part("weighting", "truncated_snr")
     assert part.settings()["floor"][1] == 1.0 and "2202.00512" in part.summary
+    scales, x = scope["hosted"].guest.scales, backbone.spec.blank(1)
+    assert len(scales) == sum(site.layout == "map" for site in backbone.sites)
+    scope["hosted"](x, torch.zeros(1))["z"].sum().backward()
+    assert all(scale.grad is not None for scale in scales.values())
 
 
 def test_outside_plugin_is_as_described():

@@ -24,8 +24,9 @@ to what the queries read, (B, heads, N, d)."""
 class Site:
     """A place in a network: what passes there, and whether entries attend to one another before.
 
-    `layout` "map": (B, width, H, W) or with any other axes; "tokens": (B, N, width). `embedding` is
-    the width of the vector (B, embedding) that steers the network, 0 where there is none.
+    `layout` "map": (B, width, *axes) with one axis or more, such as (B, width, H, W); "tokens":
+    (B, N, width). `embedding` is the width of the vector (B, embedding) that steers the network, 0
+    where there is none.
     """
 
     name: str

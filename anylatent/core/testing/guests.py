@@ -88,7 +88,10 @@ def check_sites(network: Sited, call: Callable[[Guest | None], Latent], x: Laten
         width = h.shape[1 if site.layout == "map" else -1]
         where = f"{name}, site {site.name}: shape {tuple(h.shape)}"
         assert h.shape[0] == x.batch and width == site.width, f"{where}, said {site}"
-        assert site.layout == "map" or h.ndim == 3, where
+        if site.layout == "map":
+            assert h.ndim > 2 and mask is None, f"{where}: no map (B, width, *axes) without a mask"
+            continue
+        assert h.ndim == 3, where
         assert mask is None or mask.shape == h.shape[:2], f"{where}, mask {tuple(mask.shape)}"
     asked = [site for site in network.sites if site.attends]
     assert guest.attended == asked, f"{name}: attends at {guest.attended}, said {asked}"

@@ -7,7 +7,6 @@ from anylatent.modalities.image.data import Folder, Mnist, OpenMoji
 from anylatent.modalities.image.discriminator import PatchDiscriminator
 from anylatent.modalities.image.dit import DiT
 from anylatent.modalities.image.modality import ImageModality
-from anylatent.modalities.image.unet import UNet
 from anylatent.modalities.shared.perceptual import Perceptual
 
 register("modality", "image")(ImageModality)
@@ -17,5 +16,4 @@ register("data", "folder")(Folder)
 register("autoencoder", "conv", parts=PARTS)(ConvAutoencoder)
 register("perceptual", "lpips")(Perceptual)
 register("adversary", "patch")(PatchDiscriminator)
-register("backbone", "unet", parts=FEATURES)(UNet)
 register("backbone", "dit", parts=FEATURES)(DiT)

@@ -13,7 +13,7 @@ from anylatent.core.nn.guests import Guest
 from anylatent.core.nn.layers import modulate, zero
 from anylatent.core.nn.sites import visiting
 from anylatent.core.nn.transformer import Block, block_sites
-from anylatent.modalities.image.unet import planar_field
+from anylatent.core.nn.unet import grid_field
 
 
 class DiT(Backbone):
@@ -44,7 +44,7 @@ class DiT(Backbone):
         super().__init__()
         self.spec = LatentSpec({"z": Field((4, 8, 8))}) if spec is None else spec
         self.conditions = ConditionSpec() if conditions is None else conditions
-        self.name, (channels, high, wide) = planar_field(self.spec)
+        self.name, channels, (high, wide) = grid_field(self.spec, (2,))
         if high % patch or wide % patch:
             raise ValueError(f"latents of {high}×{wide} don't split into patches of side {patch}")
         self.patch, self.grid = patch, (high // patch, wide // patch)

@@ -271,6 +271,27 @@ class TestContract:
             self.network(change)
 
 
+@pytest.mark.parametrize(
+    ("site", "shape", "masked"),
+    [("map", (4, 6), False), ("map", (4, 6, 3), True), ("tokens", (4, 3, 2, 6), False)],
+)
+def test_what_passes_has_the_layout_that_its_site_says(site, shape, masked):
+    """Maps have an axis at least and no mask, tokens exactly one."""
+
+    class Network:
+        sites = (al.Site("only", 6, site),)
+
+    def call(guest):
+        h = torch.ones(shape)
+        if guest is not None:
+            h = guest.after(Network.sites[0], h, None, torch.ones(4, 6) > 0 if masked else None)
+        return x * float(h.mean())
+
+    x = al.LatentSpec({"z": al.Field((2,))}).wrap({"z": torch.ones(4, 2)})
+    with pytest.raises(AssertionError, match="site only: shape"):
+        check_sites(Network(), call, x)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["unet", "dit", "transformer"])
 def test_it_compiles_whole_with_a_guest_and_without(name):

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import anylatent as al
+from anylatent.core.nn.unet import UNet
 from anylatent.core.testing.sampling import responses
-from anylatent.modalities.image.unet import UNet
 from tests.core.toys import ExactBackbone, PointNet, alone, distance, gaussian, start
 
 SCHEDULES = ("vp", "cosine", "edm", "flow", "table", "shifted")

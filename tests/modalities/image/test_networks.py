@@ -5,13 +5,12 @@ import torch
 
 from anylatent.core.latents.condition import Condition, ConditionSpec, token_condition
 from anylatent.core.latents.noise import Noise
-from anylatent.core.latents.spec import Field, LatentSpec
 from anylatent.core.nn.bottleneck import KL
 from anylatent.core.nn.quantise import VQ
+from anylatent.core.nn.unet import UNet
 from anylatent.modalities.image.autoencoder import ConvAutoencoder
 from anylatent.modalities.image.discriminator import PatchDiscriminator
 from anylatent.modalities.image.dit import DiT
-from anylatent.modalities.image.unet import UNet
 
 SMALL = {UNet: {"channels": 16, "embedding": 32, "blocks": 1}, DiT: {"width": 32, "depth": 2}}
 CONDITIONS = ConditionSpec(classes={"c": 5}, tokens={"t": 6}, maps={"m": 2})
@@ -80,16 +79,6 @@ def test_every_parameter_learns_within_a_few_steps(kind):
         optimizer.step()
     still = [n for n, value in backbone.named_parameters() if torch.equal(value, before[n])]
     assert not still
-
-
-def test_a_unet_takes_any_size_and_refuses_other_latents():
-    odd = awake(UNet(LatentSpec({"z": Field((3, 7, 5))}), multipliers=(1, 2, 2), **SMALL[UNet]))
-    x = odd.spec.blank(2).map(torch.randn_like)
-    assert odd(x, torch.zeros(2))["z"].shape == (2, 3, 7, 5)
-    with pytest.raises(ValueError, match="C, H, W"):
-        UNet(LatentSpec({"z": Field((None, 4))}))
-    with pytest.raises(ValueError, match="noise level"):
-        odd(x, torch.zeros(2, 3))
 
 
 @pytest.mark.parametrize("bottleneck", [KL, VQ])

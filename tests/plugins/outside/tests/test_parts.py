@@ -52,6 +52,14 @@ def test_backbone(name):
     al.testing.check_backbone(factory, al.ConditionSpec(scalars=("pitch",)))
 
 
+def test_the_unet_runs_over_the_one_axis_of_waves():
+    def factory(conditions):
+        spec = al.get("autoencoder", "waves")().spec
+        return al.get("backbone", "unet")(spec, conditions, channels=8, embedding=16, blocks=1)
+
+    al.testing.check_backbone(factory, al.ConditionSpec(scalars=("pitch",)))
+
+
 def test_backbone_refuses_variable_lengths():
     with pytest.raises(ValueError, match="choose another"):
         al.get("backbone", "perceptron")(spec=al.testing.SPECS["text"])

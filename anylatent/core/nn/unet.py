@@ -1,8 +1,13 @@
-"""A U-Net for latents of one field (C, H, W)."""
+"""A U-Net for latents on a grid: one field (C, L), (C, H, W) or (C, D, H, W).
+
+The number of axes after the channels is the field's: waves have one, pictures and planes two,
+volumes three. Convolutions and resampling run over them, attention over all positions.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeAlias
 
 import torch
@@ -12,11 +17,12 @@ from torch.nn.functional import silu
 from anylatent.core.latents import Condition, ConditionSpec, Field, Latent, LatentSpec
 from anylatent.core.nn.backbone import Backbone
 from anylatent.core.nn.conditioning import ConditionEmbedder, Embedded
-from anylatent.core.nn.embedding import Features, NoiseEmbedding
+from anylatent.core.nn.embedding import FEATURES, Features, NoiseEmbedding
 from anylatent.core.nn.guests import Guest
 from anylatent.core.nn.layers import GroupNorm, convolution, zero
 from anylatent.core.nn.residual import AttentionBlock, Downsample, ResBlock, Upsample
 from anylatent.core.nn.sites import Site, Visit, visiting
+from anylatent.core.registry import register
 
 Levels: TypeAlias = list[tuple[int, bool]]
 """The channels of each level, finest first, and whether its positions attend to one another."""
@@ -24,12 +30,17 @@ Levels: TypeAlias = list[tuple[int, bool]]
 MakeBlock: TypeAlias = Callable[[int, int, bool], "Block"]
 """Input channels, output channels and attention to a block."""
 
+GRIDS = {1: "(C, L)", 2: "(C, H, W)", 3: "(C, D, H, W)"}
+"""The shapes of fields on grids of so many axes, as they are told."""
 
+
+@register("backbone", "unet", parts=FEATURES)
 class UNet(Backbone):
     """ResNet blocks with adaptive group norm, attention at some resolutions. ADM (2105.05233).
 
+    Over one, two or three axes, as the spec's one field has them: (C, L), (C, H, W), (C, D, H, W).
     Level i has `channels · multipliers[i]` channels and `blocks` blocks on the way down, one more
-    on the way up. `attention` lists the resolutions (the longer side in latent pixels) where
+    on the way up. `attention` lists the resolutions (the longest side of the latent) where
     positions attend to one another and to the condition's tokens; the middle always does. Maps are
     concatenated to the input. Any size works: a level of side n has one of ceil(n / 2) below it.
     The output is zero at initialisation, of the spec `output` (by default that of the input).
@@ -54,23 +65,23 @@ class UNet(Backbone):
         super().__init__()
         self.spec = LatentSpec({"z": Field((4, 8, 8))}) if spec is None else spec
         self.conditions = ConditionSpec() if conditions is None else conditions
-        self.name, size = planar_field(self.spec)
+        self.name, inputs, sides = grid_field(self.spec)
+        self.axes = axes = len(sides)
         self.output = self.spec if output is None else output
         self.noise = NoiseEmbedding(embedding, features)
         self.condition = ConditionEmbedder(self.conditions, embedding)
-        levels = _plan(max(size[1:]), [channels * m for m in multipliers], attention)
+        levels = _plan(max(sides), [channels * m for m in multipliers], attention)
         width = levels[0][0]
-
-        def block(inputs: int, width: int, attends: bool) -> Block:
-            context = self.condition.context
-            return Block(inputs, width, embedding, context, heads if attends else 0, dropout)
-
-        self.first = convolution(size[0] + self.condition.overlaid, width)
+        block = partial(Block, embedding, self.condition.context, heads, dropout, axes)
+        self.first = convolution(inputs + self.condition.overlaid, width, axes=axes)
         self._expand(levels, blocks + 1, block, self._contract(levels, blocks, block))
         self.norm = GroupNorm(width)
-        self.last = zero(convolution(width, planar_field(self.output)[1][0]))
+        outputs = grid_field(self.output, (axes,))[1]
+        self.last = zero(convolution(width, outputs, axes=axes))
         self.sites = self._sites(width, embedding)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # volumes gain nothing by channels last
+        self.format = torch.channels_last if axes == 2 else torch.contiguous_format
+        self.to(memory_format=self.format)  # type: ignore[call-overload]
 
     def _contract(self, levels: Levels, blocks: int, block: MakeBlock) -> list[int]:
         """Builds the way down and the middle; the widths of what it leaves for the way up."""
@@ -79,7 +90,7 @@ class UNet(Backbone):
         skips = [width]
         for i, (wide, attends) in enumerate(levels):
             if i:
-                self.lower.append(Downsample(width))
+                self.lower.append(Downsample(width, axes=self.axes))
                 skips.append(width)
             level = nn.ModuleList()
             for _ in range(blocks):
@@ -101,7 +112,7 @@ class UNet(Backbone):
                 width = wide
             self.up.append(level)
             if i:
-                self.raise_.append(Upsample(width))
+                self.raise_.append(Upsample(width, axes=self.axes))
 
     def _sites(self, width: int, embedding: int) -> list[Site]:
         """In the order of `_pass`; on the way up also what comes over from the way down."""
@@ -136,7 +147,7 @@ class UNet(Backbone):
         z = x[self.name]
         known = self.condition(cond, z)
         embedding = silu(self.noise(self.levels(c_noise, x)) + known.vector)
-        z = self.condition.overlay(z, cond).contiguous(memory_format=torch.channels_last)
+        z = self.condition.overlay(z, cond).contiguous(memory_format=self.format)
         visit = visiting(guest, self.sites, embedding)
         h = self._pass(self.first(z), embedding, known, visit)
         if h is None:
@@ -170,20 +181,22 @@ class UNet(Backbone):
 
 
 class Block(nn.Module):
-    """A ResNet block and, with heads > 0, attention to all positions and to the context."""
+    """A ResNet block and, where it `attends`, attention to all positions and to the context."""
 
     def __init__(
         self,
-        inputs: int,
-        outputs: int,
         embedding: int,
         context: int | None,
         heads: int,
         dropout: float,
+        axes: int,
+        inputs: int,
+        outputs: int,
+        attends: bool,
     ) -> None:
         super().__init__()
-        self.residual = ResBlock(inputs, outputs, embedding, dropout=dropout)
-        self.attention = AttentionBlock(outputs, heads, context) if heads else None
+        self.residual = ResBlock(inputs, outputs, embedding, dropout=dropout, axes=axes)
+        self.attention = AttentionBlock(outputs, heads, context) if attends else None
         self.width = outputs
 
     def sites(self, name: str, embedding: int) -> list[Site]:
@@ -208,14 +221,22 @@ def _plan(side: int, widths: Sequence[int], attention: Sequence[int]) -> Levels:
     return levels
 
 
-def planar_field(spec: LatentSpec) -> tuple[str, tuple[int, int, int]]:
-    """The name and the shape (C, H, W) of a spec's only field."""
+def grid_field(spec: LatentSpec, axes: Sequence[int] = (1, 2, 3)) -> tuple[str, int, Sequence[int]]:
+    """The name, the channels and the sides of a spec's only field, a grid with so many axes.
+
+    Raises ValueError for other fields: of variable length, centred, or with channels that come not
+    first.
+    """
     if len(spec.fields) == 1:
         ((name, field),) = spec.fields.items()
-        if len(field.shape) == 3 and not field.variable:
-            channels, height, width = (int(n or 0) for n in field.shape)
-            return name, (channels, height, width)
-    raise ValueError(f"this backbone needs latents of one field of shape (C, H, W), got {spec}")
+        loose = field.variable or field.centred or field.channels not in (None, 0)
+        if len(field.rest) in axes and not loose:
+            return name, int(field.shape[0] or 0), field.rest
+    allowed = " or ".join(GRIDS[n] for n in axes)
+    raise ValueError(
+        f"this backbone needs latents of one field of shape {allowed}, of fixed size with channels "
+        f"first, got {spec}"
+    )
 
 
 def _gone(h: Tensor, visit: Visit | None) -> Tensor:
