@@ -54,6 +54,7 @@ class Autoregressive(Generator):
                 "autoencoder with a codebook, such as unit_embedding"
             )
         self.codebook, self.spec = codebook, codebook.spec
+        self.draws_ends = codebook.spec.fields[codebook.name].variable
         self.temperature = positive_temperature(temperature)
         wishes = conditions or ConditionSpec()
         self.condition = ConditionEmbedder(wishes, width) if wishes.names else None
@@ -119,7 +120,7 @@ class Autoregressive(Generator):
 
     def _nats(self, x0: Latent, cond: Condition | None) -> tuple[Tensor, Tensor]:
         tokens = self.codebook.tokens(x0)
-        lengths, ends = x0.lengths(self.codebook.name), self._variable
+        lengths, ends = x0.lengths(self.codebook.name), self.draws_ends
         begin = torch.full_like(tokens[:, :1], self.end)
         seen = torch.cat([begin, tokens], 1)
         wanted = torch.cat([tokens, begin], 1)
@@ -129,10 +130,6 @@ class Autoregressive(Generator):
         logits = self.network(seen, None, *self._context(cond, x0))
         nats = cross_entropy(logits.float().transpose(1, 2), wanted, reduction="none")
         return torch.where(counted, nats, 0).sum(1), counted.sum(1)
-
-    @property
-    def _variable(self) -> bool:
-        return self.spec.fields[self.codebook.name].variable
 
     def _context(self, cond: Condition | None, like: Latent) -> tuple[Tensor | None, Tensor | None]:
         """Tokens for cross-attention, and their mask."""
@@ -165,9 +162,9 @@ class Autoregressive(Generator):
         token = torch.full((blank.batch,), self.end, device=blank.device)
         tokens, going = [], [torch.ones_like(token, dtype=torch.bool)]
         for place in range(room):
-            may_end = self._variable and place > 0
+            may_end = self.draws_ends and place > 0
             logits = self.network.step(token, cache).double() / temperature
-            token = self._draw(logits, uniform[:, place], may_end)
+            token = _draw(logits if may_end else logits[:, : self.end], uniform[:, place])
             going.append(going[-1] & (token != self.end) & (place < most))
             if not bool(going[-1].any()):
                 break
@@ -176,13 +173,12 @@ class Autoregressive(Generator):
         mask = torch.stack(going[1 : len(tokens) + 1], 1)
         return self.codebook.latent(torch.stack(tokens, 1), mask if blank.masks else None)
 
-    def _draw(self, logits: Tensor, uniform: Tensor, may_end: bool) -> Tensor:
-        """A token each, (B,), by the inverse of the distribution function at `uniform` (B,)."""
-        if not may_end:
-            logits = logits[:, : self.end]
-        ends = logits.softmax(-1).cumsum(-1)
-        place = torch.searchsorted(ends, (uniform * ends[:, -1])[:, None], right=True)[:, 0]
-        return place.clamp(max=logits.shape[1] - 1)
+
+def _draw(logits: Tensor, uniform: Tensor) -> Tensor:
+    """A token each, (B,), by the inverse of the distribution function at `uniform` (B,)."""
+    ends = logits.softmax(-1).cumsum(-1)
+    place = torch.searchsorted(ends, (uniform * ends[:, -1])[:, None], right=True)[:, 0]
+    return place.clamp(max=logits.shape[1] - 1)
 
 
 def _tell(callback: Callback | None, place: int, room: int, steps: int, x: Latent) -> None:

@@ -94,15 +94,10 @@ def log_likelihood(
     _check(schedule, x0, noise, probes, steps, tolerance, log_snr)
     vectors = _basis(x0) if noise is None else _random(x0, noise, probes)
     flow = _Flow(denoise, schedule, vectors, 1 if noise is None else probes)
-    blank = torch.zeros(x0.batch, device=x0.device)
-    start = torch.atan(torch.exp(as_time(blank - log_snr / 2)))
-    alpha, sigma = schedule.coefficients(as_time(blank + 1))
+    start, alpha, sigma = _ends(schedule, x0, log_snr)
     ends = (start, torch.atan2(sigma, alpha))
     state = (start.cos() * x0, torch.zeros_like(start))
-    if steps is None:
-        (z, volume), evaluations = _adaptive(flow, state, ends, tolerance)
-    else:
-        (z, volume), evaluations = _fixed(flow, state, ends, steps)
+    (z, volume), evaluations = _along(flow, state, ends, steps, tolerance)
     size = (alpha**2 + sigma**2).sqrt()
     x1, volume = size * z, volume + x0.dim * (start.cos() * size).log()
     return Likelihood(x1, log_normal(x1, sigma), volume, evaluations)
@@ -134,6 +129,13 @@ def _check(
             f"log_snr={log_snr}: the level of x0 must be finite and above {lowest:.4g}, that of "
             f"{type(schedule).__name__} at t = 1"
         )
+
+
+def _ends(schedule: Schedule, x0: Latent, log_snr: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The angle at which the flow begins, and alpha and sigma at t = 1, each of shape (B,)."""
+    blank = torch.zeros(x0.batch, device=x0.device)
+    start = torch.atan(torch.exp(as_time(blank - log_snr / 2)))
+    return start, *schedule.coefficients(as_time(blank + 1))
 
 
 def log_normal(x: Latent, std: Tensor | float) -> Tensor:
@@ -234,6 +236,15 @@ def _step(
 def _sum(*terms: tuple[Coefficient, State]) -> State:
     volumes = [c * state[1] for c, state in terms]
     return combine(*((c, state[0]) for c, state in terms)), torch.stack(volumes).sum(0)
+
+
+def _along(
+    flow: _Flow, state: State, ends: tuple[Tensor, Tensor], steps: int | None, tolerance: float
+) -> tuple[State, Tensor]:
+    """The state at the last angle, and how often the flow was asked, (B,)."""
+    if steps is None:
+        return _adaptive(flow, state, ends, tolerance)
+    return _fixed(flow, state, ends, steps)
 
 
 def _fixed(

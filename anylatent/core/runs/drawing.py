@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from anylatent.core.denoisers import Denoiser
 from anylatent.core.generators import Guidance, Sampler
 from anylatent.core.inverse import Completion, begin_with
 from anylatent.core.latents import Latent, Noise, Started
-from anylatent.core.modality import Outputs, move
+from anylatent.core.modality import Outputs, join, move
 from anylatent.core.runs.system import System
 from anylatent.core.solvers import Callback
 from anylatent.core.support.files import UserError
@@ -35,6 +35,29 @@ def sample(
         sampler = replace(sampler, guidance=guidance)
     outputs = system.decode(system.generator.sample(start, cond, sampler, noise, callback))
     return outputs if given is None or known is None else given.complete(outputs, known)
+
+
+def draw(
+    system: System,
+    sampler: Sampler,
+    seeds: Sequence[int | tuple[int, ...]],
+    columns: Mapping[str, Sequence[Any]],
+    batch: int = 64,
+    callback: Callback | None = None,
+    noise: Latent | None = None,
+) -> Outputs:
+    """Samples, one for each seed, batch by batch; `columns` and `noise` have one for each, too."""
+    if batch < 1:
+        raise UserError(f"batch={batch}: at least one sample at a time")
+    pieces = []
+    for start in range(0, len(seeds), batch):
+        part = slice(start, start + batch)
+        chosen = {name: values[part] for name, values in columns.items()}
+        source = Noise(seeds[part])
+        if noise is not None:
+            source = Started(seeds[part], noise.select(part))
+        pieces.append(sample(system, sampler, source, chosen, callback))
+    return join(pieces)
 
 
 def blank(system: System, noise: Noise, columns: Mapping[str, Any]) -> Latent:

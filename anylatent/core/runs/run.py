@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,14 @@ import torch
 
 from anylatent.core.denoisers import Denoiser
 from anylatent.core.generators import Guidance, Sampler
-from anylatent.core.latents import Latent, Noise, Started
-from anylatent.core.modality import Outputs, join
+from anylatent.core.latents import Latent
+from anylatent.core.modality import Outputs
 from anylatent.core.process import Grid
-from anylatent.core.runs.classifiers import load_classifiers
 from anylatent.core.runs.config import Node, RunConfig, SamplingConfig
 from anylatent.core.runs.directory import RunDirectory
-from anylatent.core.runs.drawing import sample
-from anylatent.core.runs.sampling import Context, check_guidance, node_of, steers
-from anylatent.core.runs.sources import extend, open_base, restore
+from anylatent.core.runs.drawing import draw
+from anylatent.core.runs.restoring import restored, untrained
+from anylatent.core.runs.sampling import Context, check_guidance, guidance_of, node_of, steers
 from anylatent.core.runs.system import System
 from anylatent.core.solvers import Callback, Solver
 from anylatent.core.support.files import UserError
@@ -46,21 +46,9 @@ class Run:
         own = config.model.modality["name"]
         if modality is not None and modality != own:
             raise UserError(f"modality={modality}, but {path} is a run of {own}")
-        directory.check_weights()
-        stages = directory.stages()
-        if not stages.ready:
-            raise UserError(
-                f"{path} has only its {' and '.join(stages.done)} so far: continue with 'anylatent "
-                f"train run={path}' and the settings it was begun with"
-            )
-        system = System(config.model, config.facts)
-        extend(system, config.tuning)
-        opened = None if stages.base is None else open_base(stages.base, directory.path, base)
-        restore(system, directory, config, opened)
-        for made, classifier in load_classifiers(directory.path, system).values():
-            system.add_classifier(made.label, made.classes, classifier)
+        system = restored(directory, config, base)
         chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(directory, config, system.eval().requires_grad_(False).to(chosen))
+        return cls(directory, config, system.to(chosen))
 
     # ---- samples ------------------------------------------------------------------------------
     def sample(
@@ -86,7 +74,8 @@ class Run:
         list with one for each. Samples start from the latents `noise`, one for each, and have their
         sizes, where they are given: those that `invert` found, as in `StoredNoise.load`.
         """
-        seeds, how = _seeds(n, seed, seeds, noise), self._guidance(guidance)
+        seeds = _seeds(n, seed, seeds, noise)
+        how = guidance_of(guidance, self.config.sampling.guidance)
         sampler = self.sampler(solver, grid, how, steps, temperature)
         columns = per_sample(cond or {}, len(seeds))
         self.check_asked(list(columns), how)
@@ -102,17 +91,7 @@ class Run:
         noise: Latent | None = None,
     ) -> Outputs:
         """Samples by one sampler, under columns with an entry for each seed, batch by batch."""
-        if batch < 1:
-            raise UserError(f"batch={batch}: at least one sample at a time")
-        pieces = []
-        for start in range(0, len(seeds), batch):
-            part = slice(start, start + batch)
-            chosen = {name: values[part] for name, values in columns.items()}
-            source = Noise(seeds[part])
-            if noise is not None:
-                source = Started(seeds[part], noise.select(part))
-            pieces.append(sample(self.system, sampler, source, chosen, callback))
-        return join(pieces)
+        return draw(self.system, sampler, seeds, columns, batch, callback, noise)
 
     def sampler(
         self,
@@ -131,15 +110,12 @@ class Run:
             own.steps if steps is None else steps,
         )
         found = self.context.sampler(nodes, temperature)
-        chosen = Sampler(
-            solver if isinstance(solver, Solver) else found.solver,
-            grid if isinstance(grid, Grid) else found.grid,
-            found.steps,
-            found.guidance,
-            temperature,
-        )
-        self.system.generator.accepts(chosen)
-        return chosen
+        if isinstance(solver, Solver):
+            found = replace(found, solver=solver)
+        if isinstance(grid, Grid):
+            found = replace(found, grid=grid)
+        self.system.generator.accepts(found)
+        return found
 
     @property
     def context(self) -> Context:
@@ -161,13 +137,6 @@ class Run:
         """What makes this run's denoiser a guided one; None without any guidance."""
         self._check_guidance(guidance)
         return self.context.guidance(guidance)
-
-    def _guidance(self, given: float | Node | None) -> Node | None:
-        """The settings of the guidance that is asked for, or of the run's own."""
-        own = self.config.sampling.guidance
-        if isinstance(given, (int, float)):
-            return {**(own or {"name": "classifier_free"}), "scale": float(given)}
-        return own if given is None else dict(given)
 
     def conditions(self, guidance: Node | None) -> list[str]:
         """The columns of the data that samples can be drawn for under a guidance."""
@@ -199,14 +168,8 @@ class Run:
 
     def untrained(self) -> Run:
         """The same architecture with fresh weights in its generator: a floor for every figure."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            fresh = System(self.config.model, self.config.facts)
-            extend(fresh, self.config.tuning)
-        own = {k: v for k, v in self.system.trained().items() if not k.startswith("generator.")}
-        fresh.load_trained({**fresh.trained(), **own})
-        device = self.system.device
-        return Run(self.directory, self.config, fresh.eval().requires_grad_(False).to(device))
+        fresh = untrained(self.config, self.system)
+        return Run(self.directory, self.config, fresh.to(self.system.device))
 
 
 def _seeds(

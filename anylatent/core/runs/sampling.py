@@ -105,6 +105,13 @@ def check_guidance(guidance: Node | None, conditions: Sequence[str]) -> None:
             )
 
 
+def guidance_of(given: float | Node | None, own: Node | None) -> Node | None:
+    """A guidance's settings from its scale, from themselves, or, without, the run's own."""
+    if isinstance(given, (int, float)):
+        return {**(own or {"name": "classifier_free"}), "scale": float(given)}
+    return own if given is None else dict(given)
+
+
 def node_of(given: str | Node | None, own: Any) -> Any:
     """A part's node from its name, its settings, or, where nothing is given, the run's own."""
     if given is None:

@@ -45,6 +45,7 @@ class ConvAutoencoder(Autoencoder):
     """
 
     for_loss = ("perceptual", "adversary")
+    perceptual: nn.Module | None
 
     def __init__(
         self,
@@ -70,15 +71,14 @@ class ConvAutoencoder(Autoencoder):
     ) -> None:
         super().__init__()
         self.shape, self.factor, sides = tuple(shape), factor, _sides(shape, factor, patch)
-        widths = _widths(channels, multipliers, (factor // patch).bit_length())
         self.spec = LatentSpec({"z": Field((latent_channels, *sides), channels=0)})
         self.bottleneck = KL() if bottleneck is None else bottleneck
         self.bottleneck.attach(self.spec)
+        widths = _widths(channels, multipliers, (factor // patch).bit_length())
         tuned = _Sizes(shape[0], widths, blocks, heads if attention else 0, dropout, patch)
         self.encoder = Encoder(latent_channels * self.bottleneck.pieces, tuned)
         self.decoder = Decoder(latent_channels, tuned)
-        self.perceptual: nn.Module | None = None
-        self._makers = perceptual, adversary
+        self.perceptual, self._makers = None, (perceptual, adversary)
         self.l1, self.l2, self.perceptual_weight = l1, l2, perceptual_weight
         self.adversary_weight, self.adversary_start = adversary_weight, adversary_start
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

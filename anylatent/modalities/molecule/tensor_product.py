@@ -12,6 +12,9 @@ Tensor field networks (1802.08219), here with paths per channel as in NequIP (21
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -89,10 +92,7 @@ class TensorProductNetwork(Backbone):
         self.first = nn.Linear(channels + self.condition.overlaid, scalars)
         self.start = nn.Linear(embedding, scalars)
         self.geometry = Geometry(basis, cutoff)
-        ends = [sizes[:1], *[sizes] * (depth - 1), sizes[:2]]
-        self.blocks = nn.ModuleList(
-            Block(ends[i], ends[i + 1], embedding, radial, basis, narrow) for i in range(depth)
-        )
+        self.blocks = _layers(sizes, depth, partial(Block, embedding, radial, basis, narrow))
         self.norm = AdaptiveNorm(sizes[:2], embedding)
         self.last = zero(Mix(sizes[:2], (channels, 1)))
         self.gain = zero(nn.Linear(embedding, 1))
@@ -216,7 +216,7 @@ class Block(nn.Module):
     """
 
     def __init__(
-        self, inputs: Sizes, outputs: Sizes, embedding: int, radial: int, basis: int, narrow: int
+        self, embedding: int, radial: int, basis: int, narrow: int, inputs: Sizes, outputs: Sizes
     ) -> None:
         super().__init__()
         self.outputs, self.scalars = outputs, inputs[0]
@@ -274,6 +274,12 @@ def point_fields(spec: LatentSpec) -> tuple[str, str, int]:
 
 def _default_spec() -> LatentSpec:
     return LatentSpec({"x": Field((None, 3), centred=True), "h": Field((None, 5))})
+
+
+def _layers(sizes: Sizes, depth: int, make: Callable[[Sizes, Sizes], Block]) -> nn.ModuleList:
+    """The first reads scalars alone, the last writes scalars and vectors."""
+    ends = [sizes[:1], *[sizes] * (depth - 1), sizes[:2]]
+    return nn.ModuleList(make(*pair) for pair in pairwise(ends))
 
 
 def _sizes(scalars: int, vectors: int, tensors: int, depth: int, narrow: int) -> Sizes:
