@@ -48,6 +48,7 @@ _PUBLIC = {
     "load": "core.runs",
     "log_likelihood": "core.likelihood",
     "Maker": "core.registry",
+    "Metric": "core.modality",
     "Metrics": "core.modality",
     "Modality": "core.modality",
     "names": "core.registry",

@@ -247,7 +247,7 @@ def test_samples_follow_the_label(pixels, cli, tmp_path):
     assert shares[0] < 0.3 and shares[1] > shares[0] + 0.25, shares
 
 
-class Asked(al.Metrics):
+class Asked(al.Metric):
     """Notes the conditions that samples were drawn under."""
 
     def samples(self, outputs, columns):
@@ -260,8 +260,12 @@ class Asked(al.Metrics):
         return {name: {} for name in conditions}
 
 
+def asked(modality, data, chosen):
+    return al.Metrics([Asked()])
+
+
 def test_evaluation_asks_for_labels_under_their_guidance_only(steered, cli, tmp_path, monkeypatch):
-    monkeypatch.setattr(al.get("modality", "image"), "metrics", lambda self, data: Asked())
+    monkeypatch.setattr(al.Metrics, "of", asked)
     extra = ["n=8", "steps=1", f"out={tmp_path}"]
     for more, wanted in (([], {}), (STEER[:2], {"digit": 0.0})):
         code, _, err = cli("evaluate", f"run={steered[0]}", *extra, *more)

@@ -6,7 +6,7 @@ import math
 import pytest
 
 import anylatent as al
-from tests.test_classify_cli import Asked, launch
+from tests.test_classify_cli import asked, launch
 from tests.test_cli import TINY, _own_cache, cache, cli, fails, steps
 
 __all__ = ["_own_cache", "cache", "cli", "fails"]  # fixtures
@@ -29,7 +29,7 @@ def runs(tmp_path_factory, cache):
 @pytest.fixture
 def measured(runs, cli, tmp_path, monkeypatch):
     """The figures of a benchmark, and its table."""
-    monkeypatch.setattr(al.get("modality", "image"), "metrics", lambda self, data: Asked())
+    monkeypatch.setattr(al.Metrics, "of", asked)
 
     def run(name, *extra):
         arguments = ["n=2", "steps=1", f"out={tmp_path}", *extra]

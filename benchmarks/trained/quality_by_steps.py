@@ -78,7 +78,7 @@ def main():
     solvers, figures = options.solvers.split(","), options.figures.split(",")
     steps = [int(n) for n in options.steps.split(",")]
     run = al.load(options.run)
-    metrics = run.system.modality.metrics(build("data", run.config.data))
+    metrics = al.Metrics.of(run.system.modality, build("data", run.config.data))
     counted, rows = Counted(run), {}
     for solver in solvers:
         for n in steps:

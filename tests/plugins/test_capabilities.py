@@ -1,6 +1,7 @@
-"""A plugin adds a stage of training, or a command, in one file of its own."""
+"""A plugin adds a stage of training, a command, or a figure, in one file of its own."""
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from tests.test_cli import TINY, steps
@@ -19,7 +21,7 @@ def anylatent(folder, *arguments, how=("-m", "anylatent.core.cli.main")):
     environment = {
         **os.environ,
         "ANYLATENT_CACHE": str(folder / "cache"),
-        "ANYLATENT_PLUGINS": "two_probes,describe",
+        "ANYLATENT_PLUGINS": "two_probes,describe,brightness",
         "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
         "OMP_NUM_THREADS": "1",
     }
@@ -103,3 +105,43 @@ def test_a_command_is_told_what_its_dataclass_says(trained):
     assert "describe" in anylatent(trained, "list", "command").stdout
     unknown = anylatent(trained, "descrbe")
     assert "unknown command" in unknown.stderr and "describe" in unknown.stderr
+
+
+def measured(folder, command, *arguments):
+    """The figures of a run, and what was printed."""
+    done = anylatent(folder, command, "run=run", "n=4", "steps=2", "out=out", *arguments)
+    assert done.returncode == 0, done.stderr
+    name = {"evaluate": "evaluation"}.get(command, command)
+    return json.loads((folder / "out" / f"{name}.json").read_text()), done.stdout
+
+
+def test_a_figure_is_one_of_the_table(trained):
+    """Of samples it is the mean of the very pictures that `sample` draws."""
+    found, _ = measured(trained, "evaluate", "metrics=[brightness]")
+    (value,) = found["samples"]["samples"].values()
+    assert list(found["samples"]["samples"]) == ["brightness"]
+    assert set(found["reconstruction"]["mean"]) == {"brightness_off"}
+    drawn = ["sample", "run=run", "n=4", "steps=2", "seed=0", "out=drawn", "cond.digit=[0,0,0,0]"]
+    assert anylatent(trained, *drawn).returncode == 0
+    files = sorted((trained / "drawn").glob("0_*.png"))
+    means = [torch.tensor(list(Image.open(p).getdata())).float().mean() / 127.5 for p in files]
+    assert value == pytest.approx(float(sum(means)) / 4 - 1, abs=0.01)  # rounded to 8 bits, cut
+
+
+def test_figures_from_outside_stand_behind_those_of_the_modality(trained):
+    chosen = "metrics=[{name: brightness, scale: 2}, pictures_restored]"
+    found, printed = measured(trained, "benchmark", chosen, "likelihood=0")
+    assert list(found["reconstruction"]["mean"]) == ["psnr", "ssim", "perceptual", "brightness_off"]
+    assert set(found["samples"]) == {"samples", "held-out", "untrained"}
+    assert -2 < found["samples"]["held-out"]["brightness"] < -1  # digits are mostly black
+    assert "from -1 to 1, times 2." in printed
+    assert "brightness" in anylatent(trained, "list", "metric").stdout
+
+
+def test_figures_that_there_are_not(trained):
+    for wrong in ("metrics=[ngrams]", "metrics=ngrams", "metrics=[{name: ngrams}]"):
+        done = anylatent(trained, "evaluate", "run=run", "n=2", "steps=1", wrong)
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        assert "ngrams" in done.stderr and "choose among brightness, frechet" in done.stderr
+    done = anylatent(trained, "evaluate", "run=run", "metrics=[{name: brightness, colour: 1}]")
+    assert done.returncode == 1 and "no setting colour" in done.stderr

@@ -7,7 +7,7 @@ from anylatent.core.modality.conditioners import ClassLabel, column_entries, giv
 from anylatent.core.modality.data import Data
 from anylatent.core.modality.data_space import DataSpace
 from anylatent.core.modality.given_data import Given
-from anylatent.core.modality.metrics import Metrics
+from anylatent.core.modality.metrics import Metric, Metrics
 from anylatent.core.modality.modality import Modality
 from anylatent.core.modality.outputs import Comparable, Outputs, compare, join
 from anylatent.core.modality.sizes import FixedSizes, Sizes, histogram_nats
@@ -22,6 +22,7 @@ __all__ = [
     "FixedSizes",
     "Given",
     "Item",
+    "Metric",
     "Metrics",
     "Modality",
     "Outputs",

@@ -1,33 +1,148 @@
-"""Figures about samples and reconstructions."""
+"""Figures of samples and reconstructions: metrics, each registered by a name, and lists of them.
+
+A figure is added to a modality from anywhere, in one file:
+
+    @al.register("metric", "brightness")
+    class Brightness(al.Metric):
+        modality = "image"
+
+        def samples(self, outputs, columns):
+            return {"brightness": float(outputs.tensor.mean())}
+"""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, TypeAlias
 
+from anylatent.core.modality.data import Data
+from anylatent.core.modality.modality import Modality
 from anylatent.core.modality.outputs import Outputs
+from anylatent.core.registry import RegistryError, build, get, group, names
+from anylatent.core.support.files import UserError
+
+Row: TypeAlias = dict[str, float]
+"""Figures by name; one without meaning, such as uniqueness of none, is left out."""
 
 
-class Metrics(ABC):
-    """Figures about samples, prepared once for a data set (reference features, classifiers)."""
+class Metric:
+    """A few figures of samples, of reconstructions or of both, against one data set.
+
+    It is built with the `data` and the `modality` if its constructor names them; what costs time
+    (features of real data, networks that judge) is made at first use. `modality` names the modality
+    that it is for, "" any; `place` says where its figures stand in a table: those that come with a
+    modality have the first places, others follow by their names.
+    """
+
+    modality: ClassVar[str] = ""
+    place: ClassVar[int] = 100
+
+    @classmethod
+    def applies(cls, modality: Modality, data: Data) -> bool:
+        """Whether it has figures of such outputs and data."""
+        if not cls.modality:
+            return True
+        kind = get("modality", cls.modality) if cls.modality in names("modality") else None
+        return isinstance(kind, type) and isinstance(modality, kind)
 
     @property
     def notes(self) -> Sequence[str]:
         """What must be said below the table, such as where a row comes from."""
         return ()
 
-    @abstractmethod
-    def samples(self, outputs: Outputs, columns: Mapping[str, Any]) -> dict[str, float]:
+    def samples(self, outputs: Outputs, columns: Mapping[str, Any]) -> Row:
         """Figures of a set of samples drawn under the conditions in `columns`, against the data."""
+        return {}
 
-    @abstractmethod
-    def reconstructions(self, originals: Outputs, outputs: Outputs) -> dict[str, float]:
+    def reconstructions(self, originals: Outputs, outputs: Outputs) -> Row:
         """Figures of how well an autoencoder restores its input."""
+        return {}
 
-    @abstractmethod
-    def baselines(self, conditions: Sequence[str] = ()) -> dict[str, dict[str, float]]:
+    def baselines(self, conditions: Sequence[str] = ()) -> dict[str, Row]:
         """The same figures as `samples` for held-out data, and for data made worse, by row name.
 
-        `conditions` names the columns under which samples are drawn.
+        `conditions` names the columns under which samples are drawn. Rows of the same name that
+        several metrics have are one row.
         """
+        return {}
+
+
+group("metric", Metric, offers={"data": Data, "modality": Modality}, chosen=False)
+
+
+class Metrics:
+    """Several metrics as one: their figures in one table, one after another.
+
+    Raises UserError where two of them give a figure of the same name.
+    """
+
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self.metrics = tuple(metrics)
+
+    @classmethod
+    def of(
+        cls,
+        modality: Modality,
+        data: Data,
+        chosen: str | Sequence[str | Mapping[str, Any]] | None = None,
+    ) -> Metrics:
+        """All registered metrics that apply to the data, or those `chosen`: by name, or with
+        settings as `{name: ..., setting: ...}`.
+
+        Raises UserError for a name that is not among them.
+        """
+        kinds = {name: _kind(name) for name in names("metric")}
+        apply = [name for name, kind in kinds.items() if kind.applies(modality, data)]
+        listed = apply if chosen is None else [chosen] if isinstance(chosen, str) else chosen
+        nodes = [{"name": node} if isinstance(node, str) else node for node in listed]
+        wanted = {str(node.get("name")): node for node in nodes}
+        wrong = [name for name in wanted if name not in apply]
+        if wrong:
+            raise UserError(
+                f"metrics=[{','.join(wrong)}]: not for {type(modality).__name__} and its data; "
+                f"choose among {', '.join(apply) or 'none'}"
+            )
+        order = sorted(wanted, key=lambda name: (kinds[name].place, name))
+        return cls(build("metric", wanted[n], modality=modality, data=data) for n in order)
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Those of all metrics."""
+        return [note for metric in self.metrics for note in metric.notes]
+
+    def samples(self, outputs: Outputs, columns: Mapping[str, Any]) -> Row:
+        """Figures of a set of samples drawn under the conditions in `columns`."""
+        return _joined((m, m.samples(outputs, columns)) for m in self.metrics)
+
+    def reconstructions(self, originals: Outputs, outputs: Outputs) -> Row:
+        """Figures of how well an autoencoder restores its input."""
+        return _joined((m, m.reconstructions(originals, outputs)) for m in self.metrics)
+
+    def baselines(self, conditions: Sequence[str] = ()) -> dict[str, Row]:
+        """The figures of `samples` for held-out data, and for data made worse, by row name."""
+        found = [(metric, metric.baselines(conditions)) for metric in self.metrics]
+        rows = dict.fromkeys(name for _, table in found for name in table)
+        return {row: _joined((m, table[row]) for m, table in found if row in table) for row in rows}
+
+
+def _kind(name: str) -> type[Metric]:
+    kind = get("metric", name)
+    if not isinstance(kind, type):  # which could not be asked whether it applies
+        raise RegistryError(f"metric={name} must be a subclass of anylatent.Metric, got {kind}")
+    return kind
+
+
+def _joined(parts: Iterable[tuple[Metric, Row]]) -> Row:
+    row: Row = {}
+    owners: dict[str, str] = {}
+    for metric, figures in parts:
+        own = type(metric).__name__
+        for figure in figures:
+            if figure in owners:
+                raise UserError(
+                    f"two metrics give the figure '{figure}': {owners[figure]} and {own}; rename "
+                    "one, or leave one out by metrics=[...]"
+                )
+            owners[figure] = own
+        row |= figures
+    return row

@@ -10,17 +10,16 @@ from torch import Tensor
 
 from anylatent.core.latents import Noise
 from anylatent.core.modality.batch import Batch, Item, stack_items
-from anylatent.core.modality.data import Data
 from anylatent.core.modality.data_space import DataSpace
 from anylatent.core.modality.given_data import Given
-from anylatent.core.modality.metrics import Metrics
 from anylatent.core.modality.outputs import Outputs
 from anylatent.core.modality.sizes import FixedSizes, Sizes
 from anylatent.core.registry import group
 
 
 class Modality(ABC):
-    """How data of one kind are batched, sized and judged; their outputs save and show themselves.
+    """How data of one kind are batched and sized; their outputs save and show themselves, and each
+    `Metric` says what it judges.
 
     `sizes` is the law of the sizes of samples, `data_space` the data as latents, `given` what
     samples may be asked to contain; the latter two are None where there is no such thing.
@@ -56,10 +55,6 @@ class Modality(ABC):
     @abstractmethod
     def originals(self, batch: Batch) -> Outputs:
         """The data of a batch in the form of decoded outputs."""
-
-    @abstractmethod
-    def metrics(self, data: Data) -> Metrics:
-        """The figures to judge samples and reconstructions by."""
 
 
 group("modality", Modality, facts=True)

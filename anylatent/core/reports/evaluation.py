@@ -28,7 +28,8 @@ Rows = dict[str, dict[str, float]]
 class EvaluationConfig:
     """What `evaluate` and `benchmark` are told: n samples of a run, drawn so, under the conditions
     of held-out data. `run_is` names the modality that it must be of, `base` where what it
-    leans on has moved to."""
+    leans on has moved to; `metrics` are names, or `{name: ..., setting: ...}`, of those to judge by
+    (default: all that apply)."""
 
     run: str
     sampling: SamplingConfig = inline()
@@ -39,6 +40,7 @@ class EvaluationConfig:
     seed: int = 0
     temperature: float | None = None
     batch: int = 64
+    metrics: Sequence[Any] | None = None
     out: str | None = None
     device: str | None = None
 
@@ -52,7 +54,7 @@ class Evaluation:
         self.config = config
         self.run = Run.load(config.run, config.device, config.run_is, config.base)
         self.data: Data = build("data", self.run.config.data)
-        self.metrics: Metrics = self.run.system.modality.metrics(self.data)
+        self.metrics = Metrics.of(self.run.system.modality, self.data, config.metrics)
         self.folder = Path(config.out or config.run)
 
     def evaluate(self) -> None:

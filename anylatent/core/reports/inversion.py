@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from anylatent.core.latents import Latent, Noise, Started, Stream
-from anylatent.core.modality import Outputs, compare, join, move
+from anylatent.core.modality import Metrics, Outputs, compare, join, move
 from anylatent.core.reports.evaluation import Rows, table
 from anylatent.core.reports.inverted_data import InvertedData
 from anylatent.core.reports.normality import normality
@@ -160,7 +160,7 @@ class Inversion:
     # ---- report -------------------------------------------------------------------------------
     def _report(self, found: RoundTrip, evaluations: Mapping[str, float]) -> None:
         sampling = self.config.sampling
-        judge = self.run.system.modality.metrics(self.own.data).reconstructions
+        judge = Metrics.of(self.run.system.modality, self.own.data).reconstructions
         data = {"autoencoder": found.decoded, "inverted and restored": found.restored}
         fresh = Noise.of((0, Stream.FRESH), found.noise.batch).like(found.noise)
         tables: dict[str, Rows] = {

@@ -6,7 +6,7 @@ from anylatent.core.testing.denoisers import check_denoiser, check_guidance
 from anylatent.core.testing.examples import SPECS, Impulses, example, in_subspace
 from anylatent.core.testing.guests import check_sites
 from anylatent.core.testing.networks import check_autoencoder, check_backbone
-from anylatent.core.testing.outputs import check_outputs
+from anylatent.core.testing.outputs import check_metric, check_outputs
 from anylatent.core.testing.process import check_grid, check_prediction, check_schedule
 from anylatent.core.testing.sampling import check_solver
 from anylatent.core.testing.training import check_features, check_times, check_weighting
@@ -25,6 +25,7 @@ __all__ = [
     "check_features",
     "check_grid",
     "check_guidance",
+    "check_metric",
     "check_modality",
     "check_outputs",
     "check_prediction",

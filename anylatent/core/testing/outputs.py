@@ -1,17 +1,18 @@
-"""The contract of outputs."""
+"""The contracts of outputs, and of figures about them."""
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 
-from anylatent.core.modality import Outputs, compare, join
+from anylatent.core.modality import Metric, Outputs, compare, join
 
 Reader: TypeAlias = Callable[[Path], object]
 """Opens a file of a format as its users do, and raises for one that is broken."""
@@ -108,3 +109,38 @@ READERS: Mapping[str, Reader] = {
     ".jsonl": _read_lines,
     ".csv": _read_table,
 }
+
+
+def check_metric(metric: Metric, outputs: Outputs, columns: Mapping[str, Any]) -> None:
+    """`outputs` as a modality decodes them, drawn under `columns`; also restored by themselves.
+
+    There is some figure; figures are plain floats, no NaN, the same each time; none is of samples
+    and of reconstructions; notes are words. Neither outputs nor columns are changed.
+    """
+    name, samples, kept = type(metric).__name__, files_of(outputs), copy.deepcopy(dict(columns))
+    first, again = (_figures(metric, outputs, columns) for _ in range(2))
+    for where, row in first.items():
+        for figure, value in row.items():
+            told = f"{name}: '{figure}' of {where} is {value!r}"
+            assert isinstance(figure, str) and type(value) is float, f"{told}, not a float"
+            assert value == value, f"{told}: leave out what has no meaning"
+    assert first == again, f"{name}: other figures each time: {first} and {again}"
+    assert any(first.values()), f"{name} has no figures at all"
+    both = set(first["samples"]) & set(first["reconstructions"])
+    assert not both, f"{name}: {sorted(both)} are figures of samples and of reconstructions"
+    notes = metric.notes
+    words = not isinstance(notes, str) and all(isinstance(note, str) and note for note in notes)
+    assert words, f"{name}: notes are a list of sentences, got {notes!r}"
+    same = files_of(outputs) == samples and repr(dict(columns)) == repr(kept)
+    assert same, f"{name} changes the outputs or the columns"
+
+
+def _figures(
+    metric: Metric, outputs: Outputs, columns: Mapping[str, Any]
+) -> dict[str, dict[str, float]]:
+    """All rows that there are."""
+    return {
+        "samples": metric.samples(outputs, columns),
+        "reconstructions": metric.reconstructions(outputs, outputs),
+        **metric.baselines(list(columns)),
+    }

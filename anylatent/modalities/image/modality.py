@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from anylatent.core.latents import Noise
-from anylatent.core.modality import Batch, Data, Metrics, Modality
+from anylatent.core.modality import Batch, Modality
 from anylatent.modalities.image.data_space import Pixels
 from anylatent.modalities.image.pictures import Pictures
 
@@ -36,8 +36,3 @@ class ImageModality(Modality):
 
     def originals(self, batch: Batch) -> Pictures:
         return Pictures(batch["image"])
-
-    def metrics(self, data: Data) -> Metrics:
-        from anylatent.modalities.image.metrics import ImageMetrics
-
-        return ImageMetrics(data)

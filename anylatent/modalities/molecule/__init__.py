@@ -8,6 +8,13 @@ from anylatent.modalities.molecule.autoencoder import GeoLDM
 from anylatent.modalities.molecule.backbone import EGNNBackbone
 from anylatent.modalities.molecule.conditioner import Properties
 from anylatent.modalities.molecule.data import Components, MoleculeFolder, Qm9
+from anylatent.modalities.molecule.metrics import (
+    Chemistry,
+    Distances,
+    MoleculesRestored,
+    PropertyErrors,
+    Published,
+)
 from anylatent.modalities.molecule.modality import MoleculeModality
 from anylatent.modalities.molecule.tensor_product import TensorProductNetwork
 
@@ -19,3 +26,8 @@ register("conditioner", "properties")(Properties)
 register("autoencoder", "geoldm", parts=BOTTLENECK)(GeoLDM)
 register("backbone", "egnn", parts=FEATURES)(EGNNBackbone)
 register("backbone", "tensor_product", parts=FEATURES)(TensorProductNetwork)
+register("metric", "chemistry")(Chemistry)
+register("metric", "molecule_geometry")(Distances)
+register("metric", "property_errors")(PropertyErrors)
+register("metric", "molecules_restored")(MoleculesRestored)
+register("metric", "molecules_published")(Published)

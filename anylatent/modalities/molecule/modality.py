@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from anylatent.core.latents import Noise
-from anylatent.core.modality import Batch, Data, Item, Metrics, Modality
+from anylatent.core.modality import Batch, Item, Modality
 from anylatent.modalities.molecule.batches import collate, rotated, unpacked
 from anylatent.modalities.molecule.data_space import AtomSpace
 from anylatent.modalities.molecule.elements import NUMBERS
@@ -71,8 +71,3 @@ class MoleculeModality(Modality):
 
     def originals(self, batch: Batch) -> Molecules:
         return unpacked(batch, self.elements)
-
-    def metrics(self, data: Data) -> Metrics:
-        from anylatent.modalities.molecule.metrics import MoleculeMetrics
-
-        return MoleculeMetrics(data)

@@ -7,6 +7,14 @@ from anylatent.modalities.text import facts as facts
 from anylatent.modalities.text.autoencoder import LearnedEmbedding, UnitEmbedding
 from anylatent.modalities.text.backbone import Transformer
 from anylatent.modalities.text.data import Kjv, Smiles, TextFile, WordNet
+from anylatent.modalities.text.metrics import (
+    Classes,
+    Copies,
+    Likelihood,
+    NGrams,
+    SmilesShares,
+    TextsRestored,
+)
 from anylatent.modalities.text.modality import TextModality
 from anylatent.modalities.text.sequence import SequenceAutoencoder
 
@@ -19,3 +27,9 @@ register("autoencoder", "embedding")(LearnedEmbedding)
 register("autoencoder", "unit_embedding")(UnitEmbedding)
 register("autoencoder", "sequence", parts=BOTTLENECK)(SequenceAutoencoder)
 register("backbone", "transformer", parts=FEATURES)(Transformer)
+register("metric", "ngrams")(NGrams)
+register("metric", "text_likelihood")(Likelihood)
+register("metric", "text_copies")(Copies)
+register("metric", "smiles_shares")(SmilesShares)
+register("metric", "text_classes")(Classes)
+register("metric", "texts_restored")(TextsRestored)

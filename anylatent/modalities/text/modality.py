@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from anylatent.core.modality import Batch, Data, Item, Metrics, Modality
+from anylatent.core.modality import Batch, Item, Modality
 from anylatent.modalities.text.batches import collate
 from anylatent.modalities.text.data_space import OneHot
 from anylatent.modalities.text.given import Templates
@@ -58,8 +58,3 @@ class TextModality(Modality):
 
     def originals(self, batch: Batch) -> Texts:
         return Texts.unpack(batch["tokens"], batch["mask"], self.tokenizer, self.kind)
-
-    def metrics(self, data: Data) -> Metrics:
-        from anylatent.modalities.text.metrics import TextMetrics
-
-        return TextMetrics(data)

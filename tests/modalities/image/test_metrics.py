@@ -11,12 +11,16 @@ from torch.utils.data import Dataset, Subset
 
 from anylatent.core.modality.batch import Item
 from anylatent.core.modality.data import Data
+from anylatent.core.modality.metrics import Metrics
 from anylatent.core.support.packages import MissingPackage
 from anylatent.modalities.image.data import Mnist, OpenMoji
 from anylatent.modalities.image.metrics import (
-    ImageMetrics,
+    ClassAccuracy,
+    Frechet,
+    Memorisation,
+    Restoration,
     classifier,
-    suite,
+    references,
 )
 from anylatent.modalities.image.pictures import Pictures
 from anylatent.modalities.shared.image_features import features
@@ -48,13 +52,23 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+def table(data: Data, limit: int = 5000) -> Metrics:
+    """The metrics of pictures."""
+    kinds = (Frechet, Memorisation, ClassAccuracy)
+    return Metrics([*(kind(data, limit) for kind in kinds), Restoration()])
+
+
+def data_of(metrics: Metrics) -> Data:
+    return metrics.metrics[0].references.data
+
+
 @pytest.fixture(scope="module")
-def metrics(home: Path) -> ImageMetrics:
+def metrics(home: Path) -> Metrics:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(home))
         patch.setattr(classifier, "STEPS", 30)
         try:
-            found = ImageMetrics(Few())
+            found = table(Few())
             found.baselines()
         except MissingPackage as error:
             pytest.skip(str(error))
@@ -66,7 +80,7 @@ def images_of(dataset: Dataset[Item]) -> tuple[Tensor, list[int]]:
     return torch.stack([item["image"] for item in items]), [item["digit"] for item in items]
 
 
-def test_rows_of_real_and_worse_pictures(metrics: ImageMetrics) -> None:
+def test_rows_of_real_and_worse_pictures(metrics: Metrics) -> None:
     rows = metrics.baselines()
     assert list(rows) == ["held-out", "training", "blurred"]
     real, copied, worse = rows.values()
@@ -84,8 +98,8 @@ def test_rows_of_real_and_worse_pictures(metrics: ImageMetrics) -> None:
     assert real["accuracy_macro"] == pytest.approx(sum(each) / 3)
 
 
-def test_samples_that_are_held_out_pictures_are_at_no_distance(metrics: ImageMetrics) -> None:
-    images, digits = images_of(metrics.data.held_out())
+def test_samples_that_are_held_out_pictures_are_at_no_distance(metrics: Metrics) -> None:
+    images, digits = images_of(data_of(metrics).held_out())
     row = metrics.samples(Pictures(images), {"digit": digits})
     assert row["frechet_efficientnet"] == pytest.approx(0, abs=1e-6)
     assert (row["precision"], row["recall"]) == (1, 1)
@@ -94,10 +108,10 @@ def test_samples_that_are_held_out_pictures_are_at_no_distance(metrics: ImageMet
     assert row["nearest_training"] == pytest.approx(baseline["nearest_training"])
 
 
-def test_asked_classes_count(metrics: ImageMetrics, monkeypatch: pytest.MonkeyPatch) -> None:
-    images, digits = images_of(metrics.data.held_out())
+def test_asked_classes_count(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, digits = images_of(data_of(metrics).held_out())
     known = features(images)
-    monkeypatch.setattr(suite, "features", lambda images: known)
+    monkeypatch.setattr(references, "features", lambda images: known)
     right = metrics.samples(Pictures(images), {"digit": torch.tensor(digits)})["accuracy"]
     by_name = metrics.samples(Pictures(images), {"digit": [str(digit) for digit in digits]})
     assert by_name["accuracy"] == right
@@ -118,33 +132,33 @@ def test_asked_classes_count(metrics: ImageMetrics, monkeypatch: pytest.MonkeyPa
         metrics.samples(Pictures(images), {"digit": [1]})
 
 
-def test_more_samples_do_not_make_the_distance_smaller(metrics: ImageMetrics) -> None:
-    images, _ = images_of(metrics.data.train())
+def test_more_samples_do_not_make_the_distance_smaller(metrics: Metrics) -> None:
+    images, _ = images_of(data_of(metrics).train())
     assert metrics.samples(Pictures(images[:40]), {})["pictures"] == 30
     assert metrics.samples(Pictures(images[:10]), {})["pictures"] == 10
 
 
-def test_copies_are_found(metrics: ImageMetrics) -> None:
-    images, _ = images_of(metrics.data.train())
-    found = metrics.nearest(Pictures(images[5:10] + 0.01))
+def test_copies_are_found(metrics: Metrics) -> None:
+    images, _ = images_of(data_of(metrics).train())
+    found = metrics.metrics[1].nearest(Pictures(images[5:10] + 0.01))
     assert found.row.tolist() == [5, 6, 7, 8, 9]
 
 
 def test_the_second_time_comes_from_disk(
-    metrics: ImageMetrics, home: Path, monkeypatch: pytest.MonkeyPatch
+    metrics: Metrics, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*_: object) -> Tensor:
         raise AssertionError("made again")
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(home))
-    monkeypatch.setattr(suite, "features", never)
-    monkeypatch.setattr(suite, "learn", never)
-    assert ImageMetrics(Few()).baselines() == metrics.baselines()
+    monkeypatch.setattr(references, "features", never)
+    monkeypatch.setattr(references, "learn", never)
+    assert table(Few()).baselines() == metrics.baselines()
     with pytest.raises(AssertionError, match="made again"):
-        ImageMetrics(Few(), limit=20).baselines()
+        table(Few(), limit=20).baselines()
 
 
-def test_reconstructions_average_the_pictures_own_figures(metrics: ImageMetrics) -> None:
+def test_reconstructions_average_the_pictures_own_figures(metrics: Metrics) -> None:
     a = torch.zeros(2, 1, 32, 32)
     b = a + torch.tensor([0.2, 0.02])[:, None, None, None]
     row = metrics.reconstructions(Pictures(a), Pictures(b))
@@ -154,7 +168,7 @@ def test_reconstructions_average_the_pictures_own_figures(metrics: ImageMetrics)
     assert (same["psnr"], same["perceptual"]) == (100, 0) and same["ssim"] == pytest.approx(1)
 
 
-def test_too_few_pictures(metrics: ImageMetrics) -> None:
+def test_too_few_pictures(metrics: Metrics) -> None:
     with pytest.raises(ValueError, match="need 4 pictures .* got .2, 1, 32, 32."):
         metrics.samples(Pictures(torch.zeros(2, 1, 32, 32)), {})
     with pytest.raises(ValueError, match="are of Pictures, got list"):
@@ -165,7 +179,7 @@ def test_too_few_pictures(metrics: ImageMetrics) -> None:
 def test_emoji_table() -> None:
     """The judge knows categories of pictures that it has not seen, and the rows are in order."""
     try:
-        rows = ImageMetrics(OpenMoji()).baselines()
+        rows = table(OpenMoji()).baselines()
     except MissingPackage as error:
         pytest.skip(str(error))
     real, worse = rows["held-out"], rows["blurred"]

@@ -6,23 +6,37 @@ import pytest
 import torch
 
 from anylatent.core.modality.data import Data
+from anylatent.core.modality.metrics import Metrics
 from anylatent.core.support.packages import MissingPackage
 from anylatent.modalities.molecule.data import Qm9
 from anylatent.modalities.molecule.elements import NUMBERS, SYMBOLS
 from anylatent.modalities.molecule.metrics import (
+    Chemistry,
+    Distances,
     Geometry,
-    MoleculeMetrics,
+    MoleculesRestored,
+    PropertyErrors,
+    Published,
+    References,
     chemistry,
     cloud,
     judge,
-    suite,
+    references,
 )
 from anylatent.modalities.molecule.metrics.chemistry import shares
+from anylatent.modalities.molecule.modality import MoleculeModality
 from anylatent.modalities.molecule.molecule import Molecule
 from anylatent.modalities.molecule.molecules import Molecules
 from tests.modalities.molecule import ideal
 
 pytest.importorskip("rdkit", reason="rdkit is not installed")
+
+
+def table(data: Data, limit: int = 2000, reference: int = 4000) -> Metrics:
+    """The metrics of molecules that apply."""
+    some = [kind(data, limit, reference) for kind in (Chemistry, Distances)]
+    kinds, modality = (PropertyErrors, MoleculesRestored, Published), MoleculeModality()
+    return Metrics([*some, *(kind(data) for kind in kinds if kind.applies(modality, data))])
 
 
 class Few(Data):
@@ -77,7 +91,7 @@ def data(**settings) -> Few:
 
 def test_a_row_of_samples() -> None:
     samples = Molecules([ideal.methane(1.10), ideal.hydrogen_cyanide(), ideal.water()])
-    row = MoleculeMetrics(data()).samples(samples, {"gap": [1.0, 2.0, 3.0]})
+    row = table(data()).samples(samples, {"gap": [1.0, 2.0, 3.0]})
     assert row["molecules"] == 3 and row["novel"] == pytest.approx(1 / 3)
     for name in ("atom_stability", "molecule_stability", "valid", "unique", "connected"):
         assert row[name] == 1
@@ -86,7 +100,7 @@ def test_a_row_of_samples() -> None:
 
 
 def test_a_row_does_not_depend_on_order_or_frame() -> None:
-    metrics, samples = MoleculeMetrics(data()), [m for m, _ in ideal.WHOLE.values()]
+    metrics, samples = table(data()), [m for m, _ in ideal.WHOLE.values()]
     row = metrics.samples(Molecules(samples), {})
     other = metrics.samples(Molecules([ideal.turned(m, 2) for m in samples[::-1]]), {})
     assert row == pytest.approx(other, abs=1e-4)
@@ -96,47 +110,48 @@ def test_baselines() -> None:
     """Ethene alone of the held-out molecules is novel; water's and methane's atoms are known."""
     few = data()
     few.published = {"some model (published)": {"valid": 0.5}}
-    rows = MoleculeMetrics(few).baselines()
+    rows = table(few).baselines()
     assert list(rows) == ["held-out", "training", "cloud", "some model (published)"]
     assert rows["some model (published)"] == {"valid": 0.5}
     assert rows["held-out"]["novel"] == pytest.approx(1 / 3)
     assert rows["training"]["novel"] == 0
     assert rows["held-out"]["molecule_stability"] == rows["training"]["valid"] == 1
     assert rows["cloud"]["atom_stability"] < 0.8
-    assert "published" not in "".join(MoleculeMetrics(data()).baselines())
+    assert "published" not in "".join(table(data()).baselines())
 
 
 def test_held_out_is_compared_with_the_training_part_and_the_reverse() -> None:
     few = Few([ideal.water(0.95)], [ideal.water(0.97)])
-    rows = MoleculeMetrics(few).baselines()
+    rows = table(few).baselines()
     for name in ("held-out", "training"):
         assert rows[name]["w1_bond_length"] == pytest.approx(0.02, abs=1e-6)
-    same = MoleculeMetrics(few).samples(Molecules([ideal.water(0.97)]), {})
+    same = table(few).samples(Molecules([ideal.water(0.97)]), {})
     assert same["w1_bond_length"] == pytest.approx(0, abs=1e-6)
 
 
 def test_the_training_keys_are_made_once(monkeypatch) -> None:
-    MoleculeMetrics(data()).samples(Molecules([ideal.water()]), {})
+    table(data()).samples(Molecules([ideal.water()]), {})
     made = []
-    monkeypatch.setattr(suite, "keys", lambda *args: made.append(0) or chemistry.keys(*args))
-    assert MoleculeMetrics(data()).samples(Molecules([ideal.water()]), {})["novel"] == 0
+    monkeypatch.setattr(references, "keys", lambda *args: made.append(0) or chemistry.keys(*args))
+    assert table(data()).samples(Molecules([ideal.water()]), {})["novel"] == 0
     assert not made
-    MoleculeMetrics(data(name="others")).samples(Molecules([ideal.water()]), {})
+    table(data(name="others")).samples(Molecules([ideal.water()]), {})
     assert len(made) == 1
 
 
 def test_limits() -> None:
     few = Few([ideal.methane(1.06 + k / 1000) for k in range(30)], [ideal.water()] * 20)
-    metrics = MoleculeMetrics(few, limit=7, reference=11)
+    metrics = table(few, limit=7, reference=11)
     rows = metrics.baselines()
     assert [rows[name]["molecules"] for name in ("held-out", "training", "cloud")] == [7, 7, 7]
-    assert len(metrics._held_out.sizes) == len(metrics._training.sizes) == 11
+    found = metrics.metrics[0].references
+    assert len(found.held_out.sizes) == len(found.training.sizes) == 11
     assert metrics.baselines() == rows  # the same ones again
 
 
 def test_data_without_hydrogens_has_no_stability() -> None:
     heavy = [ideal.molecule("CO", [[0, 0, 0], [1.2, 0, 0]])]
-    metrics = MoleculeMetrics(Few(heavy, heavy, elements=("C", "O")))
+    metrics = table(Few(heavy, heavy, elements=("C", "O")))
     row = metrics.samples(Molecules(heavy), {})
     assert row["valid"] == 1 and row["novel"] == 0
     assert not [name for name in row if "stab" in name or "rdkit" in name]
@@ -171,14 +186,14 @@ def test_reconstructions_by_hand() -> None:
             ideal.replaced(ideal.methane(), x=ideal.methane().x + 5),
         ]
     )
-    row = MoleculeMetrics(data()).reconstructions(before, after)
+    row = table(data()).reconstructions(before, after)
     assert row["elements_restored"] == row["charges_restored"] == 7 / 8
     assert row["molecules_restored"] == 1 / 2
     # centring leaves of one shift s of n atoms (1 - 1/n) s²
     assert row["rmsd"] == pytest.approx((2 / 3 * 0.09 / 8) ** 0.5, rel=1e-4)
     assert row["atom_stability_originals"] == row["molecule_stability_originals"] == 1
     assert row["atom_stability"] == row["molecule_stability"] == 1  # O–F of 1.26 Å is a bond
-    assert MoleculeMetrics(data()).reconstructions(before, before) == pytest.approx(
+    assert table(data()).reconstructions(before, before) == pytest.approx(
         {name: 0.0 if name == "rmsd" else 1.0 for name in row}
     )
 
@@ -186,13 +201,11 @@ def test_reconstructions_by_hand() -> None:
 def test_reconstructions_are_compared_in_the_same_frame() -> None:
     m = ideal.water()
     turned = ideal.replaced(m, x=m.x[:, [1, 2, 0]])
-    assert (
-        MoleculeMetrics(data()).reconstructions(Molecules([m]), Molecules([turned]))["rmsd"] > 0.3
-    )
+    assert table(data()).reconstructions(Molecules([m]), Molecules([turned]))["rmsd"] > 0.3
 
 
 def test_bad_input() -> None:
-    metrics, water = MoleculeMetrics(data()), Molecules([ideal.water()])
+    metrics, water = table(data()), Molecules([ideal.water()])
     for outputs in (Molecules(), torch.zeros(3), Molecules([ideal.molecule("", [])])):
         with pytest.raises(ValueError, match="the figures need Molecules, at least one"):
             metrics.samples(outputs, {})
@@ -210,13 +223,13 @@ def qm9():
         pytest.skip(str(error))
 
 
-def some_of(metrics: MoleculeMetrics, count: int) -> Molecules:
-    return metrics._some(metrics.data.train(), count)
+def some_of(qm9, count: int) -> Molecules:
+    return References(qm9).some(qm9.train(), count)
 
 
 def test_two_thousand_molecules_of_qm9(qm9) -> None:
     """The same figures as of all of them, within what the choice of 2,000 explains."""
-    molecules = some_of(MoleculeMetrics(qm9), 2000)
+    molecules = some_of(qm9, 2000)
     row = shares([judge(m) for m in molecules], frozenset())
     assert row["atom_stability"] == pytest.approx(0.993, abs=0.002)
     assert row["molecule_stability"] == pytest.approx(0.952, abs=0.01)
@@ -231,9 +244,9 @@ def test_perception_agrees_with_the_smiles_of_qm9(qm9) -> None:
     from anylatent.modalities.molecule.perception import canonical, mol_by_rdkit, mol_by_table
 
     dataset = qm9.held_out()
-    metrics, rows = MoleculeMetrics(qm9), range(600)
+    found, rows = References(qm9), range(600)
     same, table, aromatic = [], [], []
-    for row, m in zip(rows, metrics._molecules(dataset, rows), strict=True):
+    for row, m in zip(rows, found.molecules(dataset, rows), strict=True):
         told = Chem.CanonSmiles(dataset[row]["smiles"], useChiral=False)
         told = Chem.MolToSmiles(Chem.MolFromSmiles(told), isomericSmiles=False)
         mol, by_table = mol_by_rdkit(m), mol_by_table(m)
@@ -247,8 +260,7 @@ def test_perception_agrees_with_the_smiles_of_qm9(qm9) -> None:
 
 
 def test_geometry_of_qm9_tells_halves_apart_from_clouds(qm9) -> None:
-    metrics = MoleculeMetrics(qm9)
-    molecules = some_of(metrics, 1600)
+    molecules = some_of(qm9, 1600)
     a, b = Geometry.of(molecules[:800]), Geometry.of(molecules[800:])
     near, far = a.distances(b), Geometry.of(cloud(molecules[:800])).distances(b)
     assert near["w1_bond_length"] < 0.004 and near["w1_bond_angle"] < 1 and near["w1_atoms"] < 0.5
@@ -262,9 +274,9 @@ def test_geometry_of_qm9_tells_halves_apart_from_clouds(qm9) -> None:
 @pytest.mark.slow
 def test_the_whole_of_qm9(qm9) -> None:
     """99.36, 95.28 and 97.68 %, as a trial with the usual table had."""
-    metrics = MoleculeMetrics(qm9)
+    found = References(qm9)
     parts = [qm9.train(), qm9.validation(), qm9.held_out()]
-    verdicts = [judge(m) for part in parts for m in metrics._molecules(part, range(len(part)))]
+    verdicts = [judge(m) for part in parts for m in found.molecules(part, range(len(part)))]
     assert len(verdicts) == 130_831
     row = shares(verdicts, frozenset())
     assert row["atom_stability"] == pytest.approx(0.9936, abs=0.0005)
@@ -275,7 +287,7 @@ def test_the_whole_of_qm9(qm9) -> None:
 
 @pytest.mark.slow
 def test_baselines_of_qm9(qm9) -> None:
-    rows = MoleculeMetrics(qm9, limit=1000).baselines()
+    rows = table(qm9, limit=1000).baselines()
     assert rows["training"]["novel"] == 0 and rows["held-out"]["novel"] > 0.97
     for name in ("held-out", "training"):
         assert rows[name]["atom_stability"] == pytest.approx(0.993, abs=0.002)

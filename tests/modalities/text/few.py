@@ -1,10 +1,22 @@
-"""Small data sets of text by hand, for the figures."""
+"""Small data sets of text by hand, and their figures."""
 
 from __future__ import annotations
 
 import torch
 
 from anylatent.core.modality.data import Data
+from anylatent.core.modality.metrics import Metrics
+from anylatent.modalities.text.metrics import (
+    Classes,
+    Copies,
+    Likelihood,
+    NGrams,
+    SmilesShares,
+    TextsRestored,
+    evaluator,
+)
+from anylatent.modalities.text.metrics.corpus import Corpus
+from anylatent.modalities.text.modality import TextModality
 from anylatent.modalities.text.texts import Text, Texts
 from anylatent.modalities.text.tokenizer import Symbols
 
@@ -54,6 +66,23 @@ class Few(Data):
     def texts(self, *strings) -> Texts:
         """Outputs that say this."""
         return Texts(Text.of(self.tokenizer.encode(string), self.tokenizer) for string in strings)
+
+
+def table(data, limit=1000, steps=evaluator.STEPS) -> Metrics:
+    """The metrics of texts that apply."""
+    few, judged = {"limit": limit}, {"limit": limit, "steps": steps}
+    kinds = {
+        NGrams: few, Likelihood: judged, Copies: few, SmilesShares: few, Classes: judged,
+        TextsRestored: {},
+    }  # fmt: skip
+    modality = TextModality()
+    return Metrics(
+        [kind(data, **how) for kind, how in kinds.items() if kind.applies(modality, data)]
+    )
+
+
+def corpus_in(metrics: Metrics) -> Corpus:
+    return metrics.metrics[0].corpus
 
 
 def _pair(entry):

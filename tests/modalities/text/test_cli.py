@@ -10,8 +10,6 @@ import anylatent as al
 from anylatent.core.cli.main import main
 from anylatent.core.training.module import StageModule
 from anylatent.core.training.stages.joint import JointStage
-from anylatent.modalities.text.metrics import TextMetrics
-from anylatent.modalities.text.modality import TextModality
 
 TINY = [
     "modality=text", "data.limit=400", "backbone.width=32", "backbone.depth=1", "backbone.heads=2",
@@ -30,6 +28,11 @@ LM = [
     "autoencoder=embedding", "denoiser=rounded", "objective=denoising", "prediction=data",
     "schedule=cosine", "times=uniform", "grid=uniform",
 ]  # fmt: skip
+
+FIGURES = (
+    "metrics=[{name: ngrams, limit: 20}, {name: text_likelihood, limit: 20, steps: 3}, "
+    "{name: smiles_shares, limit: 20}, {name: text_copies, limit: 20}, texts_restored]"
+)
 
 
 def run(capsys, *arguments):
@@ -58,10 +61,7 @@ def runs(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ["cdcd", "rival", "lm", "latent"])
-def test_every_kind_trains_samples_and_is_measured(kind, runs, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(
-        TextModality, "metrics", lambda self, data: TextMetrics(data, limit=20, steps=3)
-    )
+def test_every_kind_trains_samples_and_is_measured(kind, runs, tmp_path, capsys):
     path = runs / kind
     assert (path / "pictures" / "samples_000008.png").stat().st_size > 500
     code, out, error = run(capsys, "sample", f"run={path}", "n=3", f"out={tmp_path}")
@@ -75,6 +75,7 @@ def test_every_kind_trains_samples_and_is_measured(kind, runs, tmp_path, capsys,
         f"run={path}",
         "n=8",
         "likelihood=4",
+        FIGURES,
         f"out={tmp_path}",
     )
     assert code == 0, error

@@ -7,11 +7,12 @@ import math
 import pytest
 import torch
 
+from anylatent.core.modality.metrics import Metrics
 from anylatent.core.support.files import UserError
-from anylatent.modalities.text.metrics import TextMetrics, divergence, evaluator, grams
+from anylatent.modalities.text.metrics import divergence, evaluator, grams
 from anylatent.modalities.text.texts import Text, Texts
 from anylatent.modalities.text.tokenizer import BytePairs
-from tests.modalities.text.few import Few
+from tests.modalities.text.few import Few, corpus_in, table
 
 LETTERS = "abcd"
 
@@ -27,8 +28,8 @@ def few(**settings) -> Few:
     return Few(["abab", "abc", "ba"], ["abcd", "ab", "cab", "d"], **settings)
 
 
-def metrics(data=None, limit=100, steps=3) -> TextMetrics:
-    return TextMetrics(data or few(), limit=limit, steps=steps)
+def metrics(data=None, limit=100, steps=3) -> Metrics:
+    return table(data or few(), limit=limit, steps=steps)
 
 
 # ---- distances and copies ---------------------------------------------------------------------
@@ -37,7 +38,7 @@ def test_a_row_by_hand() -> None:
     found, data = metrics(), few()
     texts = data.texts("abab", "dd", "c")
     row = found.samples(texts, {})
-    real = [text.tokens.tolist() for text in found.corpus.reference.texts]
+    real = [text.tokens.tolist() for text in corpus_in(found).reference.texts]
     ours = [text.tokens.tolist() for text in texts[:2]]
     assert row["texts"] == len(real) == 2
     for n in (1, 2):
@@ -52,7 +53,7 @@ def test_a_row_by_hand() -> None:
 
 def test_the_same_texts_are_at_no_distance() -> None:
     found = metrics()
-    row = found.samples(Texts(found.corpus.reference.texts), {})
+    row = found.samples(Texts(corpus_in(found).reference.texts), {})
     assert [row[f"divergence_{n}"] for n in (1, 2)] == [0, 0] and row["length_w1"] == 0
 
 
@@ -69,7 +70,7 @@ def test_fewer_samples_are_compared_with_as_few_held_out_texts() -> None:
     data = Few(["ab"], ["abcd", "a"] * 20)
     found = metrics(data)
     row = found.samples(data.texts("abcd"), {})
-    first = found.corpus.reference.texts[0]
+    first = corpus_in(found).reference.texts[0]
     assert row["texts"] == 1 and row["length_w1"] == abs(4 - len(first))
 
 
@@ -135,15 +136,15 @@ def test_baselines() -> None:
 
 def test_the_halves_share_nothing_and_shuffling_keeps_each_texts_tokens() -> None:
     data = Few(["a"], [LETTERS[: 1 + n % 4] * (1 + n) for n in range(25)])
-    corpus = metrics(data).corpus
+    corpus = corpus_in(metrics(data))
     texts = [[t.text for t in p.texts] for p in (corpus.reference, corpus.held_out)]
     assert [len(part) for part in texts] == [12, 12] and not set(texts[0]) & set(texts[1])
     mixed = [text.text for text in corpus.shuffled.texts]
     assert mixed != texts[1]
     assert [sorted(text) for text in mixed] == [sorted(text) for text in texts[1]]
-    again = metrics(data).corpus.shuffled.texts
+    again = corpus_in(metrics(data)).shuffled.texts
     assert [text.text for text in again] == mixed
-    limited = metrics(data, limit=5).corpus
+    limited = corpus_in(metrics(data, limit=5))
     assert [t.text for t in limited.reference.texts] == texts[0][:5]
 
 
@@ -179,6 +180,6 @@ def test_what_is_refused() -> None:
         metrics().reconstructions(data.texts("a", "b"), data.texts("a"))
     with pytest.raises(UserError, match="two held-out texts, and there are 1"):
         metrics(Few(["a"], ["b"])).samples(data.texts("a"), {})
-    for settings in ({"limit": 0}, {"steps": 0}):
-        with pytest.raises(ValueError, match="limit >= 1 and steps >= 1"):
-            metrics(**settings)
+    for name in ("limit", "steps"):
+        with pytest.raises(ValueError, match=f"need {name} >= 1, got 0"):
+            metrics(**{name: 0})

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from anylatent.modalities.text.metrics import TextMetrics, evaluator
+from anylatent.modalities.text.metrics import evaluator
 from anylatent.modalities.text.metrics.control import labels
-from tests.modalities.text.few import Few
+from tests.modalities.text.few import Few, corpus_in, table
 
 NAMES = {"part": ("first", "second")}
 
@@ -49,7 +49,7 @@ def speakers(seed: int, count: int):
 
 def test_a_classifier_judges_texts(monkeypatch) -> None:
     data = Few(speakers(0, 50), speakers(1, 200), speakers(2, 600), classes=NAMES)
-    found = TextMetrics(data, steps=60)
+    found = table(data, steps=60)
     assert len(found.notes) == 1
     asked = {"part": [label["part"] for _, label in speakers(3, 100)]}
     texts = data.texts(*(text for text, _ in speakers(3, 100)))
@@ -65,12 +65,12 @@ def test_a_classifier_judges_texts(monkeypatch) -> None:
     assert rows["held-out"]["judged_part"] > 0.9 > 0.75 > rows["shuffled"]["judged_part"]
     assert "judged_part" not in found.baselines()["held-out"]
     monkeypatch.setattr("anylatent.modalities.text.metrics.probe.fit", None)  # made once, kept
-    assert TextMetrics(data, steps=60).samples(texts, asked) == row
+    assert table(data, steps=60).samples(texts, asked) == row
 
 
 def test_what_was_not_asked_does_not_count() -> None:
     data = Few(speakers(0, 4), speakers(1, 40), speakers(2, 40), classes=NAMES)
-    found, texts = TextMetrics(data, steps=2), data.texts("abab", "aabb", "bbbb")
+    found, texts = table(data, steps=2), data.texts("abab", "aabb", "bbbb")
     assert not [name for name in found.samples(texts, {}) if "part" in name]
     assert not [n for n in found.samples(texts, {"part": [None] * 3}) if "part" in n]
     each = [found.samples(texts, {"part": [label, None, None]}) for label in (0, 1)]
@@ -87,12 +87,12 @@ def test_classes_of_smiles_are_computed() -> None:
     label = {"rings": 0, "aromatic": 0, "set": 0}
     held_out = [("CC", label), ("CO", label), ("C1CC1", label), ("c1ccccc1", label)]
     data = Few([("C(=1", label)], held_out, kind="smiles", classes=RINGS)
-    found = TextMetrics(data, steps=2)
+    found = table(data, steps=2)
     texts = data.texts("C1CC1", "c1ccccc1", "CCO", "C1C")
     row = found.samples(texts, {"rings": [1, "1", 1, 0], "aromatic": [0, 1, "yes", None]})
     assert row["accuracy_rings"] == 2 / 4 and row["accuracy_aromatic"] == 2 / 3
     assert "judged_rings" not in row and not found.notes[1:]
-    rings = found.corpus.reference.texts
+    rings = corpus_in(found).reference.texts
     shares = sum("1" in text.text for text in rings) / len(rings)
     assert row["chance_rings"] == pytest.approx((3 * shares + 1 - shares) / 4)
     assert "judged_set" in found.samples(texts, {"set": [0, 1, 0, 0]})

@@ -6,17 +6,19 @@ import math
 
 import pytest
 
+from anylatent.core.modality.metrics import Metrics
 from anylatent.core.support.packages import MissingPackage
 from anylatent.modalities.text.data import Kjv, Smiles
-from anylatent.modalities.text.metrics import TextMetrics, evaluator
+from anylatent.modalities.text.metrics import evaluator
 from anylatent.modalities.text.texts import Texts
+from tests.modalities.text.few import corpus_in, table
 
 STEPS = 150
 
 
-def made(kind, **settings) -> TextMetrics:
+def made(kind, **settings) -> Metrics:
     try:
-        return TextMetrics(kind(**settings), limit=400, steps=STEPS)
+        return table(kind(**settings), limit=400, steps=STEPS)
     except MissingPackage as error:
         pytest.skip(str(error))
 
@@ -50,13 +52,13 @@ def test_smiles() -> None:
     pytest.importorskip("rdkit", reason="rdkit is not installed")
     found = made(Smiles)
     rows = found.baselines(["rings", "hetero"])
-    check(rows, found.corpus.vocabulary)
+    check(rows, corpus_in(found).vocabulary)
     for name in ("held-out", "training"):
         assert rows[name]["valid"] == rows[name]["unique"] == rows[name]["accuracy_rings"] == 1
     assert rows["held-out"]["novel"] == 1 and rows["training"]["novel"] == 0
     assert rows["shuffled"]["valid"] < 0.3
     assert 0.25 < rows["held-out"]["chance_rings"] < 0.5
-    some = Texts(found.corpus.held_out.texts)
+    some = Texts(corpus_in(found).held_out.texts)
     assert found.reconstructions(some, some)["molecules_restored"] == 1
 
 
@@ -64,7 +66,7 @@ def test_smiles() -> None:
 def test_verses() -> None:
     found = made(Kjv)
     rows = found.baselines(["testament"])
-    check(rows, found.corpus.vocabulary)
+    check(rows, corpus_in(found).vocabulary)
     assert rows["held-out"]["judged_testament"] > rows["held-out"]["chance_testament"] + 0.1
     note = found.notes[1]
     assert note.startswith("judged_testament") and "of 800 held-out texts" in note

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from anylatent.modalities.text.metrics import TextMetrics, evaluator, smiles
-from tests.modalities.text.few import Few
+from anylatent.modalities.text.metrics import evaluator, smiles
+from tests.modalities.text.few import Few, table
 
 pytest.importorskip("rdkit", reason="rdkit is not installed")
 
@@ -53,14 +53,14 @@ def data() -> Few:
 
 def test_a_row_of_smiles() -> None:
     """A molecule of the training part in another spelling is no copy, and is not new."""
-    row = TextMetrics(data(), steps=2).samples(data().texts("OC", "CC", "CCN", "NCC", "C("), {})
+    row = table(data(), steps=2).samples(data().texts("OC", "CC", "CCN", "NCC", "C("), {})
     assert (row["valid"], row["copied"]) == (4 / 5, 1 / 5)
     assert row["unique"] == 3 / 4 and row["novel"] == pytest.approx(1 / 3)
     assert row["valid_unique_novel"] == 1 / 5
 
 
 def test_the_rows_of_real_smiles() -> None:
-    rows = TextMetrics(data(), steps=2).baselines()
+    rows = table(data(), steps=2).baselines()
     assert rows["training"]["novel"] == 0 and rows["training"]["copied"] == 1
     assert rows["held-out"]["copied"] == 0
     assert rows["shuffled"].keys() - {"novel", "unique"} == rows["training"].keys() - {
@@ -71,12 +71,12 @@ def test_the_rows_of_real_smiles() -> None:
 
 def test_restored_molecules() -> None:
     before, after = data().texts("CCO", "CN", "OC"), data().texts("OCC", "CN", "CC")
-    row = TextMetrics(data(), steps=2).reconstructions(before, after)
+    row = table(data(), steps=2).reconstructions(before, after)
     assert row["molecules_restored"] == pytest.approx(2 / 3)
     assert row["texts_restored"] == pytest.approx(1 / 3)
 
 
 def test_training_molecules_are_read_once(monkeypatch) -> None:
-    TextMetrics(data(), steps=2).samples(data().texts("CC"), {})
+    table(data(), steps=2).samples(data().texts("CC"), {})
     monkeypatch.setattr(smiles, "keys", None)
-    assert TextMetrics(data(), steps=2).samples(data().texts("CC"), {})["novel"] == 0
+    assert table(data(), steps=2).samples(data().texts("CC"), {})["novel"] == 0

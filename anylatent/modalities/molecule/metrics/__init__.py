@@ -2,14 +2,29 @@
 
 from anylatent.modalities.molecule.metrics.chemistry import Verdict, connected, judge, stability
 from anylatent.modalities.molecule.metrics.geometry import Geometry
-from anylatent.modalities.molecule.metrics.suite import MoleculeMetrics, cloud
+from anylatent.modalities.molecule.metrics.references import References, cloud, references_of
+from anylatent.modalities.molecule.metrics.suite import (
+    Chemistry,
+    Distances,
+    MoleculeMetric,
+    MoleculesRestored,
+    PropertyErrors,
+    Published,
+)
 
 __all__ = [
+    "Chemistry",
+    "Distances",
     "Geometry",
-    "MoleculeMetrics",
+    "MoleculeMetric",
+    "MoleculesRestored",
+    "PropertyErrors",
+    "Published",
+    "References",
     "Verdict",
     "cloud",
     "connected",
     "judge",
+    "references_of",
     "stability",
 ]

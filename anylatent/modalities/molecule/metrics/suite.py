@@ -1,23 +1,21 @@
-"""The table of figures by which generated and restored molecules are judged."""
+"""The metrics of molecules: chemistry by shares, geometry by distances, properties, restoration."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from anylatent.core.modality import Data, Item, Metrics, Outputs
-from anylatent.core.support.disk_cache import cached
-from anylatent.core.support.packages import package_version
+from anylatent.core.modality import Data, Metric, Modality, Outputs
 from anylatent.core.support.progress import track
-from anylatent.modalities.molecule.elements import NUMBERS
-from anylatent.modalities.molecule.metrics.chemistry import judge, keys, shares, stability
+from anylatent.modalities.molecule.metrics.chemistry import judge, shares, stability
 from anylatent.modalities.molecule.metrics.control import PropertyJudge
 from anylatent.modalities.molecule.metrics.geometry import Geometry
+from anylatent.modalities.molecule.metrics.references import atomic_numbers, references_of
 from anylatent.modalities.molecule.molecule import Molecule
 from anylatent.modalities.molecule.molecules import Molecules
 
@@ -29,12 +27,42 @@ _NEED_HYDROGENS = (
 )
 
 
-class MoleculeMetrics(Metrics):
-    """Figures of molecules against a data set: chemistry by shares, geometry by distances.
+class MoleculeMetric(Metric, ABC):
+    """Figures of molecules; `limit` molecules make a row of real data, and `reference` of them what
+    distances are measured to.
 
-    With bonds by the usual distance table (EDM, arXiv 2203.17003; see `bonds`), a row holds
+    There are rows for held-out molecules, training molecules, and a "cloud": molecules of the
+    training part's atom counts, element frequencies and extent, and nothing else right.
+    """
 
-    - `molecules`: how many it is about;
+    modality: ClassVar[str] = "molecule"
+
+    def __init__(self, data: Data, limit: int = 2000, reference: int = 4000) -> None:
+        self.references = references_of(data, limit, reference)
+
+    @abstractmethod
+    def row(self, molecules: Molecules, like: Geometry) -> dict[str, float]:
+        """The figures of some molecules, beside others that should be like them."""
+
+    def samples(self, outputs: Outputs, columns: Mapping[str, Any]) -> dict[str, float]:
+        return self.row(_check(outputs), self.references.held_out)
+
+    def baselines(self, conditions: Sequence[str] = ()) -> dict[str, dict[str, float]]:
+        """Distances of "held-out" are to the training part, the others to the held-out one."""
+        found = self.references
+        return {
+            name: self.row(molecules, found.training if name == "held-out" else found.held_out)
+            for name, molecules in found.rows.items()
+        }
+
+
+class Chemistry(MoleculeMetric):
+    """Shares of molecules that are stable, valid, new, in one piece.
+
+    With bonds by the usual distance table (EDM, 2203.17003; see `bonds`), of samples and of at most
+    `limit` real molecules. (`reference`: see `molecule_geometry`.)
+
+    - `molecules`: how many they are about;
     - `atom_stability`, `molecule_stability`: atoms whose bond orders add up to an allowed valence,
       and molecules in which all do; `molecule_stability_charged` with valences of ions for atoms
       with a formal charge;
@@ -44,41 +72,88 @@ class MoleculeMetrics(Metrics):
     - `valid_and_unique`: different valid molecules, as a share of all; `unique`: as a share of the
       valid ones; `novel`: the share of these that the training part lacks. Two are the same
       if the canonical SMILES of their largest fragments are, hydrogens included, stereochemistry
-      not. The SMILES of the training part come from its coordinates by the same procedure, not
-      from a column: about 5 % of those of QM9 would differ;
-    - `connected`: one fragment;
-    - `w1_bond_length` (Å), `w1_bond_angle` (degrees), `w1_atoms`, `tv_elements`: distances to the
-      held-out part, see `geometry`.
+      not;
+    - `connected`: one fragment.
 
-    A figure without meaning is left out of its row: novelty where nothing is valid, stability and
-    `valid_rdkit`, which count hydrogens, for data without them. `limit` molecules make a row of
-    real data, and `reference` of them what distances are measured to.
+    A figure without meaning is left out: novelty where nothing is valid, stability and
+    `valid_rdkit`, which count hydrogens, for data without them.
     """
 
-    def __init__(self, data: Data, limit: int = 2000, reference: int = 4000) -> None:
-        self.data, self.limit, self.reference = data, limit, reference
+    place: ClassVar[int] = 0
 
-    @property
-    def notes(self) -> Sequence[str]:
-        rows = ", ".join(getattr(self.data, "published", {}))
-        return (
-            [f"{rows}: quoted from Table 1 of arXiv 2305.01140, not measured here."] if rows else []
-        )
+    def row(self, molecules: Molecules, like: Geometry) -> dict[str, float]:
+        count, found = len(molecules), self.references
+        verdicts = [judge(molecule) for molecule in track(molecules, "judging molecules", count)]
+        row = shares(verdicts, found.known)
+        if not found.hydrogens:
+            row = {name: value for name, value in row.items() if name not in _NEED_HYDROGENS}
+        return {"molecules": float(count), **row}
+
+
+class Distances(MoleculeMetric):
+    """Distances of geometry and composition to real molecules.
+
+    `w1_bond_length` (Å), `w1_bond_angle` (degrees), `w1_atoms`, `tv_elements`, see `geometry`: to
+    at most `reference` held-out molecules; `limit` make a row of real data.
+    """
+
+    place: ClassVar[int] = 1
+
+    def row(self, molecules: Molecules, like: Geometry) -> dict[str, float]:
+        return Geometry.of(molecules).distances(like)
+
+
+class PropertyErrors(Metric):
+    """How far properties of molecules are from those asked for, by a regressor.
+
+    `mae_<property>`, see `control`. Rows: held-out molecules by their own properties, by those of
+    others ("random"), and what one says who knows the number of atoms alone.
+    """
+
+    modality: ClassVar[str] = "molecule"
+    place: ClassVar[int] = 2
+
+    def __init__(self, data: Data) -> None:
+        self.data = data
+
+    @classmethod
+    def applies(cls, modality: Modality, data: Data) -> bool:
+        return super().applies(modality, data) and bool(data.facts.get("properties"))
 
     def samples(self, outputs: Outputs, columns: Mapping[str, Any]) -> dict[str, float]:
-        molecules = _check(outputs)
-        row = self._row(molecules, self._held_out)
         asked = {name: columns[name] for name in self._properties if name in columns}
-        return row | self.judge.errors(molecules, asked) if asked else row
+        return self.judge.errors(_check(outputs), asked) if asked else {}
+
+    def baselines(self, conditions: Sequence[str] = ()) -> dict[str, dict[str, float]]:
+        asked = [name for name in self._properties if name in conditions]
+        return self.judge.baselines(asked) if asked else {}
+
+    @cached_property
+    def judge(self) -> PropertyJudge:
+        """Of the properties that samples were asked to have."""
+        return PropertyJudge(self.data, atomic_numbers(self.data))
+
+    @property
+    def _properties(self) -> list[str]:
+        return list(self.data.facts["properties"])
+
+
+class MoleculesRestored(Metric):
+    """How well molecules are restored, atom by atom.
+
+    `elements_restored`, `charges_restored`: shares of atoms; `molecules_restored`: the share of
+    molecules with every element right; `rmsd` (Å): the root of the mean squared distance between
+    an atom and its restoration, both molecules centred, not rotated; stability beside that of the
+    originals. Raises ValueError unless the molecules correspond in number and size.
+    """
+
+    modality: ClassVar[str] = "molecule"
+    place: ClassVar[int] = 3
+
+    def __init__(self, data: Data) -> None:
+        self.hydrogens = "H" in data.facts["elements"]
 
     def reconstructions(self, originals: Outputs, outputs: Outputs) -> dict[str, float]:
-        """How well molecules are restored, atom by atom.
-
-        `elements_restored`, `charges_restored`: shares of atoms; `molecules_restored`: the share of
-        molecules with every element right; `rmsd` (Å): the root of the mean squared distance
-        between an atom and its restoration, both molecules centred, not rotated; stability beside
-        that of the originals. Raises ValueError unless the molecules correspond in number and size.
-        """
         before, after = _check(originals), _check(outputs)
         if before.sizes.tolist() != after.sizes.tolist():
             raise ValueError(
@@ -94,114 +169,39 @@ class MoleculeMetrics(Metrics):
             "molecules_restored": sum(bool(each.all()) for each in right) / len(right),
             "rmsd": _mean([_squares(a, b) for a, b in pairs]) ** 0.5,
         }
-        if self._hydrogens:
+        if self.hydrogens:
             for name, molecules in (("", after), ("_originals", before)):
                 atoms, whole = stability(molecules)
                 row |= {f"atom_stability{name}": atoms, f"molecule_stability{name}": whole}
         return row
 
-    @cached_property
-    def judge(self) -> PropertyJudge:
-        """Of the properties that samples were asked to have."""
-        return PropertyJudge(self.data, self._elements)
+
+class Published(Metric):
+    """Rows on molecules quoted from papers, not measured: the attribute `published` of the data."""
+
+    modality: ClassVar[str] = "molecule"
+    place: ClassVar[int] = 4
+
+    def __init__(self, data: Data) -> None:
+        self.rows = _published(data)
+
+    @classmethod
+    def applies(cls, modality: Modality, data: Data) -> bool:
+        return super().applies(modality, data) and bool(_published(data))
 
     @property
-    def _properties(self) -> list[str]:
-        return list(self.data.facts.get("properties", {}))
+    def notes(self) -> Sequence[str]:
+        return [
+            f"{', '.join(self.rows)}: quoted from Table 1 of arXiv 2305.01140, not measured here."
+        ]
 
     def baselines(self, conditions: Sequence[str] = ()) -> dict[str, dict[str, float]]:
-        """Rows for real data, for data made worse, and for published models if the data tell any.
-
-        "held-out" (its distances are to the training part), "training", and "cloud": molecules
-        with the training part's atom counts, element frequencies and extent for each size, and
-        nothing else right. Published rows come from the data's attribute `published`: they are
-        quoted from papers (GeoLDM's Table 1, arXiv 2305.01140), not measured here. Where samples
-        were asked for properties, further rows say what their errors compare with; see
-        `properties`.
-        """
-        held_out, train = self._some(self.data.held_out()), self._some(self.data.train())
-        rows = {
-            "held-out": self._row(held_out, self._training),
-            "training": self._row(train, self._held_out),
-            "cloud": self._row(cloud(train), self._held_out),
-        }
-        asked = [name for name in self._properties if name in conditions]
-        for name, row in self.judge.baselines(asked).items() if asked else ():
-            rows[name] = rows.get(name, {}) | row
-        published: Mapping[str, Mapping[str, float]] = getattr(self.data, "published", {})
-        return rows | {name: dict(row) for name, row in published.items()}
-
-    def _row(self, molecules: Molecules, reference: Geometry) -> dict[str, float]:
-        known, count = self._known, len(molecules)
-        verdicts = [judge(molecule) for molecule in track(molecules, "judging molecules", count)]
-        row = shares(verdicts, known)
-        if not self._hydrogens:
-            row = {name: value for name, value in row.items() if name not in _NEED_HYDROGENS}
-        return {"molecules": float(count), **row, **Geometry.of(molecules).distances(reference)}
-
-    @cached_property
-    def _elements(self) -> Tensor:
-        """The atomic number of each of the data's elements."""
-        return torch.tensor([NUMBERS[symbol] for symbol in self.data.facts["elements"]])
-
-    @property
-    def _hydrogens(self) -> bool:
-        return "H" in self.data.facts["elements"]
-
-    @cached_property
-    def _known(self) -> frozenset[int]:
-        """The keys of all training molecules."""
-        made_by = {"data": self.data.fingerprint, "rdkit": package_version("rdkit"), "version": 1}
-        found = cached("smiles", made_by, lambda: {"keys": self._keys()})
-        return frozenset(found["keys"].tolist())
-
-    def _keys(self) -> Tensor:
-        dataset = self.data.train()
-        return keys(self._molecules(dataset, range(_size(dataset))), _size(dataset))
-
-    @cached_property
-    def _held_out(self) -> Geometry:
-        return Geometry.of(self._some(self.data.held_out(), self.reference))
-
-    @cached_property
-    def _training(self) -> Geometry:
-        return Geometry.of(self._some(self.data.train(), self.reference))
-
-    def _some(self, dataset: Dataset[Item], count: int | None = None) -> Molecules:
-        """Always the same molecules, `count` (else `limit`) of them at most."""
-        generator = torch.Generator().manual_seed(0)
-        rows = torch.randperm(_size(dataset), generator=generator)[: count or self.limit]
-        return Molecules(self._molecules(dataset, rows.tolist()))
-
-    def _molecules(self, dataset: Dataset[Item], rows: range | list[int]) -> Iterator[Molecule]:
-        for row in rows:
-            item = dataset[row]
-            yield Molecule(item["x"], self._elements[item["element"]], item["charge"])
+        return {name: dict(row) for name, row in self.rows.items()}
 
 
-def cloud(molecules: Molecules) -> Molecules:
-    """Molecules of the same sizes with Gaussian positions and shuffled elements, all neutral.
-
-    Positions have zero mean, and the variance that positions have in molecules of that size.
-    """
-    generator = torch.Generator().manual_seed(0)
-    variance = _variances(molecules)
-    numbers = torch.cat([molecule.z for molecule in molecules])
-    numbers = numbers[torch.randperm(len(numbers), generator=generator)]
-    made = []
-    for z in torch.split(numbers, molecules.sizes.tolist()):
-        x = torch.randn(len(z), 3, generator=generator)
-        x = (x - x.mean(0)) * (variance[len(z)] * len(z) / max(len(z) - 1, 1)) ** 0.5
-        made.append(Molecule(x, z, torch.zeros_like(z)))
-    return Molecules(made)
-
-
-def _variances(molecules: Molecules) -> dict[int, float]:
-    """The variance of a coordinate by the number of atoms."""
-    squares: dict[int, list[Tensor]] = {}
-    for molecule in molecules:
-        squares.setdefault(len(molecule), []).append((molecule.x - molecule.x.mean(0)).square())
-    return {size: _mean(each) for size, each in squares.items()}
+def _published(data: Data) -> Mapping[str, Mapping[str, float]]:
+    found: Mapping[str, Mapping[str, float]] = getattr(data, "published", {})
+    return found
 
 
 def _squares(a: Molecule, b: Molecule) -> Tensor:
@@ -211,10 +211,6 @@ def _squares(a: Molecule, b: Molecule) -> Tensor:
 
 def _mean(pieces: list[Tensor]) -> float:
     return float(torch.cat(pieces).double().mean())
-
-
-def _size(dataset: Dataset[Item]) -> int:
-    return len(dataset)  # type: ignore[arg-type]
 
 
 def _check(outputs: Outputs) -> Molecules:

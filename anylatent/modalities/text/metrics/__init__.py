@@ -8,11 +8,25 @@ from anylatent.modalities.text.metrics.ngrams import (
     grams,
     length_distance,
 )
-from anylatent.modalities.text.metrics.suite import TextMetrics
+from anylatent.modalities.text.metrics.suite import (
+    Classes,
+    Copies,
+    Likelihood,
+    NGrams,
+    SmilesShares,
+    TextMetric,
+    TextsRestored,
+)
 
 __all__ = [
+    "Classes",
+    "Copies",
     "Evaluator",
-    "TextMetrics",
+    "Likelihood",
+    "NGrams",
+    "SmilesShares",
+    "TextMetric",
+    "TextsRestored",
     "distinct",
     "divergence",
     "edit_distance",

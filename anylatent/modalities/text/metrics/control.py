@@ -18,7 +18,7 @@ from anylatent.core.support.disk_cache import cached
 from anylatent.modalities.text.attributes import computed
 from anylatent.modalities.text.metrics import probe
 from anylatent.modalities.text.metrics.corpus import Corpus, Part
-from anylatent.modalities.text.metrics.evaluator import Evaluator
+from anylatent.modalities.text.metrics.judge import Judge
 from anylatent.modalities.text.texts import Text
 
 LEARNED = 10_000
@@ -39,13 +39,13 @@ class Computed:
 
 
 class Judged:
-    """The class that a classifier finds most likely; `made_by` determines the evaluator."""
+    """The class that a classifier on the states of the judge's evaluator finds most likely."""
 
     prefix = "judged"
 
-    def __init__(self, column: str, corpus: Corpus, evaluator: Evaluator, made_by: object) -> None:
-        self.column, self.corpus, self.evaluator = column, corpus, evaluator
-        self._made_by = {"evaluator": made_by, "column": column, "version": probe.VERSION}
+    def __init__(self, column: str, corpus: Corpus, judge: Judge) -> None:
+        self.column, self.corpus, self.judge = column, corpus, judge
+        self._made_by = {"evaluator": judge.made_by, "column": column, "version": probe.VERSION}
 
     def classes(self, texts: Sequence[Text]) -> Tensor:
         """The class of each text, (N,)."""
@@ -73,7 +73,7 @@ class Judged:
         return probe.fit(self._features(part.texts), self._labels(part), classes)
 
     def _features(self, texts: Sequence[Text]) -> Tensor:
-        return self.evaluator.features([text.tokens for text in texts])
+        return self.judge.evaluator.features([text.tokens for text in texts])
 
     def _labels(self, part: Part) -> Tensor:
         return torch.tensor(part.columns[self.column])
@@ -82,8 +82,8 @@ class Judged:
 class Control:
     """The figures of what was asked of texts, by column."""
 
-    def __init__(self, corpus: Corpus, evaluator: Evaluator, made_by: object) -> None:
-        self.corpus, self.evaluator, self._made_by = corpus, evaluator, made_by
+    def __init__(self, corpus: Corpus, judge: Judge) -> None:
+        self.corpus, self.judge = corpus, judge
         self._judges: dict[str, Computed | Judged] = {}
 
     def row(self, texts: Sequence[Text], columns: Mapping[str, Any]) -> dict[str, float]:
@@ -120,9 +120,7 @@ class Control:
         if column not in self._judges:
             function = computed(column, self.corpus.data.facts)
             self._judges[column] = (
-                Judged(column, self.corpus, self.evaluator, self._made_by)
-                if function is None
-                else Computed(function)
+                Judged(column, self.corpus, self.judge) if function is None else Computed(function)
             )
         return self._judges[column]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
@@ -28,6 +28,12 @@ class Part:
 
     texts: Sequence[Text]
     columns: Mapping[str, Sequence[int]]
+
+
+@lru_cache(maxsize=1)
+def corpus_of(data: Data, limit: int) -> Corpus:
+    """That of a data set, which all metrics share."""
+    return Corpus(data, limit)
 
 
 class Corpus:
@@ -58,6 +64,11 @@ class Corpus:
     @property
     def held_out(self) -> Part:
         return self._halves[1]
+
+    @property
+    def rows(self) -> dict[str, Part]:
+        """The texts of each row of a table of real data."""
+        return {"held-out": self.held_out, "training": self.training, "shuffled": self.shuffled}
 
     @cached_property
     def training(self) -> Part:

@@ -8,9 +8,10 @@ from outside_waves.autoencoder import WaveAutoencoder
 from outside_waves.backbone import Perceptron
 from outside_waves.conditioner import Pitch
 from outside_waves.data import Waves
-from outside_waves.modality import WaveModality
+from outside_waves.modality import WaveFigures, WaveModality
 
 al.register("modality", "waves")(WaveModality)
+al.register("metric", "waves")(WaveFigures)
 al.register("data", "waves")(Waves)
 al.register("conditioner", "pitch")(Pitch)
 al.register("autoencoder", "waves")(WaveAutoencoder)

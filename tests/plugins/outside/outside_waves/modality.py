@@ -28,13 +28,11 @@ class WaveModality(al.Modality):
     def originals(self, batch: Columns) -> Signals:
         return Signals(batch["signal"])
 
-    def metrics(self, data: al.Data) -> WaveMetrics:
-        assert isinstance(data, Waves)
-        return WaveMetrics(data)
 
-
-class WaveMetrics(al.Metrics):
+class WaveFigures(al.Metric):
     """Figures against the closed form: a signal has one frequency, of amplitude in [0.5, 1]."""
+
+    modality = "waves"
 
     def __init__(self, data: Waves) -> None:
         self.data = data

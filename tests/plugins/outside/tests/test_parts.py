@@ -75,7 +75,7 @@ def test_spectrum_in_closed_form():
 
 def test_figures_of_data_are_perfect():
     data = Waves()
-    rows = WaveModality().metrics(data).baselines()
+    rows = al.Metrics.of(WaveModality(), data).baselines()
     assert rows["held out"]["purity"] > 1 - 1e-6
     assert rows["held out"]["amplitude"] < 1e-6
     assert rows["held out"]["pitch"] == 1
