@@ -1,8 +1,6 @@
 """Classifiers of noisy latents from end to end, on real digits with tiny networks."""
 
-import contextlib
 import csv
-import io
 import json
 import shutil
 import signal
@@ -15,51 +13,33 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import anylatent as al
-from anylatent.core.cli.main import main
 from anylatent.core.runs.run import RunDirectory
 from anylatent.core.support.files import UserError
 from anylatent.core.training.encoding import Encoder
-from tests.test_cli import TINY, _own_cache, cache, cli, fails, start, steps
-
-__all__ = ["_own_cache", "cache", "cli", "fails"]  # fixtures
+from tests.cli import CLASSIFY, TINY, launch, start, steps
 
 PLAIN = ["conditioner=none" if s == "conditioner=label" else s for s in TINY]
-CLASSIFY = ["stage=classifier", "classifier.label=digit", "pictures.every=0"]
-CLASSIFY += ["trainer.accelerator=cpu", "training.classifier.batch=8"]
-
-
-def launch(cache, *arguments):
-    """A command in this process, for fixtures that tests share; its output."""
-    out = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
-        patch.setenv("ANYLATENT_CACHE", str(cache))
-        main([str(argument) for argument in arguments])
-    return out.getvalue()
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory, cache):
+def plain(trained_once):
     """A diffusion model without conditions."""
-    path = tmp_path_factory.mktemp("plain") / "run"
-    launch(cache, "train", f"run={path}", *PLAIN, *steps(2, 2))
-    return path
+    return trained_once("plain", [*PLAIN, *steps(2, 2)])
 
 
 @pytest.fixture(scope="module")
-def pixels(tmp_path_factory, cache):
+def pixels(trained_once):
     """One of the pictures themselves, which hide no digit: two steps, so that it draws noise."""
-    path = tmp_path_factory.mktemp("pixels") / "run"
     arguments = [s for s in PLAIN if not s.startswith("autoencoder.")]
-    launch(cache, "train", f"run={path}", *arguments, "autoencoder=identity", *steps(2, 2))
-    return path
+    return trained_once("pixels", [*arguments, "autoencoder=identity", *steps(2, 2)])
 
 
 @pytest.fixture(scope="module")
-def steered(plain, tmp_path_factory, cache):
+def steered(plain, tmp_path_factory):
     """The same with a classifier of its digits, and what its training printed."""
     path = Path(shutil.copytree(plain, tmp_path_factory.mktemp("steered") / "run"))
     extra = ["training.classifier.steps=4", "log_every=2", "pictures.every=2"]
-    return path, launch(cache, "train", f"run={path}", *CLASSIFY, *extra)
+    return path, launch("train", f"run={path}", *CLASSIFY, *extra)
 
 
 @pytest.fixture
@@ -155,11 +135,11 @@ def test_it_learns_digits_where_noise_leaves_any(pixels, cli, tmp_path):
     assert found[8] > 0.7 and 0.3 < found[-2] < found[2] - 0.1 and found[-6] < 0.25, found
 
 
-def test_stopped_and_gone_on_with_it_ends_with_the_same_weights(plain, cache, tmp_path):
+def test_stopped_and_gone_on_with_it_ends_with_the_same_weights(plain, tmp_path):
     runs = [Path(shutil.copytree(plain, tmp_path / name)) for name in ("whole", "stopped")]
     extra = [*CLASSIFY, "training.classifier.steps=60", "log_every=5"]
-    launch(cache, "train", f"run={runs[0]}", *extra)
-    process = start(["train", f"run={runs[1]}", *extra, "checkpoint.seconds=0"], cache)
+    launch("train", f"run={runs[0]}", *extra)
+    process = start(["train", f"run={runs[1]}", *extra, "checkpoint.seconds=0"])
     checkpoint, deadline = runs[1] / "checkpoints" / "classifier_digit.ckpt", time.monotonic() + 300
     while not checkpoint.exists():
         assert process.poll() is None, process.communicate()
@@ -169,7 +149,7 @@ def test_stopped_and_gone_on_with_it_ends_with_the_same_weights(plain, cache, tm
     _, err = process.communicate(timeout=300)
     assert process.returncode == 1 and "stopped at classifier_digit step" in err, err
     assert not (runs[1] / "classifiers").exists(), "whole or not there"
-    launch(cache, "train", f"run={runs[1]}", *extra)
+    launch("train", f"run={runs[1]}", *extra)
     expected, got = (load_file(run / "classifiers" / "digit.safetensors") for run in runs)
     assert expected.keys() == got.keys()
     for name, value in expected.items():

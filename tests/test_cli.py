@@ -5,12 +5,7 @@ import json
 import os
 import re
 import resource
-import shutil
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,100 +13,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import anylatent as al
-from anylatent.core.cli.main import main
 from anylatent.core.runs.run import RunDirectory
 from anylatent.core.training.encoding import Encoder
-
-TINY = [
-    "data=mnist",
-    "data.size=16",
-    "data.held_out=0.9",
-    "conditioner=label",
-    "autoencoder.channels=8",
-    "autoencoder.blocks=1",
-    "autoencoder.heads=1",
-    "backbone.channels=8",
-    "backbone.blocks=1",
-    "backbone.heads=1",
-    "backbone.embedding=16",
-    "backbone.multipliers=[1]",
-    "backbone.attention=[]",
-    "training.autoencoder.batch=8",
-    "training.diffusion.batch=8",
-    "pictures.every=0",
-    "trainer.accelerator=cpu",
-]
-
-
-def steps(autoencoder, diffusion):
-    return [f"training.autoencoder.steps={autoencoder}", f"training.diffusion.steps={diffusion}"]
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(cache, monkeypatch):
-    monkeypatch.setenv("ANYLATENT_CACHE", str(cache))
-
-
-@pytest.fixture
-def cli(capsys):
-    """Runs a command in this process: exit code, output, errors."""
-
-    def run(*arguments):
-        code = 0
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as stopped:
-            code = stopped.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
-
-
-@pytest.fixture
-def fails(cli):
-    """Runs a command that must fail; its message."""
-
-    def run(*arguments):
-        code, _, err = cli(*arguments)
-        assert code == 1, (code, err)
-        assert "anylatent: " in err and "Traceback" not in err
-        return err
-
-    return run
-
-
-def start(arguments, cache, **options):
-    """The command as a process of its own."""
-    environment = {**os.environ, "ANYLATENT_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "anylatent.core.cli.main", *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env=environment, **pipes, **options)
-
-
-def finish(process):
-    out, err = process.communicate(timeout=900)
-    assert process.returncode == 0, out + err
-    return out
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, cache):
-    """A trained run, to be copied by whoever changes it."""
-    path = tmp_path_factory.mktemp("trained") / "run"
-    arguments = ["train", f"run={path}", *TINY, *steps(3, 3), "pictures.every=3"]
-    finish(start([*arguments, "pictures.samples=4"], cache))
-    return path
-
-
-@pytest.fixture
-def copied(trained, tmp_path):
-    return Path(shutil.copytree(trained, tmp_path / "copy"))
+from tests.cli import DIGITS, TINY, finish, start, steps, stop_in
 
 
 def pixels(folder):
@@ -120,26 +24,26 @@ def pixels(folder):
 
 
 # ---- training, sampling, measuring ------------------------------------------------------------
-def test_run_directory(trained):
-    assert RunDirectory(trained).stages().done[-1] == "diffusion"
-    assert not list((trained / "checkpoints").glob("*")), "finished stages need no checkpoint"
-    for name in ("reconstructions_000003.png", "samples_000003.png"):
-        assert Image.open(trained / "pictures" / name).size[0] > 16
-    for stage in ("autoencoder", "diffusion"):
-        rows = list(csv.DictReader(open(trained / "logs" / f"{stage}.csv", encoding="utf-8")))
-        assert rows[-1]["step"] == "3" and any(row.get("loss") for row in rows)
-        assert list((trained / "logs" / stage).glob("events.*"))
+def test_run_directory(digits):
+    assert RunDirectory(digits).stages().done[-1] == "diffusion"
+    assert not list((digits / "checkpoints").glob("*")), "finished stages need no checkpoint"
+    for name in ("reconstructions_000020.png", "samples_000060.png"):
+        assert Image.open(digits / "pictures" / name).size[0] > 16
+    for stage, last in {"autoencoder": "20", "diffusion": "60"}.items():
+        rows = list(csv.DictReader(open(digits / "logs" / f"{stage}.csv", encoding="utf-8")))
+        assert rows[-1]["step"] == last and any(row.get("loss") for row in rows)
+        assert list((digits / "logs" / stage).glob("events.*"))
 
 
 def test_finished_run_is_left_alone(copied, cli):
     before = (copied / "model.safetensors").stat().st_mtime_ns
-    code, out, _ = cli("train", f"run={copied}", *TINY, *steps(3, 3), "pictures.samples=4")
+    code, out, _ = cli("train", f"run={copied}", *DIGITS)
     assert code == 0 and "trained" in out
     assert (copied / "model.safetensors").stat().st_mtime_ns == before
 
 
-def test_samples_do_not_depend_on_the_batch(trained, cli, tmp_path):
-    common = ["sample", f"run={trained}", "seed=0", "steps=3", "cond.digit=7"]
+def test_samples_do_not_depend_on_the_batch(digits, cli, tmp_path):
+    common = ["sample", f"run={digits}", "seed=0", "steps=3", "cond.digit=7"]
     for name, batch in {"a": 64, "b": 2, "c": 64}.items():
         code, out, err = cli(*common, "n=5", f"batch={batch}", f"out={tmp_path / name}")
         assert code == 0, err
@@ -154,13 +58,13 @@ def test_samples_do_not_depend_on_the_batch(trained, cli, tmp_path):
     assert (pixels(tmp_path / "a")[:3] - pixels(tmp_path / "d")).abs().max() <= 1
 
 
-def test_sampling_settings_take_effect(trained, cli, tmp_path):
-    common = ["sample", f"run={trained}", "n=2", "steps=3", "cond.digit=7"]
+def test_sampling_settings_take_effect(digits, cli, tmp_path):
+    common = ["sample", f"run={digits}", "n=2", "steps=3", "cond.digit=7"]
     variants = {
         "own": [],
-        "same": ["solver=adams", "guidance.scale=2.0"],
+        "same": ["solver=ddpm", "guidance.scale=2.0"],
         "seed": ["seed=1"],
-        "solver": ["solver=ddpm"],
+        "solver": ["solver=adams"],
     }
     for name, extra in variants.items():
         code, _, err = cli(*common, *extra, f"out={tmp_path / name}")
@@ -171,14 +75,14 @@ def test_sampling_settings_take_effect(trained, cli, tmp_path):
     assert sheets["own"] == sheets["same"]
     for name in ("seed", "solver"):
         assert sheets[name] != sheets["own"], f"{name} changes nothing"
-    run = al.load(trained, device="cpu")  # so little trained, eight bits do not show every change
+    run = al.load(digits, device="cpu")  # so little trained, eight bits do not show every change
     few, more = (run.sample(2, steps=steps, cond={"digit": 7}) for steps in (3, 5))
     assert not torch.equal(few.tensor, more.tensor)
 
 
-def test_a_row_for_each_class(trained, cli, tmp_path):
+def test_a_row_for_each_class(digits, cli, tmp_path):
     code, out, err = cli(
-        "sample", f"run={trained}", "each=digit", "n=2", "steps=1", f"out={tmp_path}"
+        "sample", f"run={digits}", "each=digit", "n=2", "steps=1", f"out={tmp_path}"
     )
     assert code == 0, err
     assert len(list(tmp_path.glob("*_0_*.png"))) == 20
@@ -195,20 +99,18 @@ def test_run_is_portable_and_python_draws_the_same(copied, cli, tmp_path):
     assert (pixels(moved / "samples") - expected).abs().max() <= 1
 
 
-def test_fresh_process_samples_the_same(trained, cli, cache, tmp_path):
-    arguments = ["sample", f"run={trained}", "n=2", "steps=2", "cond.digit=1"]
+def test_fresh_process_samples_the_same(digits, cli, tmp_path):
+    arguments = ["sample", f"run={digits}", "n=2", "steps=2", "cond.digit=1"]
     assert cli(*arguments, f"out={tmp_path / 'a'}")[0] == 0
-    finish(start([*arguments, f"out={tmp_path / 'b'}"], cache))
+    finish(start([*arguments, f"out={tmp_path / 'b'}"]))
     assert (pixels(tmp_path / "a") - pixels(tmp_path / "b")).abs().max() <= 1
 
 
 @pytest.mark.slow
-def test_evaluate_and_benchmark(trained, cli, tmp_path):
+def test_evaluate_and_benchmark(digits, cli, tmp_path):
     for command in ("evaluate", "benchmark"):
         extra = ["modality=image"] if command == "benchmark" else []
-        code, out, err = cli(
-            command, f"run={trained}", "n=32", "steps=1", f"out={tmp_path}", *extra
-        )
+        code, out, err = cli(command, f"run={digits}", "n=32", "steps=1", f"out={tmp_path}", *extra)
         assert code == 0, err
         name = "evaluation" if command == "evaluate" else command
         figures = json.loads((tmp_path / f"{name}.json").read_text())
@@ -227,28 +129,10 @@ LONG += ["backbone.dropout=0.1", "autoencoder.perceptual_weight=0"]
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory, cache):
+def uninterrupted(tmp_path_factory):
     path = tmp_path_factory.mktemp("uninterrupted") / "run"
-    finish(start(["train", f"run={path}", *TINY, *LONG], cache))
+    finish(start(["train", f"run={path}", *TINY, *LONG]))
     return path
-
-
-def stop_in(stage, number, arguments, run, cache):
-    """Starts the command, waits for a checkpoint of the stage, sends the signal: its output."""
-    process = start([*arguments, "checkpoint.seconds=0"], cache)
-    checkpoint, deadline = run / "checkpoints" / f"{stage}.ckpt", time.monotonic() + 900
-    while not checkpoint.exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=900)
-    assert process.returncode == (1 if number == signal.SIGINT else -signal.SIGKILL), err
-    assert checkpoint.exists(), "the stage was over before the signal came"
-    assert "Traceback" not in err
-    if number == signal.SIGINT:
-        assert re.search(rf"stopped at {stage} step \d+ of 60; the same\s+command continues", err)
-    return out
 
 
 def first_step(out, stage):
@@ -257,15 +141,15 @@ def first_step(out, stage):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl_c", "kill_9"])
-def test_stopped_run_goes_on_to_the_same_weights(number, uninterrupted, cache, tmp_path):
+def test_stopped_run_goes_on_to_the_same_weights(number, uninterrupted, tmp_path):
     run = tmp_path / "run"
     arguments = ["train", f"run={run}", *TINY, *LONG]
-    assert first_step(stop_in("autoencoder", number, arguments, run, cache), "autoencoder") == 1
+    assert first_step(stop_in("autoencoder", number, arguments, run), "autoencoder") == 1
     assert not (run / "model.safetensors").exists()
-    out = stop_in("diffusion", number, arguments, run, cache)
+    out = stop_in("diffusion", number, arguments, run)
     assert first_step(out, "autoencoder") > 1, "started anew instead of going on"
     assert RunDirectory(run).stages().done[-1] == "autoencoder"
-    out = finish(start(arguments, cache))
+    out = finish(start(arguments))
     assert "autoencoder 1/60" not in out and first_step(out, "diffusion") > 1
     expected, got = (load_file(p / "model.safetensors") for p in (uninterrupted, run))
     assert set(expected) == set(got)
@@ -281,10 +165,10 @@ def losses(path):
         return [(int(r["step"]), float(r["loss"])) for r in csv.DictReader(file) if r.get("loss")]
 
 
-def test_two_processes_see_the_losses_of_one(cache, tmp_path):
+def test_two_processes_see_the_losses_of_one(tmp_path):
     arguments = ["train", *TINY, *steps(6, 6), "log_every=1"]
     two = ["trainer.devices=2", "trainer.strategy=ddp"]
-    processes = [start([*arguments, f"run={tmp_path / 'one'}"], cache)]
+    processes = [start([*arguments, f"run={tmp_path / 'one'}"])]
     processes += [start([*arguments, f"run={tmp_path / 'two'}", *two], tmp_path / "cache")]
     for process in processes:
         finish(process)
@@ -298,7 +182,7 @@ def test_two_processes_see_the_losses_of_one(cache, tmp_path):
         assert torch.allclose(value.float(), both[name].float(), atol=1e-4), name
 
 
-def test_two_processes_train_a_joint_model_as_one(cache, tmp_path):
+def test_two_processes_train_a_joint_model_as_one(tmp_path):
     """Table and network together, in times warped by the losses of both processes."""
     text = [
         "modality=text", "data.limit=300", "backbone.width=32", "backbone.depth=1",
@@ -306,8 +190,8 @@ def test_two_processes_train_a_joint_model_as_one(cache, tmp_path):
         "pictures.every=0", "log_every=1", "trainer.accelerator=cpu",
     ]  # fmt: skip
     two = ["trainer.devices=2", "trainer.strategy=ddp"]
-    finish(start(["train", *text, f"run={tmp_path / 'one'}"], cache))
-    finish(start(["train", *text, f"run={tmp_path / 'two'}", *two], cache))
+    finish(start(["train", *text, f"run={tmp_path / 'one'}"]))
+    finish(start(["train", *text, f"run={tmp_path / 'two'}", *two]))
     one, both = (losses(tmp_path / n / "logs" / "joint.csv") for n in ("one", "two"))
     assert len(one) == 6
     assert [loss for _, loss in both] == pytest.approx([loss for _, loss in one], rel=1e-4)
@@ -317,7 +201,7 @@ def test_two_processes_train_a_joint_model_as_one(cache, tmp_path):
         assert torch.allclose(value, both[name], atol=1e-3), name
 
 
-def test_two_processes_with_an_adversary_that_starts_late(cache, tmp_path):
+def test_two_processes_with_an_adversary_that_starts_late(tmp_path):
     """Before its start the adversary has no gradient, for which plain DDP would wait."""
     late = [
         "autoencoder.adversary=patch",
@@ -393,7 +277,7 @@ def test_stages_apart(cli, fails, tmp_path):
 
 # ---- bad input --------------------------------------------------------------------------------
 def test_other_settings_are_refused_not_mixed(copied, fails):
-    message = fails("train", f"run={copied}", *TINY, *steps(3, 3), "backbone.channels=16")
+    message = fails("train", f"run={copied}", *DIGITS, "backbone.channels=16")
     assert "backbone.channels" in message and "8" in message and "16" in message
 
 
@@ -456,8 +340,8 @@ def test_weights_of_another_architecture(copied, fails):
     assert "another architecture" in message and "has shape" in message
 
 
-def test_numbers_without_meaning(trained, fails):
-    run = f"run={trained}"
+def test_numbers_without_meaning(digits, fails):
+    run = f"run={digits}"
     assert "n=0" in fails("sample", run, "n=0")
     assert "n=-3" in fails("sample", run, "n=-3")
     assert "n=0" in fails("evaluate", run, "n=0")
@@ -468,8 +352,8 @@ def test_numbers_without_meaning(trained, fails):
     assert "seed=1.5" in fails("sample", run, "n=1", "seed=1.5")
 
 
-def test_unknown_conditions(trained, fails):
-    run = f"run={trained}"
+def test_unknown_conditions(digits, fails):
+    run = f"run={digits}"
     assert "digit" in fails("sample", run, "n=1", "cond.colour=red")
     assert "7, 8, 9" in fails("sample", run, "n=1", "cond.digit=eleven")
     assert "3 values for 2 samples" in fails("sample", run, "n=2", "cond.digit=[1,2,3]")
@@ -500,7 +384,7 @@ def limited():
     resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
 
 
-def test_no_space_left_while_saving(cli, cache, tmp_path):
+def test_no_space_left_while_saving(cli, tmp_path):
     run = tmp_path / "run"
     arguments = ["train", f"run={run}", *TINY, *steps(2, 2)]
     assert cli(*arguments, "stage=autoencoder")[0] == 0
@@ -516,12 +400,12 @@ def test_no_space_left_while_saving(cli, cache, tmp_path):
     assert cli(*arguments)[0] == 0, "with space again, the same command goes on"
 
 
-def test_no_space_left_for_pictures(trained, cli, cache, tmp_path):
+def test_no_space_left_for_pictures(digits, cli, tmp_path):
     def tight():
         resource.setrlimit(resource.RLIMIT_FSIZE, (16, 16))
 
     out = tmp_path / "out"
-    process = start(["sample", f"run={trained}", "n=1", f"out={out}"], cache, preexec_fn=tight)
+    process = start(["sample", f"run={digits}", "n=1", f"out={out}"], preexec_fn=tight)
     _, err = process.communicate(timeout=900)
     assert process.returncode == 1 and "could not save" in err and "Traceback" not in err
     assert not list(out.glob("*.png")) and not list(out.glob(".*"))

@@ -13,29 +13,20 @@ import anylatent as al
 from anylatent.core.cli import main
 from anylatent.core.runs.stored_noise import StoredNoise
 from anylatent.core.support.files import UserError
-from tests.test_classify_cli import launch
-from tests.test_cli import TINY, _own_cache, cache, cli, fails, steps
-
-__all__ = ["_own_cache", "cache", "cli", "fails"]  # fixtures
-
-
-QUICK = ["training.diffusion.warmup=1", "training.diffusion.average=0"]
-QUICK += ["training.diffusion.optimizer.lr=1e-2"]
+from tests.cli import QUICK, TINY, launch, steps
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, cache):
-    """A model that has heard of the labels of digits."""
-    path = tmp_path_factory.mktemp("inverted") / "run"
-    launch(cache, "train", f"run={path}", *TINY, *steps(20, 60), *QUICK, "solver=ddpm")
-    return path
+def run(digits):
+    """A model whose solver, as it was trained, draws noise."""
+    return digits
 
 
 @pytest.fixture(scope="module")
-def inverted(run, tmp_path_factory, cache):
+def inverted(run, tmp_path_factory):
     """What a command leaves behind and prints."""
     folder = tmp_path_factory.mktemp("inversion")
-    told = launch(cache, "invert", f"run={run}", "n=5", "steps=40", f"out={folder}")
+    told = launch("invert", f"run={run}", "n=5", "steps=40", f"out={folder}")
     return folder, told
 
 
@@ -108,22 +99,22 @@ def test_each_class_from_the_same_noise(run, inverted, cli, tmp_path):
 
 
 @pytest.mark.parametrize("solver", ("dpmpp_2m", "dopri5"))
-def test_noise_does_not_depend_on_the_batch(solver, run, cache, tmp_path):
+def test_noise_does_not_depend_on_the_batch(solver, run, tmp_path):
     arguments = [f"run={run}", "steps=6", f"solver={solver}", "seed=3"]
-    launch(cache, "invert", *arguments, "n=4", f"out={tmp_path / 'all'}")
-    launch(cache, "invert", *arguments, "n=3", "batch=2", f"out={tmp_path / 'few'}")
+    launch("invert", *arguments, "n=4", f"out={tmp_path / 'all'}")
+    launch("invert", *arguments, "n=3", "batch=2", f"out={tmp_path / 'few'}")
     every, few = stored(run, tmp_path / "all"), stored(run, tmp_path / "few")
     assert few.items == every.items[:3]
     assert float((every.noise["z"][:3] - few.noise["z"]).abs().max()) < 1e-4
 
 
-def test_conditions_and_guidance_of_the_user_s_own(run, cache, tmp_path):
+def test_conditions_and_guidance_of_the_user_s_own(run, tmp_path):
     kinds = {
         "none": ["cond.digit=null"],
         "list": ["cond.digit=[1,2]", "guidance=classifier_free", "guidance.scale=3"],
     }
     for out, extra in kinds.items():
-        launch(cache, "invert", f"run={run}", "n=2", "steps=4", f"out={tmp_path / out}", *extra)
+        launch("invert", f"run={run}", "n=2", "steps=4", f"out={tmp_path / out}", *extra)
     found = {out: stored(run, tmp_path / out) for out in kinds}
     assert found["none"].columns == {"digit": [None] * 2}
     assert found["list"].columns == {"digit": [1, 2]}
@@ -132,14 +123,14 @@ def test_conditions_and_guidance_of_the_user_s_own(run, cache, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def colour(inverted, tmp_path_factory, cache):
+def colour(inverted, tmp_path_factory):
     """A model of pictures in colour, of which it knows the folders `left` and `right`."""
     folder = tmp_path_factory.mktemp("colour")
     for i, path in enumerate(sorted((inverted[0] / "originals").glob("*.png"))):
         copy(path, folder / "mine" / ("right" if i % 2 else "left") / f"{i}.png")
     plain = [s for s in TINY if not s.startswith("data")]
     data = ["data=folder", f"data.path={folder / 'mine'}", "data.size=16", "data.held_out=0.4"]
-    launch(cache, "train", f"run={folder / 'run'}", *plain, *data, *steps(1, 8), *QUICK)
+    launch("train", f"run={folder / 'run'}", *plain, *data, *steps(1, 8), *QUICK)
     return folder / "run"
 
 

@@ -6,24 +6,19 @@ import math
 import pytest
 
 import anylatent as al
-from tests.test_classify_cli import asked, launch
-from tests.test_cli import TINY, _own_cache, cache, cli, fails, steps
-
-__all__ = ["_own_cache", "cache", "cli", "fails"]  # fixtures
-
-QUICK = ["training.diffusion.warmup=1", "training.diffusion.average=0"]
-QUICK += ["training.diffusion.optimizer.lr=1e-2"]
+from tests.cli import QUICK, TINY, steps
+from tests.test_classify_cli import asked
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, cache):
+def runs(digits, trained_once):
     """Diffusion of latents, and of pictures themselves, under the labels of digits."""
-    root = tmp_path_factory.mktemp("likelihood")
-    launch(cache, "train", f"run={root / 'latent'}", *TINY, *steps(20, 20), *QUICK)
     pixels = [s for s in TINY if not s.startswith("autoencoder.")]
     pixels += ["autoencoder=identity", "backbone.multipliers=[1,1]"]
-    launch(cache, "train", f"run={root / 'pixels'}", *pixels, *steps(1, 20), *QUICK)
-    return root
+    return {
+        "latent": digits,
+        "pixels": trained_once("labelled_pixels", [*pixels, *steps(1, 20), *QUICK]),
+    }
 
 
 @pytest.fixture
@@ -33,7 +28,7 @@ def measured(runs, cli, tmp_path, monkeypatch):
 
     def run(name, *extra):
         arguments = ["n=2", "steps=1", f"out={tmp_path}", *extra]
-        code, out, err = cli("benchmark", f"run={runs / name}", *arguments)
+        code, out, err = cli("benchmark", f"run={runs[name]}", *arguments)
         assert code == 0, err
         return json.loads((tmp_path / "benchmark.json").read_text())["other"], out
 
@@ -78,7 +73,7 @@ def test_guided_or_not(measured):
 
 def test_mistakes_are_messages(runs, fails):
     def message(*arguments):
-        return fails("benchmark", f"run={runs / 'latent'}", "n=2", *arguments)
+        return fails("benchmark", f"run={runs['latent']}", "n=2", *arguments)
 
     said = message("likelihood=exact")
     assert "exact" in said and "elbo" in said and "flow" in said

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 import anylatent as al
 from anylatent.core.cli.main import main
 from anylatent.core.training.callbacks import Stop
-from tests.test_cli import TINY, steps
+from tests.cli import TINY, steps
 
 LEARNED = [
     "schedule=learned",
@@ -22,22 +22,8 @@ LEARNED = [
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(cache, monkeypatch):
-    monkeypatch.setenv("ANYLATENT_CACHE", str(cache))
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, cache):
-    path = tmp_path_factory.mktemp("learned") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ANYLATENT_CACHE", str(cache))
-        main(["train", f"run={path}", *TINY, *LEARNED, *steps(2, 6)])
-    return path
+def trained(trained_once):
+    return trained_once("learned", [*TINY, *LEARNED, *steps(2, 6)])
 
 
 def learned_parts(path):

@@ -5,7 +5,7 @@ from PIL import Image
 
 import anylatent as al
 from anylatent.core.cli.main import main
-from tests.test_cli import TINY, steps
+from tests.cli import TINY, steps
 
 SETTINGS = (
     "solver=ddpm solver.variance=learned",
@@ -21,13 +21,9 @@ SETTINGS = (
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ANYLATENT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        learned = ["denoiser=learned_variance", "objective=hybrid"]
-        main(["train", "modality=image", *TINY, *steps(2, 3), *learned, f"run={folder / 'run'}"])
-    return folder / "run"
+def run(trained_once):
+    learned = ["denoiser=learned_variance", "objective=hybrid"]
+    return trained_once("learned_variance", [*TINY, *steps(2, 3), *learned])
 
 
 @pytest.mark.parametrize("settings", [f"solver={name}" for name in al.names("solver")])

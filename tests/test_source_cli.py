@@ -15,16 +15,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import anylatent as al
-from anylatent.core.cli.main import main
 from anylatent.core.latents import Posterior, Stream
 from anylatent.core.registry import Part
 from anylatent.core.registry.store import _parts
 from anylatent.core.runs import RunDirectory
 from anylatent.core.training.precision import compact
 from anylatent.core.training.step_sampler import StepSampler
-from tests.test_cli import TINY, _own_cache, cache, cli, fails, finish, start, steps, stop_in
-
-__all__ = ["_own_cache", "cache", "cli", "fails"]  # fixtures
+from tests.cli import TINY, finish, launch, start, steps, stop_in
 
 SMALL = [s for s in TINY if not s.startswith(("data", "conditioner", "training", "pictures"))]
 HOW = ["training.autoencoder.batch=8", "training.diffusion.batch=8", "pictures.every=0"]
@@ -36,7 +33,7 @@ PART = ["tuning=matching", "tuning.pattern=backbone.(up|last|middle)"]
 TUNINGS = {"all": ["tuning=all"], "matching": PART}
 
 
-def digits(folder, wanted, classes=False):
+def pictures_of(folder, wanted, classes=False):
     """Pictures of some digits, with or without a folder for each."""
     for item in al.get("data", "mnist")(size=16, held_out=0.9).train():
         if int(item["digit"]) in wanted:
@@ -53,24 +50,22 @@ def data(folder):
 
 @pytest.fixture(scope="module")
 def low(tmp_path_factory):
-    return digits(tmp_path_factory.mktemp("low"), range(5))
+    return pictures_of(tmp_path_factory.mktemp("low"), range(5))
 
 
 @pytest.fixture(scope="module")
 def high(tmp_path_factory):
-    return digits(tmp_path_factory.mktemp("high"), range(5, 10))
+    return pictures_of(tmp_path_factory.mktemp("high"), range(5, 10))
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory, cache, low):
+def base(tmp_path_factory, low):
     """A run of the digits 0-4."""
     path = tmp_path_factory.mktemp("base") / "run"
     quick = ["training.autoencoder.warmup=2", "training.autoencoder.average=0.8"]
     quick += ["training.autoencoder.optimizer.lr=5e-3", *FAST]
     told = [*data(low), "conditioner=none", *SMALL, *HOW, *quick, *steps(60, 80)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ANYLATENT_CACHE", str(cache))
-        main(["train", f"run={path}", *told, "solver=ddim", "steps=4"])
+    launch("train", f"run={path}", *told, "solver=ddim", "steps=4")
     return path
 
 
@@ -88,16 +83,14 @@ def begin(base, high, cli):
 
 
 @pytest.fixture(scope="module")
-def tuned(base, high, tmp_path_factory, cache):
+def tuned(base, high, tmp_path_factory):
     """A run of the digits 5-9 from the base, by each tuning."""
     found = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ANYLATENT_CACHE", str(cache))
-        for name, how in TUNINGS.items():
-            found[name] = tmp_path_factory.mktemp(name) / "run"
-            told = [f"from={base}", f"run={found[name]}", *data(high), *HOW, *FAST, *how]
-            more = ["pictures.every=120", "pictures.samples=2", "training.diffusion.steps=120"]
-            main(["train", *told, *more])
+    for name, how in TUNINGS.items():
+        found[name] = tmp_path_factory.mktemp(name) / "run"
+        told = [f"from={base}", f"run={found[name]}", *data(high), *HOW, *FAST, *how]
+        more = ["pictures.every=120", "pictures.samples=2", "training.diffusion.steps=120"]
+        launch("train", *told, *more)
     return found
 
 
@@ -226,7 +219,7 @@ class Hint(al.Conditioner):
 
 
 def test_a_new_condition_says_nothing_at_first(base, begin, cli, tmp_path):
-    pictures = digits(tmp_path / "classes", range(5, 8), classes=True)
+    pictures = pictures_of(tmp_path / "classes", range(5, 8), classes=True)
     out = begin(tmp_path / "run", *STILL, "conditioner=label", pictures=pictures)
     assert "new" in out
     run = al.load(tmp_path / "run", device="cpu")
@@ -266,13 +259,13 @@ def test_a_widened_input_says_nothing_at_first(backbone, base, begin, cli, monke
 
 
 # ---- stop and go on ---------------------------------------------------------------------------
-def test_killed_in_the_middle_goes_on_to_the_same_weights(base, high, cache, cli, tmp_path):
+def test_killed_in_the_middle_goes_on_to_the_same_weights(base, high, cli, tmp_path):
     run, whole = tmp_path / "run", tmp_path / "whole"
     told = ["train", f"from={base}", *data(high), *HOW, *PART, *FAST, "training.diffusion.steps=60"]
-    stop_in("diffusion", signal.SIGKILL, [*told, f"run={run}"], run, cache)
+    stop_in("diffusion", signal.SIGKILL, [*told, f"run={run}"], run)
     state = torch.load(run / "checkpoints" / "diffusion.ckpt", weights_only=True)["system"]
     assert set(state) < set(weights(base)), "the checkpoint repeats the base"
-    out = finish(start([*told, f"run={run}"], cache))
+    out = finish(start([*told, f"run={run}"]))
     assert int(re.search(r"diffusion (\d+)/60", out).group(1)) > 1, "started anew"
     code, _, err = cli(*told, f"run={whole}")
     assert code == 0, err
@@ -470,9 +463,9 @@ def test_mistakes_are_one_message(base, fails, high, tmp_path):
     assert "itself" in fails("train", f"from={base}", f"run={base}", "training.diffusion.steps=9")
 
 
-def test_checkpoint_of_another_tuning_is_refused(base, high, cache, fails, tmp_path):
+def test_checkpoint_of_another_tuning_is_refused(base, high, fails, tmp_path):
     run = tmp_path / "run"
     told = ["train", f"from={base}", f"run={run}", *data(high), *HOW, "training.diffusion.steps=60"]
-    stop_in("diffusion", signal.SIGKILL, [*told, *PART], run, cache)
+    stop_in("diffusion", signal.SIGKILL, [*told, *PART], run)
     message = fails(*told, "tuning=matching", "tuning.pattern=last")
     assert "tuning" in message and "last" in message

@@ -10,7 +10,7 @@ from anylatent.core.registry.store import _parts
 from anylatent.core.runs import System
 from anylatent.core.runs.sources.adoption import adopt
 from anylatent.core.support.files import UserError
-from tests.test_cli import TINY
+from tests.cli import TINY
 from tests.test_configs import train_config
 
 BACKBONE = "generator.denoiser.backbone."

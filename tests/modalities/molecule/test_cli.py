@@ -15,6 +15,7 @@ from anylatent.core.training.module import StageModule
 from anylatent.modalities.molecule.files import read_molecules
 from anylatent.modalities.molecule.given import Fragments
 from anylatent.modalities.molecule.metrics import properties
+from tests.cli import answer
 
 PIECE = torch.pdist(torch.tensor([[0.0, 0, 0], [1.43, 0, 0], [1.75, 0.9, 0]]))
 
@@ -37,34 +38,17 @@ TINY = [
 ]
 
 
-def run(capsys, *arguments):
-    """Exit code, output and errors of a command in this process."""
-    code = 0
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as stopped:
-        code = stopped.code
-    return code, *capsys.readouterr()
-
-
-def trained(path, *overrides):
-    identity = "autoencoder=identity" in overrides
-    sizes = [item for item in TINY if not (identity and item.startswith("autoencoder."))]
-    main(["train", f"run={path}", *sizes, *overrides])
-    return path
+@pytest.fixture(scope="module")
+def latent(trained_once):
+    return trained_once("molecules", TINY)
 
 
 @pytest.fixture(scope="module")
-def latent(tmp_path_factory):
-    return trained(tmp_path_factory.mktemp("latent") / "run")
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory):
+def plain(trained_once):
     """In data space, conditioned on a property, learned from one half of the data."""
+    sizes = [item for item in TINY if not item.startswith("autoencoder.")]
     settings = ["autoencoder=identity", "data.half=second", "conditioner=properties"]
-    path = tmp_path_factory.mktemp("plain") / "run"
-    return trained(path, *settings, "conditioner.names=[gap]")
+    return trained_once("gaps", [*sizes, *settings, "conditioner.names=[gap]"])
 
 
 def test_a_run_leaves_pictures_and_weights(latent):
@@ -75,7 +59,7 @@ def test_a_run_leaves_pictures_and_weights(latent):
 
 @pytest.mark.parametrize("solver", al.names("solver"))
 def test_every_solver_samples_molecules(latent, solver, tmp_path, capsys):
-    code, out, err = run(
+    code, out, err = answer(
         capsys, "sample", f"run={latent}", "n=2", f"solver={solver}", f"out={tmp_path}"
     )
     assert code == 0, err
@@ -87,7 +71,9 @@ def test_every_solver_samples_molecules(latent, solver, tmp_path, capsys):
 
 
 def test_a_size_can_be_asked_for(latent, tmp_path, capsys):
-    code, _, err = run(capsys, "sample", f"run={latent}", "n=3", "cond.atoms=11", f"out={tmp_path}")
+    code, _, err = answer(
+        capsys, "sample", f"run={latent}", "n=3", "cond.atoms=11", f"out={tmp_path}"
+    )
     assert code == 0, err
     sizes = [len(read_molecules(path)[0][0].molecule) for path in tmp_path.glob("*.xyz")]
     assert sizes == [11, 11, 11]
@@ -95,7 +81,7 @@ def test_a_size_can_be_asked_for(latent, tmp_path, capsys):
 
 def test_sizes_outside_the_training_data_are_an_error_with_the_range(latent, capsys, tmp_path):
     for wrong in ("500", "0", "many"):
-        code, _, err = run(
+        code, _, err = answer(
             capsys, "sample", f"run={latent}", "n=2", f"cond.atoms={wrong}", f"out={tmp_path}"
         )
         assert code == 1 and "Traceback" not in err
@@ -119,7 +105,7 @@ def test_a_fragment_is_in_every_sample(kind, request, tmp_path, capsys):
     piece.write_text("3\nhydroxyl on carbon\nC 0 0 0\nO 1.43 0 0\nH 1.75 0.9 0\n")
     out = tmp_path / "out"
     arguments = ["sample", f"run={path}", "n=3", f"cond.fragment={piece}", f"out={out}"]
-    code, _, err = run(capsys, *arguments, "cond.atoms=[9,12,15]")
+    code, _, err = answer(capsys, *arguments, "cond.atoms=[9,12,15]")
     assert code == 0, err
     wanted = torch.tensor([[0.0, 0, 0], [1.43, 0, 0], [1.75, 0.9, 0]])
     sizes = []
@@ -173,7 +159,7 @@ def test_wrong_fragments_are_errors(latent, tmp_path, capsys):
         "close.xyz": "two atoms closer than 0.3",
     }
     for name, message in expected.items():
-        code, _, err = run(
+        code, _, err = answer(
             capsys, "sample", f"run={latent}", "n=1", f"cond.fragment={tmp_path / name}"
         )
         assert code == 1 and message in err and "Traceback" not in err, err
@@ -181,7 +167,7 @@ def test_wrong_fragments_are_errors(latent, tmp_path, capsys):
 
 def test_evaluation_has_rows_and_reports(latent, tmp_path, capsys):
     arguments = ["benchmark", "modality=molecule", f"run={latent}", "n=12", "likelihood=4"]
-    code, out, err = run(capsys, *arguments, f"out={tmp_path}")
+    code, out, err = answer(capsys, *arguments, f"out={tmp_path}")
     assert code == 0, err
     found = json.loads((tmp_path / "benchmark.json").read_text())
     rows = ["samples", "held-out", "training", "cloud", "EDM (published)", "GeoLDM (published)"]
@@ -199,7 +185,7 @@ def test_properties_are_judged_beside_their_baselines(plain, tmp_path, capsys, m
     monkeypatch.setattr(properties, "STEPS", 60)
     monkeypatch.setenv("ANYLATENT_CACHE", str(tmp_path / "cache"))
     arguments = ["benchmark", f"run={plain}", "n=12", "likelihood=0", f"out={tmp_path}"]
-    code, out, err = run(capsys, *arguments)
+    code, out, err = answer(capsys, *arguments)
     assert code == 0, err
     rows = json.loads((tmp_path / "benchmark.json").read_text())["samples"]
     for row in ("samples", "held-out", "random", "atom count"):
@@ -209,11 +195,11 @@ def test_properties_are_judged_beside_their_baselines(plain, tmp_path, capsys, m
 
 def test_a_property_can_be_asked_for(plain, tmp_path, capsys):
     out = f"out={tmp_path}"
-    code, _, err = run(capsys, "sample", f"run={plain}", "n=2", "cond.gap=7.1", out)
+    code, _, err = answer(capsys, "sample", f"run={plain}", "n=2", "cond.gap=7.1", out)
     assert code == 0, err
-    code, _, err = run(capsys, "sample", f"run={plain}", "n=2", "cond.gap=700", out)
+    code, _, err = answer(capsys, "sample", f"run={plain}", "n=2", "cond.gap=700", out)
     assert code == 1 and "eV" in err and "far outside" in err
-    code, _, err = run(capsys, "sample", f"run={plain}", "n=2", "cond.mass=7", out)
+    code, _, err = answer(capsys, "sample", f"run={plain}", "n=2", "cond.mass=7", out)
     assert code == 1 and "gap" in err and "atoms" in err and "fragment" in err
 
 
@@ -227,9 +213,9 @@ def test_a_stopped_run_goes_on_to_the_same_weights(latent, tmp_path, monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr(StageModule, "training_step", interrupted)
-        code, _, err = run(capsys, "train", f"run={path}", *TINY)
+        code, _, err = answer(capsys, "train", f"run={path}", *TINY)
     assert code == 1 and "stopped at diffusion step 5 of 8" in err
-    trained(path)
+    main(["train", f"run={path}", *TINY])
     first, second = (al.load(p, device="cpu").system.trained() for p in (latent, path))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
@@ -248,7 +234,7 @@ def test_data_of_your_own(tmp_path, capsys):
     names = [item for item in TINY if not item.startswith("data.")]
     batches = ["training.autoencoder.batch=4", "training.diffusion.batch=4"]
     run_path = tmp_path / "run"
-    code, _, err = run(capsys, "train", f"run={run_path}", *names, *settings, *batches)
+    code, _, err = answer(capsys, "train", f"run={run_path}", *names, *settings, *batches)
     assert code == 0 and "anylatent: warning: " in err and "broken.sdf" in err, err
     assert (run_path / "model.safetensors").exists()
 
@@ -257,7 +243,7 @@ def test_data_of_your_own(tmp_path, capsys):
 def test_molecules_are_inverted_and_made_again(kind, request, tmp_path, capsys):
     path, out = request.getfixturevalue(kind), tmp_path / "inversion"
     arguments = [f"run={path}", "n=3", "batch=2", "steps=4", f"out={out}"]
-    code, told, err = run(capsys, "invert", *arguments)
+    code, told, err = answer(capsys, "invert", *arguments)
     assert code == 0, err
     assert "rmsd" in told and "error_h" in told and "deviation_x" in told
     noise = StoredNoise.load(out / "noise.safetensors", al.load(path).system.autoencoder.spec)
@@ -266,15 +252,15 @@ def test_molecules_are_inverted_and_made_again(kind, request, tmp_path, capsys):
     ]
     assert noise.noise.lengths("x").tolist() == sizes and al.testing.in_subspace(noise.noise)
     again = ["sample", f"run={path}", f"noise={out / 'noise.safetensors'}", f"out={tmp_path / 'o'}"]
-    code, told, err = run(capsys, *again)
+    code, told, err = answer(capsys, *again)
     assert code == 0 and "3 samples" in told, err
     for i in range(3):
         files = out / "restored" / f"{i:05d}.xyz", tmp_path / "o" / f"0_{i:05d}.xyz"
         before, after = (read_molecules(file)[0][0].molecule for file in files)
         assert torch.equal(before.z, after.z) and torch.allclose(before.x, after.x, atol=1e-3)
-    code, _, err = run(capsys, *again, "cond.atoms=9")
+    code, _, err = answer(capsys, *again, "cond.atoms=9")
     assert code == 1 and "cond.atoms: noise that is given has its own sizes" in err
-    code, _, err = run(capsys, "invert", *arguments, "data.hydrogens=false")
+    code, _, err = answer(capsys, "invert", *arguments, "data.hydrogens=false")
     assert code == 1 and "leave out data.hydrogens=False (the run: True)" in err
 
 
@@ -285,10 +271,10 @@ def test_a_molecule_of_one_s_own_is_inverted(latent, tmp_path, capsys):
     (tmp_path / "mine" / "ethyne.xyz").write_text(ethyne)
     own = ["data=molecule_folder", f"data.path={tmp_path / 'mine'}", "steps=4"]
     arguments = ["invert", f"run={latent}", *own, f"out={tmp_path / 'out'}"]
-    code, told, err = run(capsys, *arguments)
+    code, told, err = answer(capsys, *arguments)
     assert code == 0 and "1 samples" in told, err
     (record,) = read_molecules(tmp_path / "out" / "originals" / "00000.xyz")[0]
     assert sorted(record.molecule.z.tolist()) == [1, 1, 6, 6]
     (tmp_path / "mine" / "ethyne.xyz").write_text(ethyne.replace("H", "Br"))
-    code, _, err = run(capsys, *arguments)
+    code, _, err = answer(capsys, *arguments)
     assert code == 1 and "elements is ['C', 'Br'] there" in err

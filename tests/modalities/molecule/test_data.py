@@ -6,7 +6,7 @@ import importlib.util
 import json
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,13 +22,6 @@ from anylatent.modalities.molecule.data import qm9 as qm9_module
 from anylatent.modalities.molecule.elements import SYMBOLS, indices
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ANYLATENT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 def make(kind: Callable[..., Any], **settings: Any) -> Any:
     try:
         return kind(**settings)
@@ -37,12 +30,12 @@ def make(kind: Callable[..., Any], **settings: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def qm9(_own_cache: None) -> Qm9:
+def qm9() -> Qm9:
     return make(Qm9)
 
 
 @pytest.fixture(scope="module")
-def components(_own_cache: None) -> Components:
+def components() -> Components:
     return make(Components)
 
 

@@ -10,6 +10,7 @@ import anylatent as al
 from anylatent.core.cli.main import main
 from anylatent.core.training.module import StageModule
 from anylatent.core.training.stages.joint import JointStage
+from tests.cli import answer
 
 TINY = [
     "modality=text", "data.limit=400", "backbone.width=32", "backbone.depth=1", "backbone.heads=2",
@@ -35,40 +36,27 @@ FIGURES = (
 )
 
 
-def run(capsys, *arguments):
-    """Exit code, output and errors of a command in this process."""
-    code = 0
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as stopped:
-        code = stopped.code
-    return code, *capsys.readouterr()
-
-
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(trained_once):
     """CDCD, its autoregressive rival, Diffusion-LM, and latents of a compressing autoencoder."""
-    folder = tmp_path_factory.mktemp("runs")
     kinds = {
         "cdcd": [*TINY, "masking@objective.masking=mixed"],
         "rival": [*BARE, *RIVAL],
         "lm": [*TINY, *LM],
         "latent": [*TINY, *LATENT],
     }
-    for name, settings in kinds.items():
-        main(["train", f"run={folder / name}", *settings])
-    return folder
+    return {name: trained_once(name, settings) for name, settings in kinds.items()}
 
 
 @pytest.mark.parametrize("kind", ["cdcd", "rival", "lm", "latent"])
 def test_every_kind_trains_samples_and_is_measured(kind, runs, tmp_path, capsys):
-    path = runs / kind
+    path = runs[kind]
     assert (path / "pictures" / "samples_000008.png").stat().st_size > 500
-    code, out, error = run(capsys, "sample", f"run={path}", "n=3", f"out={tmp_path}")
+    code, out, error = answer(capsys, "sample", f"run={path}", "n=3", f"out={tmp_path}")
     assert code == 0, error
     rows = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
     assert len(rows) == 3 and all(row["tokens"] for row in rows)
-    code, out, error = run(
+    code, out, error = answer(
         capsys,
         "benchmark",
         "modality=text",
@@ -90,15 +78,15 @@ def test_every_kind_trains_samples_and_is_measured(kind, runs, tmp_path, capsys)
 
 @pytest.mark.parametrize("solver", al.names("solver"))
 def test_every_solver_samples_text(runs, solver, tmp_path, capsys):
-    command = ["sample", f"run={runs / 'cdcd'}", "n=2", f"solver={solver}", f"out={tmp_path}"]
-    code, _, error = run(capsys, *command)
+    command = ["sample", f"run={runs['cdcd']}", "n=2", f"solver={solver}", f"out={tmp_path}"]
+    code, _, error = answer(capsys, *command)
     assert code == 0, error
     assert len((tmp_path / "samples.txt").read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize("kind", ["cdcd", "rival", "lm", "latent"])
 def test_samples_do_not_depend_on_their_batch(kind, runs):
-    model = al.load(runs / kind, device="cpu")
+    model = al.load(runs[kind], device="cpu")
     joint = model.sample(5, seed=3, batch=5)
     parts = [*model.sample(4, seed=3, batch=2), *model.sample(seeds=[(3, 4)])]
     assert [text.text for text in joint] == [text.text for text in parts]
@@ -107,7 +95,7 @@ def test_samples_do_not_depend_on_their_batch(kind, runs):
 @pytest.mark.parametrize("kind", ["cdcd", "lm"])
 def test_lengths_and_templates(kind, runs):
     """`cdcd` was trained to complete; `lm` rounds, so that given tokens are only put in place."""
-    model = al.load(runs / kind, device="cpu")
+    model = al.load(runs[kind], device="cpu")
     assert {len(text.tokens) for text in model.sample(4, cond={"length": 11})} == {11}
     for text in model.sample(4, seed=1, cond={"template": "CC___O"}):
         assert text.text.startswith("CC") and text.text.endswith("O") and len(text.tokens) > 3
@@ -115,7 +103,7 @@ def test_lengths_and_templates(kind, runs):
 
 def test_temperature_is_of_tokens_alone(runs, capsys):
     for kind, code in (("cdcd", 0), ("rival", 0), ("lm", 1), ("latent", 1)):
-        got, _, error = run(capsys, "sample", f"run={runs / kind}", "n=1", "temperature=.5")
+        got, _, error = answer(capsys, "sample", f"run={runs[kind]}", "n=1", "temperature=.5")
         assert got == code and "Traceback" not in error
         assert code == 0 or "has no logits of tokens" in error
 
@@ -130,7 +118,7 @@ def test_what_a_model_can_not_do_is_an_error(runs, capsys):
         ("cdcd", "cond.rings=2"): "stage=classifier",
     }
     for (kind, wish), message in cases.items():
-        code, _, error = run(capsys, "sample", f"run={runs / kind}", "n=1", wish)
+        code, _, error = answer(capsys, "sample", f"run={runs[kind]}", "n=1", wish)
         assert code == 1 and message in error and "Traceback" not in error, (kind, wish, error)
 
 
@@ -141,7 +129,7 @@ def test_parts_that_do_not_fit_are_an_error(tmp_path, capsys):
     }
     for choice, message in cases.items():
         settings = [item for item in BARE if not item.startswith("autoencoder.")]
-        code, _, error = run(capsys, "train", f"run={tmp_path / 'x'}", *settings, choice)
+        code, _, error = answer(capsys, "train", f"run={tmp_path / 'x'}", *settings, choice)
         assert code == 1 and message in error and "Traceback" not in error, error
         assert not (tmp_path / "x").exists()
 
@@ -159,7 +147,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path, monkeypatch, capsys):
 
     with monkeypatch.context() as patch:
         patch.setattr(StageModule, "training_step", interrupted)
-        code, _, error = run(capsys, "train", f"run={parts}", *TINY)
+        code, _, error = answer(capsys, "train", f"run={parts}", *TINY)
     assert code == 1 and "stopped at joint step 4" in error
     main(["train", f"run={parts}", *TINY])
     one, other = (al.load(path).system.trained() for path in (whole, parts))
@@ -169,7 +157,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path, monkeypatch, capsys):
 
 def test_the_table_learns_together_with_the_network_unless_it_is_frozen(runs, tmp_path):
     torch.manual_seed(0)
-    fresh = al.load(runs / "cdcd").system
+    fresh = al.load(runs["cdcd"]).system
     main(["train", f"run={tmp_path / 'frozen'}", *TINY, "autoencoder.learned=false"])
     frozen = al.load(tmp_path / "frozen").system.autoencoder.table
     moved = (fresh.autoencoder.table - frozen).abs().max()
@@ -179,7 +167,7 @@ def test_the_table_learns_together_with_the_network_unless_it_is_frozen(runs, tm
 def test_a_rival_is_not_taught_by_batches_of_one_length(runs):
     stage = JointStage.__new__(JointStage)
     for kind, told in (("rival", False), ("cdcd", True)):
-        stage.system = al.load(runs / kind).system
+        stage.system = al.load(runs[kind]).system
         assert stage.told_lengths == told
 
 
@@ -191,25 +179,25 @@ def test_a_rival_with_conditions_is_refused_before_it_learns(tmp_path, capsys):
         "conditioner=label",
         "conditioner.key=rings",
     ]
-    code, _, error = run(capsys, "train", *settings)
+    code, _, error = answer(capsys, "train", *settings)
     assert code == 1 and "guidance=none" in error and not (tmp_path / "x").exists()
-    code, _, error = run(capsys, "train", *settings, "guidance=none")
+    code, _, error = answer(capsys, "train", *settings, "guidance=none")
     assert code == 0, error
     command = ["sample", f"run={tmp_path / 'x'}", "n=2", "cond.rings=2", f"out={tmp_path}"]
-    code, _, error = run(capsys, *command)
+    code, _, error = answer(capsys, *command)
     assert code == 0, error
 
 
 def test_temperature_does_not_stay(runs):
     for kind in ("cdcd", "rival"):
-        model = al.load(runs / kind, device="cpu")
+        model = al.load(runs[kind], device="cpu")
         before = [text.text for text in model.sample(6)]
         assert [text.text for text in model.sample(6, temperature=0.05)] != before
         assert [text.text for text in model.sample(6)] == before
 
 
 def test_a_model_is_told_in_sampling_only_what_it_was_told_in_training(tmp_path, runs):
-    told = al.load(runs / "cdcd").system.generator.denoiser
+    told = al.load(runs["cdcd"]).system.generator.denoiser
     assert told.self_conditioned and told.sees_given
     plain = ["objective.recall=0", "training.diffusion.steps=2"]
     main(["train", f"run={tmp_path / 'x'}", *TINY, *plain])
@@ -222,22 +210,22 @@ def test_a_model_is_told_in_sampling_only_what_it_was_told_in_training(tmp_path,
 
 @pytest.mark.parametrize("kind", ["cdcd", "lm", "latent"])
 def test_texts_are_inverted_and_made_again(kind, runs, tmp_path, capsys):
-    path, out = runs / kind, tmp_path / "inversion"
-    code, told, error = run(capsys, "invert", f"run={path}", "n=3", "steps=4", f"out={out}")
+    path, out = runs[kind], tmp_path / "inversion"
+    code, told, error = answer(capsys, "invert", f"run={path}", "n=3", "steps=4", f"out={out}")
     assert code == 0, error
     assert "tokens_restored" in told and (out / "comparison.png").stat().st_size > 500
     noise = f"noise={out / 'noise.safetensors'}"
-    code, told, error = run(capsys, "sample", f"run={path}", noise, f"out={tmp_path}")
+    code, told, error = answer(capsys, "sample", f"run={path}", noise, f"out={tmp_path}")
     assert code == 0, error
     read = [(folder / "samples.txt").read_text() for folder in (out / "restored", tmp_path)]
     assert read[0] == read[1]
     more = ["solver=dopri5", "n=2", "steps=2", f"out={out}"]  # a model that recalls is not asked
-    code, told, error = run(capsys, "invert", f"run={path}", *more)
+    code, told, error = answer(capsys, "invert", f"run={path}", *more)
     assert code == 0, error
-    code, _, error = run(capsys, "sample", f"run={path}", noise, "cond.length=9")
+    code, _, error = answer(capsys, "sample", f"run={path}", noise, "cond.length=9")
     assert code == 1 and "noise that is given has its own sizes" in error
 
 
 def test_what_writes_word_by_word_is_not_inverted(runs, tmp_path, capsys):
-    code, _, error = run(capsys, "invert", f"run={runs / 'rival'}", f"out={tmp_path}")
+    code, _, error = answer(capsys, "invert", f"run={runs['rival']}", f"out={tmp_path}")
     assert code == 1 and "generator=autoregressive" in error and not list(tmp_path.iterdir())

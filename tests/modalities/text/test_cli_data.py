@@ -8,6 +8,7 @@ import pytest
 import anylatent as al
 from anylatent.core.cli.main import main
 from anylatent.core.training import loop
+from tests.cli import answer
 
 TINY = [
     "modality=text", "data=text_file", "data.vocabulary=300", "backbone.width=32",
@@ -20,16 +21,6 @@ DATA_SPACE = [
     "times=log_normal", "prediction=edm",
 ]  # fmt: skip
 TEMPLATE = "the cat ___ sees ___ birds"
-
-
-def run(capsys, *arguments):
-    """Exit code, output and errors of a command in this process."""
-    code = 0
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as stopped:
-        code = stopped.code
-    return code, *capsys.readouterr()
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +56,7 @@ def test_a_text_of_one_s_own_is_inverted(model, tmp_path, capsys):
     """By the model's tokenizer, which such a file would never teach."""
     (tmp_path / "mine.txt").write_text("a bird sees the king\n")
     own = [f"data.path={tmp_path / 'mine.txt'}", "n=3", "steps=2", f"out={tmp_path / 'out'}"]
-    code, told, error = run(capsys, "invert", f"run={model}", *own)
+    code, told, error = answer(capsys, "invert", f"run={model}", *own)
     assert code == 0 and "1 samples" in told, error
     assert (tmp_path / "out" / "originals" / "samples.txt").read_text().strip() == (
         "a bird sees the king"
@@ -74,7 +65,7 @@ def test_a_text_of_one_s_own_is_inverted(model, tmp_path, capsys):
 
 def test_a_template_is_in_every_sample(model, tmp_path, capsys):
     command = ["sample", f"run={model}", "n=5", "seed=3", f"out={tmp_path}"]
-    code, _, error = run(capsys, *command, f"cond.template={TEMPLATE}")
+    code, _, error = answer(capsys, *command, f"cond.template={TEMPLATE}")
     assert code == 0, error
     texts = sampled(tmp_path, *(f"3_{k:05}" for k in range(5)))
     for text in texts:
@@ -88,7 +79,7 @@ def test_a_template_is_in_every_sample(model, tmp_path, capsys):
 
 def test_a_template_in_brackets_is_quoted(model, tmp_path, capsys):
     command = ["sample", f"run={model}", "n=1", f"out={tmp_path}", "cond.template='[1] the ___'"]
-    code, _, error = run(capsys, *command)
+    code, _, error = answer(capsys, *command)
     assert code == 0, error
     assert sampled(tmp_path, "0_00000")[0].startswith("[1] the ")
 
@@ -117,7 +108,7 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG, ids=lambda case: case.replace(" ", "_"))
 def test_a_wrong_condition_is_one_message(case, model, tmp_path, capsys):
     condition, message = WRONG[case]
-    code, _, error = run(capsys, "sample", f"run={model}", f"out={tmp_path / 'out'}", condition)
+    code, _, error = answer(capsys, "sample", f"run={model}", f"out={tmp_path / 'out'}", condition)
     assert code == 1 and message in error and "Traceback" not in error
     assert error.startswith("anylatent: ") and not (tmp_path / "out").exists()
 
@@ -141,7 +132,7 @@ def test_bad_files_stop_a_training_before_it_begins(case, tmp_path, capsys, monk
     if isinstance(content, bytes):
         path.write_bytes(content)
     given = [] if content is None else [f"data.path={path}"]
-    code, _, error = run(capsys, "train", f"run={tmp_path / 'run'}", *TINY, *given)
+    code, _, error = answer(capsys, "train", f"run={tmp_path / 'run'}", *TINY, *given)
     assert code == 1 and message in error and "Traceback" not in error
     assert not (tmp_path / "run").exists()
 
@@ -150,7 +141,9 @@ def test_data_space(lines, tmp_path, capsys, monkeypatch):
     """One-hot vectors with Gaussian noise, without an autoencoder."""
     monkeypatch.setenv("ANYLATENT_CACHE", str(tmp_path / "cache"))
     path = tmp_path / "run"
-    code, _, error = run(capsys, "train", f"run={path}", *TINY, *DATA_SPACE, f"data.path={lines}")
+    code, _, error = answer(
+        capsys, "train", f"run={path}", *TINY, *DATA_SPACE, f"data.path={lines}"
+    )
     assert code == 0, error
     found = al.load(path).sample(3, cond={"template": TEMPLATE})
     assert all(re.fullmatch("the cat .+ sees .+ birds", str(text), re.DOTALL) for text in found)
