@@ -172,7 +172,7 @@ class Run:
     def conditions(self, guidance: Node | None) -> list[str]:
         """The columns of the data that samples can be drawn for under a guidance."""
         labels = self.system.labels if steers(guidance) else {}
-        return list(dict.fromkeys([*self.system.conditioner.spec.names, *labels]))
+        return list(dict.fromkeys([*self.system.conditioner.columns, *labels]))
 
     def check_asked(self, names: Sequence[str], guidance: Node | None) -> None:
         """Raises UserError where samples cannot be drawn under these conditions."""

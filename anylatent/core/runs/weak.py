@@ -74,8 +74,9 @@ def _same_levels(mine: Schedule, its: Schedule) -> bool:
 
 def _other_conditions(run: Run, weak: Run) -> Iterator[str]:
     """It may know fewer conditions; those that it knows must mean the same."""
-    names = weak.system.conditioner.spec.names
-    unknown = [name for name in names if name not in run.system.conditioner.spec.names]
+    its, mine = (part.system.conditioner for part in (weak, run))
+    names = its.spec.names
+    unknown = [name for name in names if name not in mine.spec.names]
     if unknown:
         yield f"it knows conditions that this run has not: {', '.join(unknown)}"
     elif names and run.config.model.conditioner != weak.config.model.conditioner:
@@ -83,7 +84,9 @@ def _other_conditions(run: Run, weak: Run) -> Iterator[str]:
             f"its conditioner is {weak.config.model.conditioner}, not "
             f"{run.config.model.conditioner}"
         )
-    for name in names:
+    elif names and not _same(mine.state_dict(), its.state_dict(), 0.0):
+        yield "its conditioner has learned something else"
+    for name in its.columns:
         told = [_facts(part, name) for part in (run, weak)]
         if told[0] != told[1]:
             yield f"its data say {told[1]} about {name}, not {told[0]}"

@@ -42,6 +42,8 @@ class LatentCache(Dataset[Entry]):
         names = store.names()
         self._certain = not any(name.startswith("log_std.") for name in names)
         self._conditions = [n for n in names if n.startswith(("value.", "tokens."))]
+        always = [n.removeprefix("always.") for n in names if n.startswith("always.")]
+        self._always = frozenset(always)
         variable = [name for name, field in spec.fields.items() if field.variable]
         self.lengths = self._in_order(store.lengths(f"mean.{variable[0]}")) if variable else None
 
@@ -94,7 +96,8 @@ class LatentCache(Dataset[Entry]):
         for key in self._conditions:
             kind, _, name = key.partition(".")
             column = self.store.take(key, items)
-            keep[name] = _fixed(self.store.take(f"keep.{name}", items))
+            kept = f"always.{name}" if name in self._always else f"keep.{name}"
+            keep[name] = _fixed(self.store.take(kept, items))
             if isinstance(column, Ragged):
                 valid = _fixed(self.store.take(f"valid.{name}", items))
                 states = _wide(column.values)
@@ -103,7 +106,7 @@ class LatentCache(Dataset[Entry]):
                 values[name] = token_condition(padded, valid)
             else:
                 values[name] = column
-        return Condition(values, keep) if values else None
+        return Condition(values, keep, self._always) if values else None
 
 
 def cached_latents(
@@ -145,7 +148,8 @@ def flatten(posterior: Posterior, cond: Condition | None) -> dict[str, Column]:
                 flat[f"{kind}.{name}"] = x if own is None else Ragged(x, own)
     cond = cond or Condition()
     for name, value in cond.values.items():
-        flat[f"keep.{name}"] = _valid(cond.keep[name])
+        kept = f"always.{name}" if name in cond.always else f"keep.{name}"
+        flat[kept] = _valid(cond.keep[name])
         if isinstance(value, Latent):
             mask = value.masks["tokens"]
             states = _valid(value["tokens"], mask)

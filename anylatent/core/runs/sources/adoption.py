@@ -18,10 +18,8 @@ import torch
 from torch import Tensor
 
 from anylatent.core.nn.conditioning import ConditionEmbedder
-from anylatent.core.runs.system import System
+from anylatent.core.runs.system import PARTS, System
 from anylatent.core.support.files import UserError
-
-PARTS = ("autoencoder", "normaliser", "generator")
 
 
 @dataclass
@@ -62,6 +60,8 @@ class Adoption:
         rows = ["| part | " + " | ".join(columns) + " |", "| --- " * 4 + "|"]
         for part in PARTS:
             cells = [[n for name, n in c.items() if _part(name) == part] for c in columns.values()]
+            if part == "conditioner" and not any(cells):
+                continue
             shown = [f"{sum(c):,} numbers in {len(c)} tensors" if c else "-" for c in cells]
             rows.append(f"| {part} | " + " | ".join(shown) + " |")
         return "\n".join(rows)
@@ -157,6 +157,7 @@ class _Fit:
             f"{path}.classes.{key}.weight": key
             for path, embedder in self.embedders.items()
             for key in embedder.spec.classes
+            if key in system.conditioner.columns
         }
 
     def __call__(self, name: str, new: Tensor, old: Tensor) -> tuple[Tensor, int] | None:

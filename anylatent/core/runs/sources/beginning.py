@@ -72,7 +72,8 @@ def begin(
         normalised=whole and found.came("normaliser"),
         base=None if leaning is None else leaning.base,
     )
-    return Beginning(stages, leaning, found.came("generator"), told=False)
+    generates = found.came("generator") and found.whole("conditioner")
+    return Beginning(stages, leaning, generates, told=False)
 
 
 def _go_on(

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, Sampler
 
 from anylatent.core.latents import Noise, Stream
 from anylatent.core.registry import register
-from anylatent.core.runs import Context, sample
+from anylatent.core.runs import Context, System, sample
 from anylatent.core.support.files import UserError
 from anylatent.core.training.encoding import latents
 from anylatent.core.training.settings import GeneratorSettings, StageSettings
@@ -45,7 +45,8 @@ class DiffusionSettings(GeneratorSettings):
 
 @register("stage", "diffusion")
 class DiffusionStage(Stage):
-    """Trains the generator on cached posteriors: sampled, normalised, conditions dropped."""
+    """Trains the generator on cached posteriors, sampled and normalised, and on the conditions
+    beside them, varied and dropped; and a conditioner that learns."""
 
     name, stream = "diffusion", Stream.DIFFUSION
     needs = ("autoencoder",)
@@ -64,7 +65,7 @@ class DiffusionStage(Stage):
                 ) from None
 
     def networks(self) -> dict[str, nn.Module]:
-        return {"generator": self.system.generator}
+        return generating(self.system)
 
     def dataset(self) -> Dataset[Any]:
         found = latents(self.training, self.settings.copies)
@@ -83,6 +84,7 @@ class DiffusionStage(Stage):
     def step(self, batch: Any, noise: Noise, number: int, descend: Descend) -> Terms:
         posterior, cond = batch
         x0 = self.system.normaliser.encode(posterior.sample(noise))
+        cond = self.system.finished(cond, noise)
         cond = cond.drop(self.settings.drop, noise) if cond is not None else None
         loss = self.system.generator.loss(x0, cond, noise).mean()
         return {"loss": loss, "gradient": descend("all", loss)}
@@ -93,6 +95,14 @@ class DiffusionStage(Stage):
     def draw(self, folder: Path, number: int) -> None:
         """Samples under the conditions of held-out data."""
         draw_samples(self.training, folder / f"samples_{number:06d}.png")
+
+
+def generating(system: System) -> dict[str, nn.Module]:
+    """What learns by the generator's loss: the generator, and a conditioner that learns."""
+    found: dict[str, nn.Module] = {"generator": system.generator}
+    if system.conditioner.learns:
+        found["conditioner"] = system.conditioner
+    return found
 
 
 def draw_samples(training: Training, path: Path) -> None:
@@ -111,5 +121,5 @@ def held_out_loss(training: Training) -> float:
     size = next(len(value) for value in batch.values())
     noise = Noise.of((training.config.seed, Stream.HELD_OUT), size)
     x0 = system.normaliser.encode(system.autoencoder.encode(batch).sample(noise))
-    cond = system.condition(system.columns(batch))
+    cond = system.condition(system.columns(batch), noise)
     return float(system.generator.loss(x0, cond, noise).mean())
