@@ -125,16 +125,20 @@ class ConditionSpec:
     `classes`: integer labels of shape (B,), by their number of classes. `tokens`: latents with a
     field `tokens: (None, D)`, by D, for cross-attention. `maps`: tensors laid over the latent's
     own axes, by their number of channels, concatenated to its channels. `scalars`: numbers (B,).
+    `latents`: latents of one field, by that field, whose shape says how it is read: (D,) like a
+    number, (L, D) like tokens, a grid over the axes of the backbone's own latent, of any sizes,
+    like a map.
     """
 
     classes: Mapping[str, int] = field(default_factory=dict)
     tokens: Mapping[str, int] = field(default_factory=dict)
     maps: Mapping[str, int] = field(default_factory=dict)
     scalars: Sequence[str] = ()
+    latents: Mapping[str, Field] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
-        return [*self.classes, *self.tokens, *self.maps, *self.scalars]
+        return [*self.classes, *self.tokens, *self.maps, *self.scalars, *self.latents]
 
 
 def token_condition(states: Tensor, mask: Tensor) -> Latent:

@@ -57,7 +57,7 @@ class UNet(Backbone):
         self.name, size = planar_field(self.spec)
         self.output = self.spec if output is None else output
         self.noise = NoiseEmbedding(embedding, features)
-        self.condition = ConditionEmbedder(self.conditions, embedding)
+        self.condition = ConditionEmbedder(self.conditions, embedding, axes=2)
         levels = _plan(max(size[1:]), [channels * m for m in multipliers], attention)
         width = levels[0][0]
 

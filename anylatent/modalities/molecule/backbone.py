@@ -43,7 +43,7 @@ class EGNNBackbone(Backbone):
         self.conditions = conditions or ConditionSpec()
         channels = self.spec.fields["h"].rest[0]
         self.noise = NoiseEmbedding(width, features)
-        self.condition = ConditionEmbedder(self.conditions, width)
+        self.condition = ConditionEmbedder(self.conditions, width, attends=False)
         self.network = EGNN(
             channels, width, edge, depth, embedding=width, basis=basis, ratio=ratio, pairs=pairs
         )

@@ -192,3 +192,31 @@ def test_outside_tunings_and_sources_are_checked():
     assert al.names("tuning") and "run" in al.names("source")
     with pytest.raises(RegistryError, match="Tuning"):
         al.register("tuning", "wrong")(GroupNorm)
+
+
+# ---- latents as conditions --------------------------------------------------------------------
+def test_latents_that_a_backbone_has_not_heard_of_start_as_nothing(monkeypatch):
+    fields = {
+        "code": al.Field((3,)),
+        "few": al.Field((4, 2)),
+        "plane": al.Field((2, 3, 3), False, 0),
+    }
+
+    class Latents(al.Conditioner):
+        def __init__(self):
+            super().__init__()
+            self.spec = al.ConditionSpec(latents=fields)
+
+        def forward(self, columns):
+            return al.Condition()
+
+    monkeypatch.setitem(_parts["conditioner"], "latents", Part("conditioner", "latents", Latents))
+    old, new = model(), model(conditioner="latents")
+    found = taken(new, old)
+    assert found.whole("autoencoder") and not found.left
+    with torch.no_grad():
+        for key, value in new.generator.state_dict().items():
+            if ".cross.output" in key:  # what reads tokens starts at zero of itself
+                value.zero_()
+    values = {n: al.Noise.of(0, 4).like(al.LatentSpec({n: f}).blank(4)) for n, f in fields.items()}
+    assert torch.equal(called(new, al.Condition(values)), called(old))

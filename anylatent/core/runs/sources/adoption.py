@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -183,7 +182,7 @@ class _Fit:
     def check_maps(self) -> None:
         """Raises UserError where maps were exchanged: the columns of an input bear no names."""
         for path, embedder in self.embedders.items():
-            maps, gone = embedder.spec.maps, self._gone(path)
+            maps, gone = embedder.maps, self._gone(path)
             if gone and maps:
                 raise UserError(
                     f"the source reads the map {', '.join(gone)}, which this model does not, and "
@@ -197,7 +196,7 @@ class _Fit:
         path = next((p for p in self.embedders if name.startswith(_above(p))), None)
         if path is None or new.ndim < 2 or shapes[0] != shapes[1]:
             return None
-        maps, gone = self.embedders[path].spec.maps, self._gone(path)
+        maps, gone = self.embedders[path].maps, self._gone(path)
         kept = [key for key in maps if f"{path}.nulls.{key}" in self.partners]
         change = sum(maps.values()) - sum(maps[k] for k in kept) - sum(gone.values())
         added = new.shape[1] - old.shape[1]
@@ -231,8 +230,9 @@ class _Fit:
         return {k: len(x) for k, x in nulls.items() if k not in vectors and k not in spec.names}
 
     def _vectors(self, path: str) -> list[str]:
-        """Old names of what embeds numbers and tokens, which have nulls as well."""
-        return [n for n in self.old if n.startswith((f"{path}.scalars.", f"{path}.tokens."))]
+        """Old names of what embeds numbers, tokens and vectors, which have nulls as well."""
+        kinds = tuple(f"{path}.{kind}." for kind in ("scalars", "tokens", "latents"))
+        return [n for n in self.old if n.startswith(kinds)]
 
     def starts_at_zero(
         self, taken: Mapping[str, Tensor], own: Mapping[str, Tensor]
@@ -250,14 +250,10 @@ class _Fit:
 def _quiet(embedder: ConditionEmbedder) -> Iterator[tuple[str, str]]:
     """What of an embedder must be zero for its conditions to say nothing, and can still learn:
     tokens keep their own layer and null, for what reads them starts at zero itself."""
-    spec: Any = embedder.spec
-    for key in spec.classes:
-        yield "classes", key
-    for key in spec.scalars:
-        yield from (("scalars", key), ("nulls", key))
-    for key in spec.tokens:
-        yield "pooled", key
-    for key in spec.maps:
+    for kind in ("classes", "scalars", "latents", "pooled"):
+        for key in getattr(embedder, kind):
+            yield kind, key
+    for key in [*embedder.scalars, *embedder.latents, *embedder.maps]:
         yield "nulls", key
 
 
