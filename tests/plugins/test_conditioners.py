@@ -26,8 +26,12 @@ HERE = Path(__file__).parent / "capabilities"
 HOW = ["trainer.accelerator=cpu", "pictures.every=0", "training.diffusion.batch=8"]
 TOLD = [word for word in TINY if not word.startswith("conditioner")]
 TOLD += ["solver=ddim", "steps=4", "log_every=1"]
-LEARNS = [*TOLD, "conditioner=thumbnail", *steps(30, 60), "training.diffusion.warmup=0"]
-LEARNS += ["training.diffusion.optimizer.lr=5e-3", "training.diffusion.average=0.5"]
+LEARNS = ["data=mnist", "data.size=8", "data.held_out=0.9", "autoencoder=identity"]
+LEARNS += [word for word in TINY if word.startswith("backbone.")]
+LEARNS += ["conditioner=thumbnail", "conditioner.side=8", "conditioner.cut=3"]
+LEARNS += [*HOW, "solver=ddim", "steps=4", "log_every=1"]
+FAST = ["training.diffusion.steps=40", "training.diffusion.warmup=0"]
+FAST += ["training.diffusion.optimizer.lr=1e-2", "training.diffusion.average=0.8"]
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +81,7 @@ def learned(hints, tmp_path_factory, cache):
     path = tmp_path_factory.mktemp("learned") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ANYLATENT_CACHE", str(cache))
-        main(["train", f"run={path}", *LEARNS, "pictures.every=20", "pictures.samples=2"])
+        main(["train", f"run={path}", *LEARNS, *FAST, "pictures.every=20", "pictures.samples=2"])
     return path
 
 
@@ -115,7 +119,7 @@ def test_it_learns_with_the_generator_and_is_saved(learned, hints):
     names = {f"conditioner.{name}" for name in hints.Thumbnail().state_dict()}
     assert {name for name in weights if name.startswith("conditioner.")} == names
     figures = losses(learned)
-    assert len(figures) == 3 and figures[-1] < 0.97 * figures[0]
+    assert len(figures) == 2 and figures[1] < 0.95 * figures[0]
     run = al.load(learned, device="cpu")
     for name, value in run.system.conditioner.state_dict().items():
         assert torch.equal(value, weights[f"conditioner.{name}"])
@@ -124,7 +128,7 @@ def test_it_learns_with_the_generator_and_is_saved(learned, hints):
 def test_what_it_learned_is_in_the_held_out_loss(learned):
     """Other weights of the conditioner, or another's picture as a hint, and the loss is higher."""
     run = al.load(learned, device="cpu")
-    items = al.get("data", "mnist")(size=16, held_out=0.9).held_out()
+    items = al.get("data", "mnist")(size=8, held_out=0.9).held_out()
     batch = run.system.modality.collate([items[i] for i in range(256)])
 
     def loss(batch):
@@ -138,24 +142,24 @@ def test_what_it_learned_is_in_the_held_out_loss(learned):
         other = loss(batch)({"image": batch["image"].roll(1, 0)})
         torch.nn.init.zeros_(run.system.conditioner.network[2].weight)
         blind = loss(batch)({"image": batch["image"]})
-    assert own < other and own < blind, (own, other, blind)
+    assert own < 0.9 * other and own < 0.9 * blind, (own, other, blind)
 
 
 def test_a_stopped_run_sees_the_same_variants_and_ends_with_the_same_weights(
     learned, seen, stop_at, cli, tmp_path
 ):
-    """Stopped after 25 of 60 steps: variants of all steps, weights and averages are those of one
+    """Stopped after 15 of 40 steps: variants of all steps, weights and averages are those of one
     that went through."""
-    train = ["train", f"run={tmp_path / 'run'}", *LEARNS]
-    undo = stop_at(25)
+    train = ["train", f"run={tmp_path / 'run'}", *LEARNS, *FAST]
+    undo = stop_at(15)
     assert cli(*train)[0] != 0
     assert (tmp_path / "run" / "checkpoints" / "diffusion.ckpt").exists()
     undo()
     assert cli(*train)[0] == 0
     halves = list(seen)
     seen.clear()
-    assert cli("train", f"run={tmp_path / 'whole'}", *LEARNS)[0] == 0
-    assert len(halves) == len(seen) == 60
+    assert cli("train", f"run={tmp_path / 'whole'}", *LEARNS, *FAST)[0] == 0
+    assert len(halves) == len(seen) == 40
     assert all(torch.equal(a, b) for a, b in zip(halves, seen, strict=True))
     weights = [load_file(p / "model.safetensors") for p in (tmp_path / "run", learned)]
     assert weights[0].keys() == weights[1].keys()
@@ -165,18 +169,18 @@ def test_a_stopped_run_sees_the_same_variants_and_ends_with_the_same_weights(
 def test_each_step_sees_another_variant_of_what_was_cached_once(
     hints, seen, cli, tmp_path, monkeypatch
 ):
-    """One item, ten steps: one call of `forward`, and holes in several places."""
+    """25 items, twenty steps of 8: one call of `forward` for each, and holes at all 36 corners."""
     calls, forward = [], hints.Thumbnail.forward
     monkeypatch.setattr(
         hints.Thumbnail, "forward", lambda s, c: calls.append(len(c["image"])) or forward(s, c)
     )
-    told = [*TOLD, "conditioner=thumbnail", "conditioner.cut=1", "data.held_out=0.995"]
-    assert cli("train", f"run={tmp_path / 'run'}", *told, *steps(1, 20))[0] == 0
+    told = [*LEARNS, "data.held_out=0.995", "training.diffusion.steps=20"]
+    assert cli("train", f"run={tmp_path / 'run'}", *told)[0] == 0
     assert sum(calls) == 25, "each of 25 items was read once"
     holes = torch.cat([(small == 0).flatten(1).float().argmax(1) for small in seen])
-    assert len(holes) == 160 and holes.unique().numel() == 16, "a hole may be anywhere"
-    per_item = torch.stack([s.flatten(1).norm(dim=1) for s in seen])
-    assert per_item.unique().numel() > 100
+    assert len(holes) == 160 and holes.unique().numel() == 36, "a hole may be anywhere"
+    first = [float(small.sum()) for small in seen]
+    assert len(set(first)) == 20, "no two steps see the same"
 
 
 def test_a_fresh_process_samples_it(learned, digit, tmp_path, cli):
@@ -211,12 +215,14 @@ def test_another_run_starts_from_it(learned, tmp_path, cli, hints):
     """from=: its conditioner comes along; one alone can be tuned, and the run leans on the rest."""
     weights = load_file(learned / "model.safetensors")
     still = ["training.diffusion.steps=1", "training.diffusion.optimizer.lr=0"]
-    code, out, err = cli("train", f"from={learned}", f"run={tmp_path / 'still'}", *HOW, *still)
+    code, out, err = cli(
+        "train", f"from={learned}", f"run={tmp_path / 'still'}", *HOW, *FAST[1:], *still
+    )
     assert code == 0, err
     assert re.search(r"\| conditioner \| [0-9]+ numbers in 6 tensors \| - \| - \|", out)
     same = load_file(tmp_path / "still" / "model.safetensors")
     assert all(torch.equal(value, same[name]) for name, value in weights.items())
-    tuned = ["tuning=matching", "tuning.pattern=^conditioner", *steps(0, 4)[1:]]
+    tuned = ["tuning=matching", "tuning.pattern=^conditioner", "training.diffusion.steps=4"]
     assert cli("train", f"from={learned}", f"run={tmp_path / 'tuned'}", *HOW, *tuned)[0] == 0
     own = load_file(tmp_path / "tuned" / "model.safetensors")
     assert own and all(name.startswith("conditioner.") for name in own)

@@ -21,6 +21,7 @@ from anylatent.core.nn.latent_conditions import (
     resized,
     tensor_of,
 )
+from anylatent.core.nn.vector_conditions import vector_embeddings
 
 
 @dataclass(frozen=True)
@@ -28,30 +29,47 @@ class Embedded:
     """A vector (B, width) for the noise embedding, and tokens (B, L, width) with their mask (B, L).
 
     `context` and `mask` are None where the spec has no tokens; else every sample sees at least one.
+    `entries`, (B, T, width), are further vectors, one for each entry of the latent.
     """
 
     vector: Tensor
     context: Tensor | None = None
     mask: Tensor | None = None
+    entries: Tensor | None = None
+
+    def steering(self, level: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The noise level (B, width), or (B, T, width), with all vectors added; of each entry where
+        level or vectors are. Nothing is added in the padding, where `mask` (B, T) is False."""
+        if self.entries is None:
+            return level + (self.vector if level.ndim == 2 else self.vector[:, None])
+        own = self.entries if mask is None else torch.where(mask[..., None], self.entries, 0)
+        return (level if level.ndim == 3 else level[:, None]) + self.vector[:, None] + own
 
 
 class ConditionEmbedder(nn.Module):
-    """Embeds classes, scalars, tokens, maps and latents, each with a learned null where it is
-    dropped.
+    """Embeds classes, scalars, tokens, maps, latents and vectors, each with a learned null where it
+    is dropped.
 
     Classes: a table with one more row. Scalars: sinusoidal features and a linear layer. Tokens: a
     linear layer and one null token, which is visible only where no other of its key is; their mean
     enters the vector too. Maps are not embedded but laid over the latent's channels by `overlay`;
     their null is one learned number per channel. Latents are vectors, by a linear layer, tokens or
-    maps, by their shape: see `latent_conditions`.
+    maps, by their shape: see `latent_conditions`. Vectors: a linear layer; those of entries are
+    `Embedded.entries`.
 
     `axes` is how many the latent has beside its channels, where grids can be laid over them, and
-    `attends` tells whether the network reads context tokens. Raises ValueError for latents that it
-    can't read then.
+    `attends` tells whether the network reads context tokens, `entries` whether it steers each entry
+    by a vector of its own. Raises ValueError for what it can't read then.
     """
 
     def __init__(
-        self, spec: ConditionSpec, width: int, *, axes: int = 0, attends: bool = True
+        self,
+        spec: ConditionSpec,
+        width: int,
+        *,
+        axes: int = 0,
+        attends: bool = True,
+        entries: bool = False,
     ) -> None:
         super().__init__()
         self.spec, self.width = spec, width
@@ -70,6 +88,7 @@ class ConditionEmbedder(nn.Module):
         for name, field in known.entries.items():
             self.tokens[name] = EntryTokens(channels_of(field), width)
             self.pooled[name] = nn.Linear(width, width)
+        self.vectors = nn.ModuleDict(vector_embeddings(dict(spec.vectors), width, entries))
 
     @property
     def context(self) -> int | None:
@@ -95,6 +114,11 @@ class ConditionEmbedder(nn.Module):
             vector = vector + self._class(name, values.get(name), keep.get(name), like)
         for name in [*self.spec.scalars, *self.by_shape.vectors]:
             vector = vector + self._vector(name, values.get(name), keep.get(name), like)
+        told = [self.vectors[n](values.get(n), keep.get(n), like) for n in self.vectors]
+        for found in told:
+            vector = vector + found if found.ndim == 2 else vector
+        each = [found for found in told if found.ndim == 3]
+        entries = torch.stack(each).sum(0) if each else None
         contexts, masks = [], []
         for name in self.tokens:
             states, mask = self._tokens(name, values.get(name), keep.get(name), like)
@@ -103,8 +127,8 @@ class ConditionEmbedder(nn.Module):
             contexts.append(states)
             masks.append(mask)
         if not contexts:
-            return Embedded(vector)
-        return Embedded(vector, torch.cat(contexts, 1), torch.cat(masks, 1))
+            return Embedded(vector, entries=entries)
+        return Embedded(vector, torch.cat(contexts, 1), torch.cat(masks, 1), entries)
 
     def overlay(self, x: Tensor, cond: Condition | None, axis: int = 1) -> Tensor:
         """x with the maps after its own channels, along `axis` of a tensor (B, ...)."""

@@ -226,10 +226,12 @@ def _seeds(
 
 
 def per_sample(cond: Mapping[str, Any], count: int) -> dict[str, list[Any]]:
-    """A list with a value for each sample, for conditions that are one or one for all."""
+    """A list with a value for each sample, for conditions that are given once for all (a value, or
+    a list with nothing else in it) or once for each."""
     columns = {}
     for name, value in cond.items():
         values = list(value) if isinstance(value, (list, tuple)) else [value] * count
+        values = values * count if len(values) == 1 else values
         if len(values) != count:
             raise UserError(f"cond.{name} has {len(values)} values for {count} samples")
         columns[name] = values

@@ -41,7 +41,7 @@ class Thumbnail(FromPicture):
     The map `hint`, and the scalar `ink`, of one column. `cut`: the side of the hole, in pixels.
     """
 
-    def __init__(self, shape: Sequence[int] = (1, 16, 16), side: int = 4, cut: int = 2):
+    def __init__(self, shape: Sequence[int] = (1, 16, 16), *, side: int = 4, cut: int = 2):
         super().__init__(shape)
         self.side, self.cut = side, cut
         self.spec = al.ConditionSpec(maps={"hint": 2}, scalars=("ink",))
@@ -74,17 +74,21 @@ class Blurred(FromPicture):
     """The latent of a blurred picture, by the run's own autoencoder, laid over the channels."""
 
     def __init__(
-        self, shape: Sequence[int] = (1, 16, 16), autoencoder: al.LatentEncoder | None = None
+        self,
+        shape: Sequence[int] = (1, 16, 16),
+        autoencoder: al.LatentEncoder | None = None,
+        *,
+        pixels: int = 4,
     ):
         super().__init__(shape)
         if autoencoder is None:
             raise ValueError("a picture is encoded by an autoencoder: give one")
-        self.encode = autoencoder
+        self.encode, self.pixels = autoencoder, pixels
         self.spec = al.ConditionSpec(maps={"source": autoencoder.spec.fields["z"].shape[0]})
 
     def forward(self, columns):
         pictures, kept = self.pictures(columns)
         if not pictures:
             return al.Condition()
-        image = interpolate(adaptive_avg_pool2d(torch.stack(pictures), 4), self.shape[1:])
+        image = interpolate(adaptive_avg_pool2d(torch.stack(pictures), self.pixels), self.shape[1:])
         return al.Condition({"source": self.encode({"image": image})["z"]}, {"source": kept})

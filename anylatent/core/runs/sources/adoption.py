@@ -250,7 +250,7 @@ class _Fit:
 def _quiet(embedder: ConditionEmbedder) -> Iterator[tuple[str, str]]:
     """What of an embedder must be zero for its conditions to say nothing, and can still learn:
     tokens keep their own layer and null, for what reads them starts at zero itself."""
-    for kind in ("classes", "scalars", "latents", "pooled"):
+    for kind in ("classes", "scalars", "latents", "vectors", "pooled"):
         for key in getattr(embedder, kind):
             yield kind, key
     for key in [*embedder.scalars, *embedder.latents, *embedder.maps]:
