@@ -47,7 +47,7 @@ def blank(system: System, noise: Noise, columns: Mapping[str, Any]) -> Latent:
 
 
 def _started(system: System, start: Latent, columns: Mapping[str, Any]) -> Latent:
-    if system.generator.schedule is None:
+    if not system.generator.schedules:
         raise UserError(
             f"{type(system.generator).__name__} makes samples from no noise: leave out noise="
         )
