@@ -130,6 +130,22 @@ def test_solvers_are_compared_at_equal_evaluations_of_each_stage(trained):
     assert steps == {4: 4, 8: 8}
 
 
+def test_a_weak_cascade_guides_stage_by_stage(trained):
+    """At scale 0 each stage is the weak one's, so that the samples are those of the weak run."""
+    few = ["training.diffusion.steps=5", "generator.stages.bottom.given=[middle]"]
+    fine(anylatent(trained, "train", "from=run", "take=autoencoder", "run=weak", *QUICK, *few))
+    how = ["steps=3", "n=3", "cond.sign=plus"]
+    fine(anylatent(trained, "sample", "run=weak", *how, "guidance=none", "out=weak_alone"))
+    guided = ["guidance=autoguidance", "guidance.weak=weak", "guidance.scale=0"]
+    fine(anylatent(trained, "sample", "run=run", *how, *guided, "out=guided"))
+    found, wanted = (rows(trained / folder, "*.txt") for folder in ("guided", "weak_alone"))
+    assert torch.allclose(found, wanted, atol=1e-4)
+    message = refused(
+        anylatent(trained, "sample", "run=weak", *how, *guided[:1], "guidance.weak=run")
+    )
+    assert "its stage bottom is told of top, middle" in message
+
+
 def test_what_a_cascade_can_not_do_is_said(trained):
     shared = ["train", "run=run", "stage=classifier", "classifier.label=sign"]
     message = refused(anylatent(trained, *shared))

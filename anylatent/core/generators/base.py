@@ -58,6 +58,12 @@ class Generator(nn.Module, ABC):
         return 1
 
     @property
+    def denoisers(self) -> Mapping[str, Denoiser]:
+        """What its solutions solve, by stage, "" where there are none; none where it solves
+        nothing."""
+        return {}
+
+    @property
     def learners(self) -> Mapping[str, nn.Module]:
         """Its parts that can learn one after the other, by name; none where it is one."""
         return {}

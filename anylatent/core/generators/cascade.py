@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from anylatent.core.denoisers import Denoiser
 from anylatent.core.generators.base import Generator
 from anylatent.core.generators.sampler import Guidance, Sampler
 from anylatent.core.latents import Condition, Latent, LatentSpec, Noise
@@ -63,6 +64,10 @@ class Cascade(Generator):
     @property
     def solutions(self) -> int:
         return sum(stage.solutions for _, stage in self._each())
+
+    @property
+    def denoisers(self) -> Mapping[str, Denoiser]:
+        return {name: one for name, stage in self._each() for one in stage.denoisers.values()}
 
     @property
     def learners(self) -> Mapping[str, nn.Module]:

@@ -65,6 +65,12 @@ def completing(
     guidance: Guidance | None,
 ) -> Guidance:
     """Guidance towards samples that contain known data, after any other."""
+    stages = list(system.generator.denoisers)
+    if len(stages) > 1:
+        raise UserError(
+            f"samples of this run are made in the stages {', '.join(stages)}, none of which sees all "
+            "that is given: train generator=diffusion to complete data"
+        )
     moved = move(known, system.device)
     given = moved.pop("given", None)
     begun = system.normaliser.encode(system.autoencoder.encode(moved).mean)
