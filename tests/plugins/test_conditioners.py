@@ -207,7 +207,6 @@ def test_columns_and_conditions_have_names_of_their_own(learned, digit, cli, fai
     sample = ["sample", f"run={learned}", "n=1", f"cond.image={digit}"]
     assert "no such condition; it has hint, ink" in fails(*sample, "guidance.scales.image=2")
     assert cli(*sample, "guidance.scales.hint=3", "guidance.scale=1")[0] == 0
-    assert cli("evaluate", f"run={learned}", "n=8")[0] == 0
     assert cli("invert", f"run={learned}", "n=4", "steps=2")[0] == 0
 
 

@@ -29,7 +29,7 @@ class Run:
 
     def __init__(self, directory: RunDirectory, config: RunConfig, system: System) -> None:
         self.directory, self.config, self.system = directory, config, system
-        self._others: dict[str, Denoiser] = {}
+        self._others: dict[str, Run] = {}
 
     @classmethod
     def load(
@@ -148,13 +148,14 @@ class Run:
         known = system.conditioner.spec.names
         return Context(system.generator.times, system.classifiers, known, self._other)
 
-    def _other(self, path: str) -> Denoiser:
-        """The denoiser of a weaker run on the same latents, loaded once."""
+    def _other(self, path: str, denoiser: Denoiser) -> Denoiser:
+        """What stands for a denoiser of this one in a weaker run on the same latents, loaded
+        once."""
         from anylatent.core.runs.weak import weak_denoiser
 
         if path not in self._others:
-            self._others[path] = weak_denoiser(self, Run.load(path, str(self.system.device)))
-        return self._others[path]
+            self._others[path] = Run.load(path, str(self.system.device))
+        return weak_denoiser(self, self._others[path], denoiser)
 
     # ---- guidance -----------------------------------------------------------------------------
     def guided(self, guidance: Node | None) -> Guidance | None:

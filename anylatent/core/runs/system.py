@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from anylatent.core.autoencoders import Autoencoder, FrozenEncoder
-from anylatent.core.denoisers import Denoiser, NoisyClassifier
+from anylatent.core.denoisers import NoisyClassifier
 from anylatent.core.generators import Generator
-from anylatent.core.latents import Condition, Latent, LatentSpec, Noise, Normaliser
+from anylatent.core.latents import Condition, Latent, Noise, Normaliser
 from anylatent.core.modality import ClassLabel, Conditioner, Modality, Outputs
-from anylatent.core.nn.backbone import Backbone
 from anylatent.core.process import Schedule
-from anylatent.core.registry import build, part
+from anylatent.core.registry import build
 from anylatent.core.runs.config import ModelConfig
+from anylatent.core.runs.design import Design
 from anylatent.core.support.files import UserError
 
 PARTS = ("autoencoder", "normaliser", "conditioner", "generator")
@@ -56,69 +54,12 @@ class System(nn.Module):
         if training:
             self.autoencoder.equip()
         self.normaliser = self.autoencoder.normaliser()
-        self.generator = self._generator(config)
+        codebook = self.autoencoder.codebook()
+        design = Design(config, self.autoencoder.spec, self.conditioner.spec, codebook)
+        self.generator = design.generator()
         self.labels: dict[str, ClassLabel] = {}
         self.classifiers: dict[str, NoisyClassifier] = {}
         self.networks = nn.ModuleList()  # of the classifiers, whose labels may have any name
-
-    # ---- construction -------------------------------------------------------------------------
-    def _generator(self, config: ModelConfig) -> Generator:
-        objective = build(
-            "objective",
-            config.objective,
-            times=build("times", config.times),
-            weighting=build("weighting", config.weighting),
-        )
-        shared = {"objective": objective, "codebook": self.autoencoder.codebook()}
-        if "denoiser" in part("generator", config.generator["name"]).parameters():
-            shared["denoiser"] = self._denoiser(config, tells=objective.tells, **shared)
-        generator: Generator = build(
-            "generator", config.generator, conditions=self.conditioner.spec, **shared
-        )
-        return generator
-
-    def _denoiser(self, config: ModelConfig, **shared: Any) -> Denoiser:
-        denoiser: Denoiser = build(
-            "denoiser",
-            config.denoiser,
-            network=partial(self._network, config),
-            schedule=build("schedule", config.schedule),
-            prediction=build("prediction", config.prediction),
-            spec=self.autoencoder.spec,
-            **shared,
-        )
-        return denoiser
-
-    def _network(
-        self,
-        config: ModelConfig,
-        output: LatentSpec | None = None,
-        maps: Mapping[str, int] | None = None,
-    ) -> Backbone:
-        """The configured backbone for the autoencoder's latents and the conditioner's conditions.
-
-        Raises UserError for a backbone that can't return another space than its input's.
-        """
-        conditions, wanted = self.conditioner.spec, {}
-        if maps:
-            conditions = replace(conditions, maps={**conditions.maps, **maps})
-        if output is not None:
-            wanted["output"] = output
-            name = config.backbone["name"]
-            if "output" not in part("backbone", name).parameters():
-                raise UserError(
-                    f"backbone={name} returns latents like its input, but this denoiser needs "
-                    f"{output}: use denoiser=preconditioned, or a backbone with the parameter "
-                    "`output`"
-                )
-        backbone: Backbone = build(
-            "backbone",
-            config.backbone,
-            spec=self.autoencoder.spec,
-            conditions=conditions,
-            **wanted,
-        )
-        return backbone
 
     @property
     def schedule(self) -> Schedule:
@@ -126,8 +67,9 @@ class System(nn.Module):
         schedule = self.generator.schedule
         if schedule is None:
             raise UserError(
-                f"{type(self.generator).__name__} makes samples from no noise: it has no schedule, "
-                "and no noisy latents that could be classified"
+                f"{type(self.generator).__name__} makes samples from no noise, or several parts "
+                "of them from noise of their own: it has no schedule of all, and no noisy latents "
+                "that could be classified"
             )
         return schedule
 

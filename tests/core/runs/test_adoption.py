@@ -30,7 +30,7 @@ def model(classes=None, *overrides, conditioner="none"):
     return system
 
 
-def taken(new, old, classes=None, old_classes=None, take="all"):
+def taken(new, old, classes=None, old_classes=None, take=""):
     found = adopt(new, classes or {}, old.trained(), old_classes or {}, take)
     found.put(new)
     return found
@@ -140,7 +140,7 @@ def test_a_wrapper_s_names_are_seen_through(inside):
     old, new = model(), model()
     names = renamed(old, BACKBONE, BACKBONE + inside)
     names[f"{BACKBONE}guest.out.weight"] = torch.ones(2)
-    found = adopt(new, {}, names, {}, "all")
+    found = adopt(new, {}, names, {})
     found.put(new)
     assert torch.equal(called(new), called(old)) and not found.fresh
     assert list(found.left) == [f"{BACKBONE}guest.out.weight"]
@@ -149,7 +149,7 @@ def test_a_wrapper_s_names_are_seen_through(inside):
 def test_names_of_two_meanings_are_left_alone():
     old, new = model(), model()
     twice = {**renamed(old, BACKBONE, f"{BACKBONE}a."), **renamed(old, BACKBONE, f"{BACKBONE}b.")}
-    found = adopt(new, {}, twice, {}, "all")
+    found = adopt(new, {}, twice, {})
     assert all(name.startswith(BACKBONE) for name in found.fresh) and found.fresh
     assert not [name for name in found.taken if name.startswith(BACKBONE)]
 

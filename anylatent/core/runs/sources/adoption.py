@@ -75,13 +75,13 @@ def adopt(
     classes: Mapping[str, list[str]],
     old: Mapping[str, Tensor],
     old_classes: Mapping[str, list[str]],
-    take: str,
+    take: str = "",
 ) -> Adoption:
     """What `system` can take of old weights; the class columns of both data tell whose rows are
-    whose. `take` is "all", or "autoencoder" for no more than that."""
+    whose. `take` names the module that is to have them, by default all of it."""
     own = system.trained()
-    if take == "autoencoder":
-        own, old = ({k: v for k, v in x.items() if _part(k) == take} for x in (own, old))
+    if take:
+        own, old = ({k: v for k, v in x.items() if k.startswith(f"{take}.")} for x in (own, old))
     partners, found = _partners(own, old), Adoption()
     fit = _Fit(system, partners, old, classes, old_classes)
     fit.check_maps()

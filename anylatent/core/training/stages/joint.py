@@ -47,6 +47,8 @@ class JointStage(Stage):
                 f"stage=joint: the loss of {type(self.system.generator).__name__} has no slope in "
                 "latents that the autoencoder could follow; use stage=all"
             )
+        if not self.settings.together:
+            raise UserError("stage=joint trains all at once: leave out training.diffusion.together")
         if self.settings.copies > 1 or self.settings.window is not None:
             raise UserError(
                 "stage=joint augments items anew at each step, and learns from whole ones: "
