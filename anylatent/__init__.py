@@ -43,6 +43,7 @@ _PUBLIC = {
     "group": "core.registry",
     "invert": "core.solvers",
     "Latent": "core.latents",
+    "LatentEncoder": "core.modality",
     "LatentSpec": "core.latents",
     "Likelihood": "core.likelihood",
     "load": "core.runs",

@@ -9,6 +9,9 @@ import subprocess
 import sys
 import time
 
+import torch
+from PIL import Image
+
 from anylatent.core.cli.main import main
 
 TINY = [
@@ -96,3 +99,9 @@ def stop_in(stage, number, arguments, run):
     if number == signal.SIGINT:
         assert re.search(rf"stopped at {stage} step \d+ of 60; the same\s+command continues", err)
     return out
+
+
+def pixels(folder):
+    """The samples of a command in a folder, as numbers from 0 to 255."""
+    paths = sorted(folder.glob("0_*.png"))
+    return torch.stack([torch.tensor(list(Image.open(p).getdata())) for p in paths]).int()

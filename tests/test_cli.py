@@ -15,12 +15,7 @@ from safetensors.torch import load_file
 import anylatent as al
 from anylatent.core.runs.run import RunDirectory
 from anylatent.core.training.encoding import Encoder
-from tests.cli import DIGITS, TINY, finish, start, steps, stop_in
-
-
-def pixels(folder):
-    paths = sorted(folder.glob("0_*.png"))
-    return torch.stack([torch.tensor(list(Image.open(p).getdata())) for p in paths]).int()
+from tests.cli import DIGITS, TINY, finish, pixels, start, steps, stop_in
 
 
 # ---- training, sampling, measuring ------------------------------------------------------------

@@ -175,11 +175,11 @@ def test_weak_runs_that_do_not_fit(digits, weak, unconditional, tmp_path, fails)
 
 def test_weak_runs_of_other_classes_or_normalisers(digits, weak):
     run, other = al.load(digits, device="cpu"), al.load(weak, device="cpu")
-    assert weak_denoiser(run, other) is not None
+    assert weak_denoiser(run, other, run.system.generator.denoiser) is not None
     other.config.classes["digit"][0] = "nought"
     other.system.normaliser.scale_z.mul_(1.1)
     with pytest.raises(UserError, match="normaliser has other values; its data say .*nought"):
-        weak_denoiser(run, other)
+        weak_denoiser(run, other, run.system.generator.denoiser)
 
 
 # ---- mistakes ---------------------------------------------------------------------------------

@@ -1,1 +1,2 @@
-collect_ignore = ["outside"]  # a project of its own; test_outside.py builds it and runs its tests
+# projects of their own, which test_outside.py and test_cascades.py use as such
+collect_ignore = ["outside", "cascades"]

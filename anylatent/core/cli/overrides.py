@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ def read_typed(typed: Sequence[str], command: Command) -> list[str]:
     """The overrides as Hydra reads them."""
     found = [re.sub(r"^likelihood=(?=\d)", "likelihood.samples=", item) for item in typed]
     if has_source(command):  # which Python could not name as users do
-        found = [re.sub(r"^from=", "source=", item) for item in found]
+        found = [re.sub(r"^([\w.]+\.)?from=", r"\1source=", item) for item in found]
     if "modality" not in command.choices:  # it is the run's, which is checked
         found = [re.sub(r"^modality=", "run_is=", item) for item in found]
     return [choice(item) for item in found]
@@ -45,10 +45,11 @@ def choice(override: str) -> str:
 
 
 def quoted(override: str) -> str:
-    """`cond.x=free text` may hold spaces and commas, and names a key of any name, as do scales."""
+    """`cond.x=free text` may hold spaces and commas, and names a key of any name, as do settings
+    with names of the user's own."""
     key, sign, value = override.partition("=")
     key = key.lstrip("+")
-    if sign and re.match(r"guidance\.(denoiser\.)*scales\.", key):
+    if sign and _open(key):
         return f"++{key}={value}"
     if not sign or not (key.startswith("cond.") or key == "tuning.pattern"):
         return override
@@ -57,6 +58,18 @@ def quoted(override: str) -> str:
     if key == "tuning.pattern":  # a regular expression may have any signs
         return override if value[:1] in "'\"" else f"{key}='{escaped}'"
     return f"++{key}={value}" if plain else f"++{key}='{escaped}'"
+
+
+def _open(key: str) -> bool:
+    """Whether a key is below a setting whose own keys are the user's, `{name: value}`."""
+    group, *path = key.split(".")
+    for depth, name in enumerate(path):
+        records = [part(group, option) for option in names(group)] if group in groups() else []
+        defaults = (record.settings().get(name, (None, None))[1] for record in records)
+        if any(isinstance(default, Mapping) for default in defaults):
+            return depth < len(path) - 1
+        group = next((r.parts[name][0] for r in records if name in r.parts), "")
+    return False
 
 
 def key_of(override: str) -> str:

@@ -5,7 +5,7 @@ from anylatent.core.denoisers.counted import Counted
 from anylatent.core.denoisers.exact import GaussianDenoiser, MixtureDenoiser, constant, flatten
 from anylatent.core.denoisers.learned_variance import LearnedVariance
 from anylatent.core.denoisers.noisy_classifier import Classify, NoisyClassifier
-from anylatent.core.denoisers.preconditioned import Preconditioned
+from anylatent.core.denoisers.preconditioned import Network, Preconditioned
 from anylatent.core.denoisers.score_interpolation import (
     ScoreInterpolation,
     positive_temperature,
@@ -24,6 +24,7 @@ __all__ = [
     "GaussianDenoiser",
     "LearnedVariance",
     "MixtureDenoiser",
+    "Network",
     "NoisyClassifier",
     "Preconditioned",
     "ScoreInterpolation",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from anylatent.core.likelihood import Elbo, Measure
 from anylatent.core.modality import Modality
 from anylatent.core.objectives import Objective
 from anylatent.core.process import Schedule, Times
-from anylatent.core.registry import group
+from anylatent.core.registry import Maker, group
 from anylatent.core.solvers import Callback
 from anylatent.core.support.files import UserError
 
@@ -47,13 +47,39 @@ class Generator(nn.Module, ABC):
         return None
 
     @property
+    def schedules(self) -> Sequence[Schedule]:
+        """Of the noise that its samples come from, one for each solution; none where they come
+        from none."""
+        return [] if self.schedule is None else [self.schedule]
+
+    @property
     def solutions(self) -> int:
         """How many solutions make a sample, each with all the steps of its sampler."""
         return 1
 
+    @property
+    def denoisers(self) -> Mapping[str, Denoiser]:
+        """What its solutions solve, by stage, "" where there are none; none where it solves
+        nothing."""
+        return {}
+
+    @property
+    def learners(self) -> Mapping[str, nn.Module]:
+        """Its parts that can learn one after the other, by name; none where it is one."""
+        return {}
+
+    @property
+    def origins(self) -> Mapping[str, str]:
+        """Paths of the models that parts of it start from, by the names of these modules in it."""
+        return {}
+
     @abstractmethod
     def loss(self, x0: Latent, cond: Condition | None, noise: Noise) -> Tensor:
         """The training loss per sample, shape (B,)."""
+
+    def loss_of(self, learner: str, x0: Latent, cond: Condition | None, noise: Noise) -> Tensor:
+        """That of one of its `learners` alone, shape (B,)."""
+        raise KeyError(f"{type(self).__name__} has no part {learner}")
 
     def accepts(self, sampler: Sampler) -> None:
         """Raises UserError, saying what works, where it can't be sampled so."""
@@ -124,5 +150,9 @@ group(
         "objective": Objective,
         "codebook": Codebook | None,
         "conditions": ConditionSpec,
+        "spec": LatentSpec,
+        "inner": Maker[Generator],
     },
 )
+# `inner(spec=..., conditions=..., changes={group: ...}, network=None)` builds a generator of a part
+# of the latents from the run's own parts, with other settings of some groups.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from anylatent.core.denoisers import Denoiser
 from anylatent.core.generators.base import Generator
 from anylatent.core.generators.sampler import Guidance, Sampler
 from anylatent.core.latents import Condition, Latent, LatentSpec, Noise
@@ -16,44 +18,77 @@ from anylatent.core.solvers import Callback
 
 
 class Cascade(Generator):
-    """p(a)·p(b | a)·...: each stage models some fields, given the condition and all before it.
+    """p(a)·p(b | a)·...: each stage models some fields, given the condition and those before it.
 
-    Stage i's spec holds the fields that it models. It receives those of the earlier stages as
-    conditions of the same names, whose values are latents.
+    Stage i's spec holds the fields that it models. It receives those of the earlier stages as facts
+    of the same names, whose values are latents: `given` names them for each stage, by default all.
+    `stages` are named, or have the names of their fields. `origins`: paths of the models that
+    stages start from, by stage. `spec` tells the order of the fields, by default the stages'.
     """
 
-    def __init__(self, stages: Sequence[Generator]) -> None:
+    def __init__(
+        self,
+        stages: Mapping[str, Generator] | Sequence[Generator],
+        given: Mapping[str, Sequence[str]] | None = None,
+        origins: Mapping[str, str] | None = None,
+        spec: LatentSpec | None = None,
+    ) -> None:
         super().__init__()
         if not stages:
             raise ValueError("a cascade needs at least one stage")
-        fields = [(n, f) for stage in stages for n, f in stage.spec.fields.items()]
+        if not isinstance(stages, Mapping):
+            stages = {"_".join(stage.spec.fields): stage for stage in stages}
+        fields = [(n, f) for stage in stages.values() for n, f in stage.spec.fields.items()]
         if len(dict(fields)) < len(fields):
             raise ValueError(f"two stages model one field: {[name for name, _ in fields]}")
-        self.stages = list(stages)
-        self.networks = nn.ModuleList(stages)
-        self.spec = LatentSpec(dict(fields))
+        self.stages = nn.ModuleDict(stages)
+        self.spec = spec or LatentSpec(dict(fields))
+        self.given = {name: _before(stages, name, (given or {}).get(name)) for name in stages}
+        self._origins = {f"stages.{name}": path for name, path in (origins or {}).items()}
+
+    def _each(self) -> Iterator[tuple[str, Generator]]:
+        for name, stage in self.stages.items():
+            assert isinstance(stage, Generator)
+            yield name, stage
 
     @property
     def schedule(self) -> Schedule | None:
         """That of all its stages; None where they have none, or several."""
-        found = {stage.schedule for stage in self.stages}
+        found = {stage.schedule for _, stage in self._each()}
         return found.pop() if len(found) == 1 else None
 
     @property
+    def schedules(self) -> Sequence[Schedule]:
+        return [schedule for _, stage in self._each() for schedule in stage.schedules]
+
+    @property
     def solutions(self) -> int:
-        return sum(stage.solutions for stage in self.stages)
+        return sum(stage.solutions for _, stage in self._each())
+
+    @property
+    def denoisers(self) -> Mapping[str, Denoiser]:
+        return {name: one for name, stage in self._each() for one in stage.denoisers.values()}
+
+    @property
+    def learners(self) -> Mapping[str, nn.Module]:
+        return dict(self._each())
+
+    @property
+    def origins(self) -> Mapping[str, str]:
+        return self._origins
 
     def accepts(self, sampler: Sampler) -> None:
-        for stage in self.stages:
-            stage.accepts(sampler)
+        for _, stage in self._each():
+            stage.accepts(_sampler_of(stage, sampler))
 
     def loss(self, x0: Latent, cond: Condition | None, noise: Noise) -> Tensor:
-        known, losses = cond or Condition(), []
-        for stage in self.stages:
-            part = x0.take(stage.spec.fields)
-            losses.append(stage.loss(part, known, noise))
-            known = _given(known, part)
+        losses = [self.loss_of(name, x0, cond, noise) for name in self.stages]
         return torch.stack(losses).sum(0)
+
+    def loss_of(self, learner: str, x0: Latent, cond: Condition | None, noise: Noise) -> Tensor:
+        stage = self.stages[learner]
+        assert isinstance(stage, Generator)
+        return stage.loss(x0.take(stage.spec.fields), self._told(learner, cond, x0), noise)
 
     @torch.no_grad()
     def sample(
@@ -64,13 +99,12 @@ class Cascade(Generator):
         noise: Noise,
         callback: Callback | None = None,
     ) -> Latent:
-        known, parts = cond or Condition(), {}
-        for stage in self.stages:
-            start = blank.take(stage.spec.fields)
-            part = stage.sample(start, known, sampler, noise, callback)
-            known = _given(known, part)
-            parts.update(part.parts)
-        return _whole(parts, blank)
+        made = blank
+        for name, stage in self._each():
+            start, told = blank.take(stage.spec.fields), self._told(name, cond, made)
+            part = stage.sample(start, told, _sampler_of(stage, sampler), noise, callback)
+            made = _with(made, part)
+        return made
 
     @torch.no_grad()
     def invert(
@@ -81,13 +115,12 @@ class Cascade(Generator):
         noise: Noise,
         callback: Callback | None = None,
     ) -> Latent:
-        known, parts = cond or Condition(), {}
-        for stage in self.stages:
-            part = x0.take(stage.spec.fields)
-            found = stage.invert(part, known, sampler, noise, callback)
-            known = _given(known, part)
-            parts.update(found.parts)
-        return _whole(parts, x0)
+        found = x0
+        for name, stage in self._each():
+            part, told = x0.take(stage.spec.fields), self._told(name, cond, x0)
+            own = _sampler_of(stage, sampler)
+            found = _with(found, stage.invert(part, told, own, noise, callback))
+        return found
 
     def nats(
         self,
@@ -97,22 +130,48 @@ class Cascade(Generator):
         measure: Measure,
         guidance: Guidance | None = None,
     ) -> tuple[Tensor, Latent]:
-        known, totals, parts = cond or Condition(), [], {}
-        for stage in self.stages:
-            part = x0.take(stage.spec.fields)
-            nats, y = stage.nats(part, known, noise, measure, guidance)
+        totals, y = [], x0
+        for name, stage in self._each():
+            part, told = x0.take(stage.spec.fields), self._told(name, cond, y)
+            nats, noisy = stage.nats(part, told, noise, measure, guidance)
             totals.append(nats)
-            known = _given(known, y)
-            parts.update(y.parts)
-        whole = _whole(parts, x0)
-        return torch.stack(totals).sum(0), whole
+            y = _with(y, noisy)
+        return torch.stack(totals).sum(0), y
+
+    def _told(self, name: str, cond: Condition | None, made: Latent) -> Condition:
+        """What is made already is a fact: no stage ever drops it, and no guidance asks without."""
+        facts = {field: made.take([field]) for field in self.given[name]}
+        return (cond or Condition()).fixed(**facts)
 
 
-def _given(cond: Condition, part: Latent) -> Condition:
-    """What is made already is a fact: no stage ever drops it, and no guidance asks without it."""
-    return cond.fixed(**{name: part.take([name]) for name in part.parts})
+def _before(
+    stages: Mapping[str, Generator], name: str, given: Sequence[str] | None
+) -> Sequence[str]:
+    """The fields that a stage is given, among those of the stages before it."""
+    known = []
+    for other, stage in stages.items():
+        if other == name:
+            break
+        known += list(stage.spec.fields)
+    unknown = [field for field in given or () if field not in known]
+    if unknown:
+        raise ValueError(
+            f"the stage {name} can't be given {', '.join(unknown)}: what is made before it is "
+            f"{', '.join(known) or 'nothing'}"
+        )
+    return known if given is None else list(given)
 
 
-def _whole(parts: Mapping[str, Tensor], like: Latent) -> Latent:
-    """The fields of all stages in the order of the latent that they are parts of."""
-    return Latent({name: parts[name] for name in like.parts}, like.masks, like.spec)
+def _sampler_of(stage: Generator, sampler: Sampler) -> Sampler:
+    """The sampler of one stage: its grid at the times that this one learned at, its start of the
+    fields that it makes."""
+    start, fields = sampler.start, stage.spec.fields
+    if start is not None:
+        x, x0 = (None if z is None else z.take(fields) for z in (start.x, start.x0))
+        start = replace(start, x=x, x0=x0)
+    return replace(sampler, grid=sampler.grid.trained_at(stage.times), start=start)
+
+
+def _with(whole: Latent, part: Latent) -> Latent:
+    """The latent with the fields of a part of it."""
+    return Latent({**whole.parts, **part.parts}, whole.masks, whole.spec)

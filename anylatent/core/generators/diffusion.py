@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
-from anylatent.core.denoisers import Preconditioned, ScoreInterpolation
+from anylatent.core.denoisers import Denoiser, Preconditioned, ScoreInterpolation
 from anylatent.core.generators.base import TOKENS, Generator
 from anylatent.core.generators.sampler import Guidance, Sampler
 from anylatent.core.latents import Codebook, Condition, Latent, Noise, Posterior
@@ -31,6 +33,10 @@ class Diffusion(Generator):
     @property
     def schedule(self) -> Schedule:
         return self.denoiser.schedule
+
+    @property
+    def denoisers(self) -> Mapping[str, Denoiser]:
+        return {"": self.denoiser}
 
     @property
     def times(self) -> Times:

@@ -125,22 +125,33 @@ class ConditionSpec:
     `classes`: integer labels of shape (B,), by their number of classes. `tokens`: latents with a
     field `tokens: (None, D)`, by D, for cross-attention. `maps`: tensors laid over the latent's
     own axes, by their number of channels, concatenated to its channels. `scalars`: numbers (B,).
+    `latents`: latents of one field, by that field, whose shape says how it is read: (D,) like a
+    number, (L, D) like tokens, a grid over the axes of the backbone's own latent, of any sizes,
+    like a map. `vectors`: tensors, or latents with a field `vector`, by their field: (D,) steers
+    the whole sample, (T, D) each of the T entries of the backbone's own latent. A name may be among
+    tokens *and* vectors: its value is a latent with both fields, which are dropped together.
     """
 
     classes: Mapping[str, int] = field(default_factory=dict)
     tokens: Mapping[str, int] = field(default_factory=dict)
     maps: Mapping[str, int] = field(default_factory=dict)
     scalars: Sequence[str] = ()
+    latents: Mapping[str, Field] = field(default_factory=dict)
+    vectors: Mapping[str, Field] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
-        return [*self.classes, *self.tokens, *self.maps, *self.scalars]
+        kinds = (self.classes, self.tokens, self.maps, self.scalars, self.latents, self.vectors)
+        return list(dict.fromkeys(name for kind in kinds for name in kind))
 
 
-def token_condition(states: Tensor, mask: Tensor) -> Latent:
-    """Token states (B, L, D) with their mask (B, L) as a condition's value."""
-    spec = LatentSpec({"tokens": Field((None, states.shape[-1]))})
-    return Latent({"tokens": states}, {"tokens": mask}, spec)
+def token_condition(states: Tensor, mask: Tensor, vector: Tensor | None = None) -> Latent:
+    """Token states (B, L, D) with their mask (B, L) as a condition's value, and a vector (B, E)
+    beside them, such as the pooled state."""
+    parts, fields = {"tokens": states}, {"tokens": Field((None, states.shape[-1]))}
+    if vector is not None:
+        parts["vector"], fields["vector"] = vector, Field(tuple(vector.shape[1:]))
+    return Latent(parts, {"tokens": mask}, LatentSpec(fields))
 
 
 def _device(value: Value) -> torch.device:

@@ -2,7 +2,7 @@
 
 from anylatent.core.modality.asked import asked_of
 from anylatent.core.modality.batch import Batch, Item, fetch, move, pad_items
-from anylatent.core.modality.conditioner import Conditioner
+from anylatent.core.modality.conditioner import Conditioner, LatentEncoder
 from anylatent.core.modality.conditioners import ClassLabel, column_entries, given
 from anylatent.core.modality.data import Data
 from anylatent.core.modality.data_space import DataSpace
@@ -22,6 +22,7 @@ __all__ = [
     "FixedSizes",
     "Given",
     "Item",
+    "LatentEncoder",
     "Metric",
     "Metrics",
     "Modality",

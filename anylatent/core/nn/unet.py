@@ -69,7 +69,7 @@ class UNet(Backbone):
         self.axes = axes = len(sides)
         self.output = self.spec if output is None else output
         self.noise = NoiseEmbedding(embedding, features)
-        self.condition = ConditionEmbedder(self.conditions, embedding)
+        self.condition = ConditionEmbedder(self.conditions, embedding, axes=axes)
         levels = _plan(max(sides), [channels * m for m in multipliers], attention)
         width = levels[0][0]
         block = partial(Block, embedding, self.condition.context, heads, dropout, axes)

@@ -47,6 +47,10 @@ class Grid(ABC):
     def interior(self, schedule: Schedule, steps: int, start: Tensor) -> Tensor:
         """The steps - 1 times strictly between `start`, shape (), and 0, decreasing."""
 
+    def trained_at(self, times: Times | None) -> Grid:
+        """The grid for a model that was trained at other times, where it follows these."""
+        return self
+
 
 group("grid", Grid, offers={"times": Times | None})
 
@@ -177,6 +181,9 @@ class WarpedGrid(Grid):
     def __init__(self, times: Times | None = None) -> None:
         self.times = times or Warped()
 
+    def trained_at(self, times: Times | None) -> Grid:
+        return WarpedGrid(times)
+
     def interior(self, schedule: Schedule, steps: int, start: Tensor) -> Tensor:
         share = self._share(schedule, start)
         u = torch.linspace(share, 0, steps + 1, dtype=torch.float64)[1:-1]
@@ -207,6 +214,9 @@ class ShiftedGrid(Grid):
         if shift <= 0:
             raise ValueError(f"the shift must be positive, got {shift}")
         self.base, self.shift = base or UniformGrid(), shift
+
+    def trained_at(self, times: Times | None) -> Grid:
+        return ShiftedGrid(self.base.trained_at(times), self.shift)
 
     def interior(self, schedule: Schedule, steps: int, start: Tensor) -> Tensor:
         move = 2 * math.log(self.shift)

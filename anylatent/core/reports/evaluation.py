@@ -181,7 +181,7 @@ class Evaluation:
     def _way(self) -> str:
         """How samples were drawn, in words."""
         config, sampling, told = self.config, self.config.sampling, list[str]()
-        if self.run.system.generator.schedule is not None:
+        if self.run.system.generator.schedules:
             guided = " of ".join(map(_told, guidances(sampling.guidance))) or "none"
             told = [sampling.solver["name"], f"{sampling.steps} steps", f"guidance {guided}"]
         if config.temperature is not None:

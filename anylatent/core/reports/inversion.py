@@ -79,7 +79,7 @@ class Inversion:
             if value < least:
                 raise UserError(f"{key}={value}: at least {least} is needed to invert")
         self.run = Run.load(config.run, config.device, config.run_is, config.base)
-        if self.run.system.generator.schedule is None:
+        if not self.run.system.generator.schedules:
             raise UserError(
                 f"{config.run} has a generator={self.run.config.model.generator['name']}, which "
                 "writes samples entry by entry: they come from no noise that could be found"
@@ -141,10 +141,9 @@ class Inversion:
 
     def _steps(self) -> int:
         """Of the way up, which leaves a step to sigma = 0 out, and back."""
-        generator, schedule = self.run.system.generator, self.run.system.schedule
-        grid, steps = self.sampler.grid, self.sampler.steps
-        clean = float(schedule.sigma(grid(schedule, steps)[-1])) == 0
-        return generator.solutions * int(2 * steps - clean)
+        schedules = self.run.system.generator.schedules
+        clean = sum(float(schedule.sigma(0.0)) == 0 for schedule in schedules)
+        return 2 * self.sampler.steps * len(schedules) - clean
 
     def _joined(self, trips: Sequence[RoundTrip]) -> RoundTrip:
         spec = trips[0].x0.spec

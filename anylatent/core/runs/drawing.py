@@ -70,7 +70,7 @@ def blank(system: System, noise: Noise, columns: Mapping[str, Any]) -> Latent:
 
 
 def _started(system: System, start: Latent, columns: Mapping[str, Any]) -> Latent:
-    if system.generator.schedule is None:
+    if not system.generator.schedules:
         raise UserError(
             f"{type(system.generator).__name__} makes samples from no noise: leave out noise="
         )
@@ -88,6 +88,12 @@ def completing(
     guidance: Guidance | None,
 ) -> Guidance:
     """Guidance towards samples that contain known data, after any other."""
+    stages = list(system.generator.denoisers)
+    if len(stages) > 1:
+        raise UserError(
+            f"samples of this run are made in the stages {', '.join(stages)}, none of which sees "
+            "all that is given: train generator=diffusion to complete data"
+        )
     moved = move(known, system.device)
     given = moved.pop("given", None)
     begun = system.normaliser.encode(system.autoencoder.encode(moved).mean)

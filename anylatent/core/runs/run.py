@@ -29,7 +29,7 @@ class Run:
 
     def __init__(self, directory: RunDirectory, config: RunConfig, system: System) -> None:
         self.directory, self.config, self.system = directory, config, system
-        self._others: dict[str, Denoiser] = {}
+        self._others: dict[str, Run] = {}
 
     @classmethod
     def load(
@@ -124,13 +124,14 @@ class Run:
         known = system.conditioner.spec.names
         return Context(system.generator.times, system.classifiers, known, self._other)
 
-    def _other(self, path: str) -> Denoiser:
-        """The denoiser of a weaker run on the same latents, loaded once."""
+    def _other(self, path: str, denoiser: Denoiser) -> Denoiser:
+        """What stands for a denoiser of this one in a weaker run on the same latents, loaded
+        once."""
         from anylatent.core.runs.weak import weak_denoiser
 
         if path not in self._others:
-            self._others[path] = weak_denoiser(self, Run.load(path, str(self.system.device)))
-        return self._others[path]
+            self._others[path] = Run.load(path, str(self.system.device))
+        return weak_denoiser(self, self._others[path], denoiser)
 
     # ---- guidance -----------------------------------------------------------------------------
     def guided(self, guidance: Node | None) -> Guidance | None:
@@ -141,7 +142,7 @@ class Run:
     def conditions(self, guidance: Node | None) -> list[str]:
         """The columns of the data that samples can be drawn for under a guidance."""
         labels = self.system.labels if steers(guidance) else {}
-        return list(dict.fromkeys([*self.system.conditioner.spec.names, *labels]))
+        return list(dict.fromkeys([*self.system.conditioner.columns, *labels]))
 
     def check_asked(self, names: Sequence[str], guidance: Node | None) -> None:
         """Raises UserError where samples cannot be drawn under these conditions."""
@@ -189,10 +190,12 @@ def _seeds(
 
 
 def per_sample(cond: Mapping[str, Any], count: int) -> dict[str, list[Any]]:
-    """A list with a value for each sample, for conditions that are one or one for all."""
+    """A list with a value for each sample, for conditions that are given once for all (a value, or
+    a list with nothing else in it) or once for each."""
     columns = {}
     for name, value in cond.items():
         values = list(value) if isinstance(value, (list, tuple)) else [value] * count
+        values = values * count if len(values) == 1 else values
         if len(values) != count:
             raise UserError(f"cond.{name} has {len(values)} values for {count} samples")
         columns[name] = values

@@ -21,13 +21,14 @@ class Context:
     """What samplers may follow of a run.
 
     `times`: the law of its training times, for grids. For guidance: `classifiers` by label, the
-    conditions `known` to the model, and `load_denoiser`, which loads that of another run.
+    conditions `known` to the model, and `load_denoiser`, which loads what stands for a denoiser
+    of its own in another run.
     """
 
     times: Times | None = None
     classifiers: Mapping[str, Classify] = field(default_factory=dict)
     known: Sequence[str] = ()
-    load_denoiser: Callable[[str], Denoiser] | None = None
+    load_denoiser: Callable[[str, Denoiser], Denoiser] | None = None
 
     def sampler(self, config: SamplingConfig, temperature: float | None = None) -> Sampler:
         """What a configuration says; raises UserError where it makes no sense."""
@@ -50,14 +51,13 @@ class Context:
         if not guides(node):
             return None
         assert node is not None
-        given = {
-            "classifiers": self.classifiers,
-            "known": self.known,
-            "load_denoiser": self.load_denoiser,
-        }
+        given, load = {"classifiers": self.classifiers, "known": self.known}, self.load_denoiser
 
         def guide(denoiser: Denoiser, noise: Noise) -> Denoiser:
-            guided: Denoiser = build("guidance", node, denoiser=denoiser, noise=noise, **given)
+            other = None if load is None else lambda path: load(path, denoiser)
+            guided: Denoiser = build(
+                "guidance", node, denoiser=denoiser, noise=noise, load_denoiser=other, **given
+            )
             return guided
 
         return guide

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from anylatent.core.autoencoders import Autoencoder
-from anylatent.core.denoisers import Denoiser, NoisyClassifier
+from anylatent.core.autoencoders import Autoencoder, FrozenEncoder
+from anylatent.core.denoisers import NoisyClassifier
 from anylatent.core.generators import Generator
-from anylatent.core.latents import Condition, Latent, LatentSpec, Normaliser
+from anylatent.core.latents import Condition, Latent, Noise, Normaliser
 from anylatent.core.modality import ClassLabel, Conditioner, Modality, Outputs
-from anylatent.core.nn.backbone import Backbone
 from anylatent.core.process import Schedule
-from anylatent.core.registry import build, part
+from anylatent.core.registry import build
 from anylatent.core.runs.config import ModelConfig
+from anylatent.core.runs.design import Design
 from anylatent.core.support.files import UserError
+
+PARTS = ("autoencoder", "normaliser", "conditioner", "generator")
+"""The modules of a model whose weights a run keeps; most conditioners have none."""
 
 
 class System(nn.Module):
     """Modality, conditioner, autoencoder, normaliser and generator, built from a configuration.
 
     `facts` are what the data said about themselves (shape, class names). Sizes flow from one
-    object to the next: the autoencoder's spec and the conditioner's make the backbone.
+    object to the next: the autoencoder's spec and the conditioner's make the backbone. `learned`
+    names the weights of a conditioner that learn, on which nothing depends that is computed once.
     """
 
     modality: Modality
@@ -42,76 +44,22 @@ class System(nn.Module):
         super().__init__()
         shared = dict(facts)
         self.modality = build("modality", config.modality, **shared)
-        self.conditioner = build("conditioner", config.conditioner, **shared)
         self.autoencoder = build(
             "autoencoder", config.autoencoder, modality=self.modality, **shared
         )
+        frozen = FrozenEncoder(self.autoencoder)
+        self.conditioner = build("conditioner", config.conditioner, autoencoder=frozen, **shared)
+        learning = [n for n, p in self.conditioner.named_parameters() if p.requires_grad]
+        self.learned = frozenset(f"conditioner.{name}" for name in learning)
         if training:
             self.autoencoder.equip()
         self.normaliser = self.autoencoder.normaliser()
-        self.generator = self._generator(config)
+        codebook = self.autoencoder.codebook()
+        design = Design(config, self.autoencoder.spec, self.conditioner.spec, codebook)
+        self.generator = design.generator()
         self.labels: dict[str, ClassLabel] = {}
         self.classifiers: dict[str, NoisyClassifier] = {}
         self.networks = nn.ModuleList()  # of the classifiers, whose labels may have any name
-
-    # ---- construction -------------------------------------------------------------------------
-    def _generator(self, config: ModelConfig) -> Generator:
-        objective = build(
-            "objective",
-            config.objective,
-            times=build("times", config.times),
-            weighting=build("weighting", config.weighting),
-        )
-        shared = {"objective": objective, "codebook": self.autoencoder.codebook()}
-        if "denoiser" in part("generator", config.generator["name"]).parameters():
-            shared["denoiser"] = self._denoiser(config, tells=objective.tells, **shared)
-        generator: Generator = build(
-            "generator", config.generator, conditions=self.conditioner.spec, **shared
-        )
-        return generator
-
-    def _denoiser(self, config: ModelConfig, **shared: Any) -> Denoiser:
-        denoiser: Denoiser = build(
-            "denoiser",
-            config.denoiser,
-            network=partial(self._network, config),
-            schedule=build("schedule", config.schedule),
-            prediction=build("prediction", config.prediction),
-            spec=self.autoencoder.spec,
-            **shared,
-        )
-        return denoiser
-
-    def _network(
-        self,
-        config: ModelConfig,
-        output: LatentSpec | None = None,
-        maps: Mapping[str, int] | None = None,
-    ) -> Backbone:
-        """The configured backbone for the autoencoder's latents and the conditioner's conditions.
-
-        Raises UserError for a backbone that can't return another space than its input's.
-        """
-        conditions, wanted = self.conditioner.spec, {}
-        if maps:
-            conditions = replace(conditions, maps={**conditions.maps, **maps})
-        if output is not None:
-            wanted["output"] = output
-            name = config.backbone["name"]
-            if "output" not in part("backbone", name).parameters():
-                raise UserError(
-                    f"backbone={name} returns latents like its input, but this denoiser needs "
-                    f"{output}: use denoiser=preconditioned, or a backbone with the parameter "
-                    "`output`"
-                )
-        backbone: Backbone = build(
-            "backbone",
-            config.backbone,
-            spec=self.autoencoder.spec,
-            conditions=conditions,
-            **wanted,
-        )
-        return backbone
 
     @property
     def schedule(self) -> Schedule:
@@ -119,8 +67,9 @@ class System(nn.Module):
         schedule = self.generator.schedule
         if schedule is None:
             raise UserError(
-                f"{type(self.generator).__name__} makes samples from no noise: it has no schedule, "
-                "and no noisy latents that could be classified"
+                f"{type(self.generator).__name__} makes samples from no noise, or several parts "
+                "of them from noise of their own: it has no schedule of all, and no noisy latents "
+                "that could be classified"
             )
         return schedule
 
@@ -131,31 +80,53 @@ class System(nn.Module):
     # ---- conditions ---------------------------------------------------------------------------
     def add_classifier(self, label: str, names: Sequence[str], classifier: NoisyClassifier) -> None:
         """Lets guidance by classifiers ask for a label whose values have these names."""
+        conditioner = self.conditioner
+        if (label in conditioner.columns) != (label in conditioner.spec.names):
+            raise UserError(
+                f"the conditioner makes the conditions {', '.join(conditioner.spec.names)} of the "
+                f"columns {', '.join(conditioner.columns)}: beside them cond.{label} can not be "
+                f"the label of a classifier too"
+            )
         self.labels[label] = ClassLabel({label: names}, label)
         self.classifiers[label] = classifier
         self.networks.append(classifier)
 
     def columns(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """The columns of a batch that the conditioner reads."""
-        return {name: batch[name] for name in self.conditioner.spec.names if name in batch}
+        return {name: batch[name] for name in self.conditioner.columns if name in batch}
 
-    def condition(self, columns: Mapping[str, Any]) -> Condition | None:
+    def read(self, columns: Mapping[str, Any]) -> Condition | None:
+        """What the conditioner computes once of raw columns, one entry per sample; None without
+        any. `finished` makes of it what a backbone embeds."""
+        known = self.columns(columns)
+        cond = self.conditioner(known) if known else None
+        return cond.to(self.device) if cond else None
+
+    def finished(self, cond: Condition | None, noise: Noise | None = None) -> Condition | None:
+        """The condition as it is now: varied, where there is noise for that, and learned."""
+        if cond is None:
+            return None
+        varied = cond if noise is None else self.conditioner.vary(cond, noise)
+        return self.conditioner.learned(varied)
+
+    def condition(self, columns: Mapping[str, Any], noise: Noise | None = None) -> Condition | None:
         """The condition of a batch from raw columns, one entry per sample; None without any.
 
-        It includes the labels of classifiers, which their guidance takes out.
+        With noise, a variant of it. It includes the labels of classifiers, which their guidance
+        takes out.
         """
-        known = self.columns(columns)
-        cond = self.conditioner(known) if known else Condition()
+        cond = self.finished(self.read(columns), noise) or Condition()
         for name, label in self.labels.items():
             if name in columns:
-                own = label({name: columns[name]})
-                cond = Condition({**cond.values, **own.values}, {**cond.keep, **own.keep})
-        return cond.to(self.device) if cond else None
+                own = label({name: columns[name]}).to(self.device)
+                values, keep = {**cond.values, **own.values}, {**cond.keep, **own.keep}
+                cond = Condition(values, keep, cond.always)
+        return cond or None
 
     @property
     def asks(self) -> list[str]:
         """The names that a user may give as `cond.name=...`."""
-        own = [*self.conditioner.spec.names, *self.modality.asks]
+        own = [*self.conditioner.columns, *self.modality.asks]
         return list(dict.fromkeys([*own, *self.labels]))
 
     @torch.no_grad()
@@ -168,7 +139,7 @@ class System(nn.Module):
         """The weights that a run needs to sample: nothing that only a loss needs."""
         return {
             f"{name}.{key}": value
-            for name in ("autoencoder", "normaliser", "generator")
+            for name in PARTS
             for key, value in getattr(self, name).state_dict().items()
             if name != "autoencoder" or key.split(".")[0] not in self.autoencoder.for_loss
         }

@@ -1,7 +1,8 @@
 """Exact denoisers, and contract tests: each `check_*` raises AssertionError with what is wrong."""
 
 from anylatent.core.denoisers import GaussianDenoiser, MixtureDenoiser, SpikedGaussian, flatten
-from anylatent.core.testing.data import check_conditioner, check_data, check_modality
+from anylatent.core.testing.conditioners import check_conditioner
+from anylatent.core.testing.data import check_data, check_modality
 from anylatent.core.testing.denoisers import check_denoiser, check_guidance
 from anylatent.core.testing.examples import SPECS, Impulses, example, in_subspace
 from anylatent.core.testing.guests import check_sites

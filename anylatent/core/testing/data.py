@@ -1,4 +1,4 @@
-"""Contracts of data sets, conditioners and modalities."""
+"""Contracts of data sets and modalities."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from anylatent.core.latents import Latent, LatentSpec, Noise
+from anylatent.core.latents import LatentSpec, Noise
 from anylatent.core.modality import (
-    Conditioner,
     Data,
     DataSpace,
     Item,
@@ -64,60 +62,6 @@ def _digest(item: Item) -> str:
         if isinstance(item[key], Tensor):
             state.update(key.encode() + item[key].numpy().tobytes())
     return state.hexdigest()
-
-
-def check_conditioner(conditioner: Conditioner, columns: Mapping[str, Sequence[Any]]) -> None:
-    """`columns`: valid raw values, some per key; each of them may be None, which drops it.
-
-    The condition has the keys of the spec, of one size; an entry does not depend on the others;
-    nothing is trained; an unknown column is an error.
-    """
-    name = type(conditioner).__name__
-    trained = [key for key, p in conditioner.named_parameters() if p.requires_grad]
-    assert not trained, f"{name} is frozen, but {trained} would be trained"
-    cond = conditioner(columns)
-    spec = conditioner.spec
-    assert set(cond.values) <= set(spec.names), f"{name}: {list(cond.values)}, spec {spec.names}"
-    for key, value in cond.values.items():
-        size = len(columns[key])
-        assert cond.keep[key].shape == (size,), f"{name}: '{key}' has {cond.keep[key].shape}"
-        assert bool(cond.keep[key].all()), f"{name}: '{key}' is dropped although it is given"
-        if isinstance(value, Tensor) and key in spec.classes:
-            assert not value.is_floating_point(), f"{name}: labels of '{key}' in {value.dtype}"
-            assert bool((value >= 0).all() & (value < spec.classes[key]).all()), f"{name}: {value}"
-        for i in range(size):
-            lonely = conditioner({key: [columns[key][i]]}).values[key]
-            _check_equal(lonely, _row(value, i), f"{name}: '{key}' of sample {i}")
-        dropped = conditioner({key: [None, *columns[key][1:]]})
-        assert not bool(dropped.keep[key][0]), f"{name}: None for '{key}' does not drop it"
-    assert not conditioner({}).values, f"{name}: no columns, but {list(conditioner({}).values)}"
-    if spec.names:
-        _check_unknown(conditioner, name)
-
-
-def _row(value: Tensor | Latent, i: int) -> Tensor | Latent:
-    return value.select(slice(i, i + 1)) if isinstance(value, Latent) else value[i : i + 1]
-
-
-def _check_equal(got: Tensor | Latent, wanted: Tensor | Latent, what: str) -> None:
-    pairs = [(got, wanted)]
-    if isinstance(got, Latent) and isinstance(wanted, Latent):
-        pairs = [(got.project()[key], wanted.project()[key]) for key in got.parts]
-    for a, b in pairs:
-        assert isinstance(a, Tensor) and isinstance(b, Tensor), f"{what}: {a} and {b}"
-        same = a.shape == b.shape and torch.allclose(a.double(), b.double(), atol=1e-4)
-        assert same, f"{what} depends on its neighbours"
-
-
-def _check_unknown(conditioner: Conditioner, name: str) -> None:
-    try:
-        conditioner({"no_such_column": [0]})
-    except ValueError as error:
-        assert any(key in str(error) for key in conditioner.spec.names), (
-            f"{name}: the error does not say what is allowed: {error}"
-        )
-        return
-    raise AssertionError(f"{name} accepts a column that it does not know")
 
 
 def check_modality(

@@ -9,13 +9,36 @@ import torch
 from torch import Tensor, nn
 
 from anylatent.core.autoencoders import Autoencoder
-from anylatent.core.latents import Condition, ConditionSpec, Latent, Noise, Value, token_condition
+from anylatent.core.latents import (
+    Condition,
+    ConditionSpec,
+    Field,
+    Latent,
+    LatentSpec,
+    Noise,
+    Value,
+    token_condition,
+)
 from anylatent.core.modality import Batch, Outputs
 from anylatent.core.nn.backbone import Backbone
 from anylatent.core.testing.examples import alone, distance, example, in_subspace, spoil
 from anylatent.core.testing.guests import check_invariance, check_sites
 
-CONDITIONS = ConditionSpec(classes={"kind": 3}, tokens={"words": 5})
+CONDITIONS = ConditionSpec(
+    classes={"kind": 3},
+    tokens={"words": 5},
+    latents={"code": Field((3,))},
+    vectors={"words": Field((2,)), "pose": Field((4,))},
+)
+CAMERAS = ConditionSpec(vectors={"camera": Field((None, 3))})
+OTHERS = {
+    "few": Field((4, 3)),
+    "many": Field((None, 2)),
+    "line": Field((2, 5), channels=0),
+    "plane": Field((2, 3, 11), channels=0),
+    "clip": Field((3, 2, 5, 4), channels=1),
+}
+"""Latents of further shapes that a backbone may read as conditions."""
 TOLERANCE = 1e-5
 
 
@@ -27,8 +50,9 @@ def check_backbone(
     Padding and neighbours never change a sample; a dropped key is a missing key is no condition;
     every trainable parameter learns; the output has the precision of the input. Where entries may
     have noise levels of their own, equal ones are one level, and each reaches its entry and, by
-    attention or messages, others; where not, (B, T) is refused. Guests are asked at
-    the sites that it names; see `check_sites`.
+    attention or messages, others; where not, (B, T) is refused. Latents of any shape, and vectors
+    of entries, are conditions like any other, or are refused by name. Guests are asked at the sites
+    that it names; see `check_sites`.
     """
     spec = CONDITIONS if conditions is None else conditions
     with torch.random.fork_rng():
@@ -39,6 +63,9 @@ def check_backbone(
         c_noise = torch.tensor([-2.5, 0.0, 1.0, 4.0])
         cond = some_condition(spec, 4)
         _check_learning(backbone, x, c_noise, cond, name)
+        if conditions is None:
+            _check_latents(factory, c_noise, name)
+            _check_entry_vectors(factory, x, c_noise, name)
     backbone.eval()
     with torch.no_grad():
         _check_samples_apart(backbone, x, c_noise, cond, name)
@@ -56,6 +83,65 @@ def check_backbone(
     assert gap < 1e-3 * _size(double), f"{name}: float32 and float64 differ by {gap:.3g}"
 
 
+def _check_latents(factory: Callable[..., Backbone], c_noise: Tensor, name: str) -> None:
+    """Latents of other shapes are read, all at once, or refused one by one by an error that names
+    them."""
+    read = {}
+    for key, field in OTHERS.items():
+        try:
+            factory(conditions=ConditionSpec(latents={key: field}))
+        except ValueError as error:
+            assert f"'{key}'" in str(error), f"{name}: refuses a latent by no name: {error}"
+        else:
+            read[key] = field
+    if not read:
+        return
+    spec = ConditionSpec(latents=read)
+    backbone, cond = factory(conditions=spec), some_condition(spec, 4)
+    x = _noisy(backbone, torch.float32)
+    _check_learning(backbone, x, c_noise, cond, name)
+    backbone.eval()
+    with torch.no_grad():
+        _check_samples_apart(backbone, x, c_noise, cond, name)
+        _check_drop(backbone, x, c_noise, cond, name)
+
+
+def _check_entry_vectors(
+    factory: Callable[..., Backbone], x: Latent, c_noise: Tensor, name: str
+) -> None:
+    """Vectors of entries are refused by name, or each reaches its own entry, and is dropped with
+    the others of its sample."""
+    try:
+        backbone = factory(conditions=CAMERAS)
+    except ValueError as error:
+        assert "'camera'" in str(error), f"{name}: refuses vectors by no name: {error}"
+        return
+    mask = next(iter(x.masks.values()), None)
+    entries = next(iter(x.parts.values())).shape[1]
+    cameras = Noise.of(4, x.batch).normal(entries, 3)
+    spec = LatentSpec({"vector": Field((None, 3))})
+    valid = torch.ones(x.batch, entries, dtype=torch.bool) if mask is None else mask
+    value = spoil(Latent({"vector": cameras}, {"vector": valid}, spec))
+    cond = Condition({"camera": value}, {"camera": torch.arange(x.batch) % 4 != 1})
+    _check_learning(backbone, x, c_noise, cond, name)
+    backbone.eval()
+    with torch.no_grad():
+        joint = backbone(x, c_noise, cond)
+        _check_drop(backbone, x, c_noise, cond, name)
+        for i in range(x.batch):
+            own = Condition({"camera": alone(value, i)}, {"camera": cond.keep["camera"][i : i + 1]})
+            lonely = backbone(alone(x, i), c_noise[i : i + 1], own)
+            gap = distance(lonely, alone(joint, i))
+            assert gap <= TOLERANCE * max(1.0, _size(joint)), f"{name}: cameras of sample {i}"
+        turned = value["vector"].clone()
+        turned[:, 1] += 1.0
+        other = Condition({"camera": Latent({"vector": turned}, value.masks, spec)}, cond.keep)
+        moved = (backbone(x, c_noise, other) - joint).map(lambda z: z.flatten(2).abs().sum(-1))
+        change = next(iter(moved.parts.values()))
+        assert not bool(change[1].any()), f"{name}: dropped vectors have an effect"
+        assert bool(change[0].argmax() == 1), f"{name}: a vector does not steer its own entry most"
+
+
 def _turn() -> Tensor:
     """A rotation and reflection of space, (3, 3)."""
     generator = torch.Generator().manual_seed(1)
@@ -64,8 +150,8 @@ def _turn() -> Tensor:
 
 
 def some_condition(spec: ConditionSpec, batch: int) -> Condition:
-    """A condition with a value for every class, scalar and token key; one sample in four lacks
-    each key."""
+    """A condition with a value for every class, scalar, token and latent key; one sample in four
+    lacks each key."""
     generator = torch.Generator().manual_seed(0)
     values: dict[str, Value] = {}
     for name, count in spec.classes.items():
@@ -78,6 +164,17 @@ def some_condition(spec: ConditionSpec, batch: int) -> Condition:
         mask = torch.arange(6) < lengths[:, None]
         states = states.masked_fill(~mask[..., None], torch.inf)
         values[name] = token_condition(states, mask)
+    for name, field in spec.vectors.items():
+        sizes = [size or 1 for size in field.shape]
+        drawn = torch.randn(batch, *sizes, generator=generator)
+        tokens = values.get(name)
+        if isinstance(tokens, Latent):
+            values[name] = token_condition(tokens["tokens"], tokens.masks["tokens"], drawn)
+        else:
+            values[name] = drawn
+    for seed, (name, field) in enumerate(spec.latents.items()):
+        blank = example(LatentSpec({name: field}), batch, dtype=torch.float32)
+        values[name] = spoil(Noise.of(seed, batch).like(blank))
     keep = {name: torch.arange(batch) % 4 != 1 for name in values}
     return Condition(values, keep)
 

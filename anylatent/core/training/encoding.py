@@ -37,7 +37,8 @@ def posteriors(training: Training, copies: int = 1) -> LatentCache:
     }
     if copies > 1:
         made_by["copies"] = [copies, training.config.seed]
-    weights = {k: v for k, v in system.trained().items() if k.startswith("autoencoder.")}
+    trained, parts = system.trained(), ("autoencoder.", "conditioner.")
+    weights = {k: v for k, v in trained.items() if k.startswith(parts) and k not in system.learned}
     encoder = Encoder(training, copies)
     cache = cached_latents(
         system.autoencoder.spec,
@@ -67,7 +68,7 @@ class Encoder:
         batch = move(system.modality.collate(items), self.device)
         if self.copies > 1:
             batch = dict(self._augmented(batch, entries))
-        return system.autoencoder.encode(batch), system.condition(system.columns(batch))
+        return system.autoencoder.encode(batch), system.read(batch)
 
     def _augmented(self, batch: Batch, entries: list[int]) -> Batch:
         """Each entry changed in its own way, whatever else is in the batch."""

@@ -8,14 +8,14 @@ lies on disk, in shards that all processes of a run make together (see `support.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from anylatent.core.latents import Condition, Latent, LatentSpec, Posterior, Value, token_condition
+from anylatent.core.latents import Condition, Field, Latent, LatentSpec, Posterior, Value
 from anylatent.core.support.columns import Column, Columns, Ragged
 from anylatent.core.support.shard_reader import Spans
 from anylatent.core.support.shards import Shards, rows_of
@@ -24,6 +24,10 @@ from anylatent.core.training.precision import compact, lossless
 from anylatent.core.training.windows import Window, check_windows
 
 Entry: TypeAlias = tuple[Posterior, Condition | None]
+
+PARTS = ("tokens.", "part.", "rows.")
+"""What keeps a field of a condition that is a latent: of tokens, whose places of padding are kept
+too; of one size, or of as many rows as a sample has, both followed by the name of the field."""
 
 BATCH = 64
 """How many entries are encoded at once; what a shard holds depends on it in the last bits."""
@@ -41,7 +45,9 @@ class LatentCache(Dataset[Entry]):
         self._place = None if order is None else order.argsort()
         names = store.names()
         self._certain = not any(name.startswith("log_std.") for name in names)
-        self._conditions = [n for n in names if n.startswith(("value.", "tokens."))]
+        self._conditions = [n for n in names if n.startswith(("value.", *PARTS))]
+        always = [n.removeprefix("always.") for n in names if n.startswith("always.")]
+        self._always = frozenset(always)
         variable = [name for name, field in spec.fields.items() if field.variable]
         self.lengths = self._in_order(store.lengths(f"mean.{variable[0]}")) if variable else None
 
@@ -53,7 +59,7 @@ class LatentCache(Dataset[Entry]):
         index = torch.tensor([i.item if isinstance(i, Window) else i for i in indices])
         items, cut = self._in_order_of(index), self._cut(indices)
         log_std = None if self._certain else self._latent("log_std", items, cut)
-        return Posterior(self._latent("mean", items, cut), log_std), self._condition(items)
+        return Posterior(self._latent("mean", items, cut), log_std), self._condition(items, cut)
 
     def __getitem__(self, index: int) -> Entry:
         return self.__getitems__([index])
@@ -88,22 +94,38 @@ class LatentCache(Dataset[Entry]):
             parts[name] = _wide(column)
         return Latent(parts, masks, self.spec)
 
-    def _condition(self, items: Tensor) -> Condition | None:
+    def _condition(self, items: Tensor, cut: Spans | None) -> Condition | None:
         values: dict[str, Value] = {}
-        keep: dict[str, Tensor] = {}
+        fields: dict[str, dict[str, tuple[Tensor, Tensor | None]]] = {}
         for key in self._conditions:
             kind, _, name = key.partition(".")
-            column = self.store.take(key, items)
-            keep[name] = _fixed(self.store.take(f"keep.{name}", items))
-            if isinstance(column, Ragged):
-                valid = _fixed(self.store.take(f"valid.{name}", items))
-                states = _wide(column.values)
-                padded = states.new_zeros(*valid.shape, *states.shape[1:])
-                padded[valid] = states
-                values[name] = token_condition(padded, valid)
-            else:
-                values[name] = column
-        return Condition(values, keep) if values else None
+            if kind == "value":
+                values[name] = _fixed(self.store.take(key, items))
+                continue
+            part, name = ("tokens", name) if kind == "tokens" else name.split(".", 1)
+            column = self.store.take(key, items, cut if kind == "rows" else None)
+            fields.setdefault(name, {})[part] = self._part(column, name, part, items)
+        values |= {name: _latent(parts) for name, parts in fields.items()}
+        keep = {}
+        for name in values:
+            kept = f"always.{name}" if name in self._always else f"keep.{name}"
+            keep[name] = _fixed(self.store.take(kept, items))
+        return Condition(values, keep, self._always) if values else None
+
+    def _part(
+        self, column: Column, name: str, part: str, items: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """A field of a condition, and its mask."""
+        if not isinstance(column, Ragged):
+            return _wide(column), None
+        if part != "tokens":
+            padded, mask = column.padded()
+            return _wide(padded), mask
+        valid = _fixed(self.store.take(f"valid.{name}", items))
+        states = _wide(column.values)
+        padded = states.new_zeros(*valid.shape, *states.shape[1:])
+        padded[valid] = states
+        return padded, valid
 
 
 def cached_latents(
@@ -145,16 +167,40 @@ def flatten(posterior: Posterior, cond: Condition | None) -> dict[str, Column]:
                 flat[f"{kind}.{name}"] = x if own is None else Ragged(x, own)
     cond = cond or Condition()
     for name, value in cond.values.items():
-        flat[f"keep.{name}"] = _valid(cond.keep[name])
+        kept = f"always.{name}" if name in cond.always else f"keep.{name}"
+        flat[kept] = _valid(cond.keep[name])
         if isinstance(value, Latent):
-            mask = value.masks["tokens"]
-            states = _valid(value["tokens"], mask)
-            states = states.half() if lossless(states) else states
-            flat[f"tokens.{name}"] = Ragged(states, mask.sum(1).cpu())
-            flat[f"valid.{name}"] = _valid(mask)
+            flat |= _flat_parts(name, value)
         else:
             flat[f"value.{name}"] = _valid(value)
     return flat
+
+
+def _flat_parts(name: str, value: Latent) -> dict[str, Column]:
+    """The columns of a condition that is a latent."""
+    flat: dict[str, Column] = {}
+    for part, x in value.parts.items():
+        mask = value.masks.get(part)
+        states = _valid(x, mask)
+        states = states.half() if lossless(states) else states
+        if mask is None:
+            flat[f"part.{part}.{name}"] = states
+        elif part == "tokens":
+            flat[f"tokens.{name}"] = Ragged(states, mask.sum(1).cpu())
+            flat[f"valid.{name}"] = _valid(mask)
+        else:
+            flat[f"rows.{part}.{name}"] = Ragged(states, mask.sum(1).cpu())
+    return flat
+
+
+def _latent(parts: Mapping[str, tuple[Tensor, Tensor | None]]) -> Latent:
+    """A condition's value from its fields and their masks."""
+    masks = {name: mask for name, (_, mask) in parts.items() if mask is not None}
+    fields = {
+        name: Field((None, *x.shape[2:]) if name in masks else tuple(x.shape[1:]))
+        for name, (x, _) in parts.items()
+    }
+    return Latent({name: x for name, (x, _) in parts.items()}, masks, LatentSpec(fields))
 
 
 def _valid(x: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -135,20 +135,24 @@ def run_stage(training: Training, name: str) -> None:
     settings = settings_of(kind, training.config.training)
     stage: Stage = build("stage", {"name": name}, training=training, settings=settings)
     if any(_learns(network) for network in stage.networks().values()):
-        with _only(training.system, stage.networks()), learning(training, stage):
+        with _only(training.system, stage.learning()), learning(training, stage):
             fit(training, stage)
     if first_process():
         stage.finish()
         training.directory.checkpoint(stage.label).unlink(missing_ok=True)
-    if not kind.further:
-        done(training, name)
+    if kind.further:
+        return
+    done(training, stage)
+    if name not in stage.notes:
+        run_stage(training, name)
 
 
-def done(training: Training, name: str) -> None:
+def done(training: Training, stage: Stage) -> None:
     """Notes it in the run, beside the weights as they are now."""
     before = training.done
-    ready = before.ready or stage_type(name).completes or training.generates
-    training.done = replace(before, done=(*before.done, name), ready=ready)
+    completed = stage.completes and stage.name in stage.notes
+    ready = before.ready or completed or training.generates
+    training.done = replace(before, done=(*before.done, *stage.notes), ready=ready)
     training.save()
 
 
@@ -221,9 +225,9 @@ def _compile(network: torch.nn.Module) -> None:
 
 
 @contextmanager
-def _only(system: System, networks: Mapping[str, torch.nn.Module]) -> Iterator[None]:
+def _only(system: System, networks: Iterable[torch.nn.Module]) -> Iterator[None]:
     """No gradients for what a stage does not train; DDP waits for every other parameter."""
-    trained = {id(p) for network in networks.values() for p in network.parameters()}
+    trained = {id(p) for network in networks for p in network.parameters()}
     frozen = [p for p in system.parameters() if p.requires_grad and id(p) not in trained]
     for parameter in frozen:
         parameter.requires_grad_(False)

@@ -49,7 +49,7 @@ class DiT(Backbone):
             raise ValueError(f"latents of {high}×{wide} don't split into patches of side {patch}")
         self.patch, self.grid = patch, (high // patch, wide // patch)
         self.noise = NoiseEmbedding(width, features)
-        self.condition = ConditionEmbedder(self.conditions, width)
+        self.condition = ConditionEmbedder(self.conditions, width, axes=2)
         self.first = nn.Linear((channels + self.condition.overlaid) * patch**2, width)
         self.register_buffer("positions", grid_positions(*self.grid, width), persistent=False)
         context = self.condition.context

@@ -41,9 +41,14 @@ class EGNNBackbone(Backbone):
         super().__init__()
         self.spec = spec or SPEC
         self.conditions = conditions or ConditionSpec()
+        if set(self.spec.fields) != {"x", "h"}:
+            raise ValueError(
+                f"backbone=egnn takes positions x and features h at a time, got {self.spec}: use "
+                "generator=diffusion, or one stage of both, generator.stages.both.fields=[x,h]"
+            )
         channels = self.spec.fields["h"].rest[0]
         self.noise = NoiseEmbedding(width, features)
-        self.condition = ConditionEmbedder(self.conditions, width)
+        self.condition = ConditionEmbedder(self.conditions, width, attends=False)
         self.network = EGNN(
             channels, width, edge, depth, embedding=width, basis=basis, ratio=ratio, pairs=pairs
         )

@@ -88,7 +88,7 @@ class TensorProductNetwork(Backbone):
         self.conditions = ConditionSpec() if conditions is None else conditions
         self.points, self.features, channels = point_fields(self.spec)
         self.noise = NoiseEmbedding(embedding, features)
-        self.condition = ConditionEmbedder(self.conditions, embedding)
+        self.condition = ConditionEmbedder(self.conditions, embedding, attends=False)
         self.first = nn.Linear(channels + self.condition.overlaid, scalars)
         self.start = nn.Linear(embedding, scalars)
         self.geometry = Geometry(basis, cutoff)

@@ -58,7 +58,7 @@ class Transformer(Backbone):
         self.name, inputs, outputs = _sizes(self.spec, self.output)
         self.size = head_size(width, heads)
         self.noise = NoiseEmbedding(width, features)
-        self.condition = ConditionEmbedder(self.conditions, width)
+        self.condition = ConditionEmbedder(self.conditions, width, entries=True)
         self.first = nn.Linear(inputs + self.condition.overlaid, width)
         self.places = SinusoidalFeatures(PLACES, longest=1000.0, shortest=4.0)
         self.place = nn.Linear(2 * PLACES, width)
@@ -81,7 +81,7 @@ class Transformer(Backbone):
     ) -> Latent:
         z, mask = x[self.name], x.masks.get(self.name)
         known, level = self.condition(cond, z), self.noise(self.levels(c_noise, x))
-        embedding = silu(level + (known.vector if level.ndim == 2 else known.vector[:, None]))
+        embedding = silu(known.steering(level, mask))
         h = self.first(_clean(self.condition.overlay(z, cond, axis=2), mask))
         h = h + self.place(self.places(_distances(z, mask)).flatten(2).to(h.dtype))
         turn = rotation(z.shape[1], self.size, h)

@@ -93,7 +93,7 @@ def test_later_stages_are_given_the_earlier_ones_and_losses_add_up():
     model, x0 = cascade(), al.Noise.of(0, 3).like(SPEC.blank(3))
     losses = model.loss(x0, al.Condition({"kind": torch.arange(3)}), al.Noise.of(1, 3))
     assert losses.tolist() == [2.0] * 3
-    first, second = model.stages
+    first, second = model.stages.values()
     assert list(first.given.values) == ["kind"] and list(second.given.values) == ["kind", "a"]
     assert torch.equal(second.given.values["a"]["a"], x0["a"])
     assert second.given.droppable == ["kind"]  # what is made already is a fact
@@ -109,9 +109,9 @@ def test_a_cascade_s_samples_do_not_depend_on_their_neighbours():
 
 
 def test_two_stages_of_one_field_are_an_error():
-    stage = cascade().stages[0]
+    stage = cascade().stages["a"]
     with pytest.raises(ValueError, match="two stages model one field"):
-        al.Cascade([stage, stage])
+        al.Cascade({"first": stage, "second": stage})
     with pytest.raises(ValueError, match="at least one stage"):
         al.Cascade([])
 

@@ -30,7 +30,7 @@ def model(classes=None, *overrides, conditioner="none"):
     return system
 
 
-def taken(new, old, classes=None, old_classes=None, take="all"):
+def taken(new, old, classes=None, old_classes=None, take=""):
     found = adopt(new, classes or {}, old.trained(), old_classes or {}, take)
     found.put(new)
     return found
@@ -140,7 +140,7 @@ def test_a_wrapper_s_names_are_seen_through(inside):
     old, new = model(), model()
     names = renamed(old, BACKBONE, BACKBONE + inside)
     names[f"{BACKBONE}guest.out.weight"] = torch.ones(2)
-    found = adopt(new, {}, names, {}, "all")
+    found = adopt(new, {}, names, {})
     found.put(new)
     assert torch.equal(called(new), called(old)) and not found.fresh
     assert list(found.left) == [f"{BACKBONE}guest.out.weight"]
@@ -149,7 +149,7 @@ def test_a_wrapper_s_names_are_seen_through(inside):
 def test_names_of_two_meanings_are_left_alone():
     old, new = model(), model()
     twice = {**renamed(old, BACKBONE, f"{BACKBONE}a."), **renamed(old, BACKBONE, f"{BACKBONE}b.")}
-    found = adopt(new, {}, twice, {}, "all")
+    found = adopt(new, {}, twice, {})
     assert all(name.startswith(BACKBONE) for name in found.fresh) and found.fresh
     assert not [name for name in found.taken if name.startswith(BACKBONE)]
 
@@ -192,3 +192,31 @@ def test_outside_tunings_and_sources_are_checked():
     assert al.names("tuning") and "run" in al.names("source")
     with pytest.raises(RegistryError, match="Tuning"):
         al.register("tuning", "wrong")(GroupNorm)
+
+
+# ---- latents as conditions --------------------------------------------------------------------
+def test_latents_that_a_backbone_has_not_heard_of_start_as_nothing(monkeypatch):
+    fields = {
+        "code": al.Field((3,)),
+        "few": al.Field((4, 2)),
+        "plane": al.Field((2, 3, 3), False, 0),
+    }
+
+    class Latents(al.Conditioner):
+        def __init__(self):
+            super().__init__()
+            self.spec = al.ConditionSpec(latents=fields)
+
+        def forward(self, columns):
+            return al.Condition()
+
+    monkeypatch.setitem(_parts["conditioner"], "latents", Part("conditioner", "latents", Latents))
+    old, new = model(), model(conditioner="latents")
+    found = taken(new, old)
+    assert found.whole("autoencoder") and not found.left
+    with torch.no_grad():
+        for key, value in new.generator.state_dict().items():
+            if ".cross.output" in key:  # what reads tokens starts at zero of itself
+                value.zero_()
+    values = {n: al.Noise.of(0, 4).like(al.LatentSpec({n: f}).blank(4)) for n, f in fields.items()}
+    assert torch.equal(called(new, al.Condition(values)), called(old))

@@ -110,6 +110,40 @@ def test_conditions_may_be_none_and_posteriors_certain():
     assert torch.equal(posterior.mean["z"], mean["z"][[3, 1]])  # a point mass is kept exactly
 
 
+def test_conditions_of_several_fields_and_facts():
+    """Tokens with a vector, a vector for each entry, a picture as a latent, and what is a fact."""
+    spec, n = al.testing.SPECS["text"], len(SIZES)
+    noise, mask = al.Noise.of(1, n), torch.arange(12) < SIZES[:, None]
+    words, cameras = noise.normal(12, 2), noise.normal(12, 3)
+    rows = al.LatentSpec({"vector": al.Field((None, 3))})
+    values = {
+        "caption": token_condition(words * mask[..., None], mask, noise.normal(4)),
+        "camera": al.Latent({"vector": cameras}, {"vector": mask}, rows).project(),
+        "source": noise.like(al.testing.SPECS["image"].blank(n)),
+    }
+    cond = al.Condition(values, {"caption": SIZES % 2 == 0}, frozenset({"source"}))
+    mean = entry(spec, SIZES)[0].mean
+
+    def encode(entries):
+        return Posterior(mean.select(entries)), cond.select(torch.tensor(entries))
+
+    cache = cached_latents(spec, "key", n, encode, SIZES)
+    index = [7, 0, 3]
+    posterior, found = cache.__getitems__(index)
+    assert found.always == {"source"}
+    assert torch.equal(found.keep["caption"], cond.keep["caption"][index])
+    for name, value in found.values.items():
+        for row, item in enumerate(index):
+            gap = distance(alone(value, row), alone(values[name], item))
+            assert gap == 0, f"{name}: {gap}"
+    longest = posterior.mean["z"].shape[1]
+    assert found.values["camera"]["vector"].shape == (3, longest, 3)
+    windows = [latent_store.Window(item, 1, 3) for item in index]
+    posterior, found = cache.__getitems__(windows)
+    assert torch.equal(found.values["camera"]["vector"], values["camera"]["vector"][index, 1:3])
+    assert found.values["caption"].masks["tokens"].sum(1).tolist() == SIZES[index].tolist()
+
+
 def test_workers_read_the_same():
     spec = al.testing.SPECS["molecule"]
     cache, batches = cache_of(spec), [[4, 1], [0, 7], [11, 11]]

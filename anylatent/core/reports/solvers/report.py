@@ -70,7 +70,7 @@ class SolverReport:
         self.run = Run.load(config.run, config.device, config.run_is, config.base)
         grids = config.grids or [self.run.config.sampling.grid]
         self.grids = nodes_of("grid", grids, "[soft,log_snr]")
-        if self.run.system.generator.schedule is None:
+        if not self.run.system.generator.schedules:
             raise UserError(
                 f"{config.run} has a generator={self.run.config.model.generator['name']}, which "
                 "writes samples entry by entry: there is no solver to compare. 'anylatent "

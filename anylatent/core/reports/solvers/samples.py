@@ -22,8 +22,9 @@ from anylatent.core.solvers import Callback, Solver, Step
 class Samples:
     """The latents of all samples, rows (n, D) with zeros at padding, and their cost.
 
-    `dims`, shape (n,), are degrees of freedom; `evaluations` of the denoiser are per sample,
-    `rounds` one after the other; `path` says whether noise came from a Brownian path.
+    `dims`, shape (n,), are degrees of freedom; `evaluations` of the denoiser are per sample, in
+    each of the solutions that make one, `rounds` one after the other; `path` says whether noise
+    came from a Brownian path.
     """
 
     rows: Tensor
@@ -102,7 +103,8 @@ class Probe:
             found.append(self.generator.sample(blank, cond, sampler, noise, self._step))
             path = path or noise.followed
         dims = torch.cat([z.dim.double().cpu() for z in found]).clamp(min=1)
-        return Samples(_rows(found), dims, counting.total / self.n, counting.rounds, path)
+        each = counting.total / self.n / self.generator.solutions
+        return Samples(_rows(found), dims, each, counting.rounds, path)
 
     def _step(self, index: int, t: Tensor, x: Latent) -> None:
         self._note()

@@ -12,16 +12,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from anylatent.core.nn.conditioning import ConditionEmbedder
-from anylatent.core.runs.system import System
+from anylatent.core.runs.system import PARTS, System
 from anylatent.core.support.files import UserError
-
-PARTS = ("autoencoder", "normaliser", "generator")
 
 
 @dataclass
@@ -62,6 +59,8 @@ class Adoption:
         rows = ["| part | " + " | ".join(columns) + " |", "| --- " * 4 + "|"]
         for part in PARTS:
             cells = [[n for name, n in c.items() if _part(name) == part] for c in columns.values()]
+            if part == "conditioner" and not any(cells):
+                continue
             shown = [f"{sum(c):,} numbers in {len(c)} tensors" if c else "-" for c in cells]
             rows.append(f"| {part} | " + " | ".join(shown) + " |")
         return "\n".join(rows)
@@ -76,13 +75,13 @@ def adopt(
     classes: Mapping[str, list[str]],
     old: Mapping[str, Tensor],
     old_classes: Mapping[str, list[str]],
-    take: str,
+    take: str = "",
 ) -> Adoption:
     """What `system` can take of old weights; the class columns of both data tell whose rows are
-    whose. `take` is "all", or "autoencoder" for no more than that."""
+    whose. `take` names the module that is to have them, by default all of it."""
     own = system.trained()
-    if take == "autoencoder":
-        own, old = ({k: v for k, v in x.items() if _part(k) == take} for x in (own, old))
+    if take:
+        own, old = ({k: v for k, v in x.items() if k.startswith(f"{take}.")} for x in (own, old))
     partners, found = _partners(own, old), Adoption()
     fit = _Fit(system, partners, old, classes, old_classes)
     fit.check_maps()
@@ -157,6 +156,7 @@ class _Fit:
             f"{path}.classes.{key}.weight": key
             for path, embedder in self.embedders.items()
             for key in embedder.spec.classes
+            if key in system.conditioner.columns
         }
 
     def __call__(self, name: str, new: Tensor, old: Tensor) -> tuple[Tensor, int] | None:
@@ -182,7 +182,7 @@ class _Fit:
     def check_maps(self) -> None:
         """Raises UserError where maps were exchanged: the columns of an input bear no names."""
         for path, embedder in self.embedders.items():
-            maps, gone = embedder.spec.maps, self._gone(path)
+            maps, gone = embedder.maps, self._gone(path)
             if gone and maps:
                 raise UserError(
                     f"the source reads the map {', '.join(gone)}, which this model does not, and "
@@ -196,7 +196,7 @@ class _Fit:
         path = next((p for p in self.embedders if name.startswith(_above(p))), None)
         if path is None or new.ndim < 2 or shapes[0] != shapes[1]:
             return None
-        maps, gone = self.embedders[path].spec.maps, self._gone(path)
+        maps, gone = self.embedders[path].maps, self._gone(path)
         kept = [key for key in maps if f"{path}.nulls.{key}" in self.partners]
         change = sum(maps.values()) - sum(maps[k] for k in kept) - sum(gone.values())
         added = new.shape[1] - old.shape[1]
@@ -230,8 +230,9 @@ class _Fit:
         return {k: len(x) for k, x in nulls.items() if k not in vectors and k not in spec.names}
 
     def _vectors(self, path: str) -> list[str]:
-        """Old names of what embeds numbers and tokens, which have nulls as well."""
-        return [n for n in self.old if n.startswith((f"{path}.scalars.", f"{path}.tokens."))]
+        """Old names of what embeds numbers, tokens and vectors, which have nulls as well."""
+        kinds = tuple(f"{path}.{kind}." for kind in ("scalars", "tokens", "latents"))
+        return [n for n in self.old if n.startswith(kinds)]
 
     def starts_at_zero(
         self, taken: Mapping[str, Tensor], own: Mapping[str, Tensor]
@@ -249,14 +250,10 @@ class _Fit:
 def _quiet(embedder: ConditionEmbedder) -> Iterator[tuple[str, str]]:
     """What of an embedder must be zero for its conditions to say nothing, and can still learn:
     tokens keep their own layer and null, for what reads them starts at zero itself."""
-    spec: Any = embedder.spec
-    for key in spec.classes:
-        yield "classes", key
-    for key in spec.scalars:
-        yield from (("scalars", key), ("nulls", key))
-    for key in spec.tokens:
-        yield "pooled", key
-    for key in spec.maps:
+    for kind in ("classes", "scalars", "latents", "vectors", "pooled"):
+        for key in getattr(embedder, kind):
+            yield kind, key
+    for key in [*embedder.scalars, *embedder.latents, *embedder.maps]:
         yield "nulls", key
 
 

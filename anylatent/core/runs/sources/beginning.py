@@ -11,13 +11,11 @@ from anylatent.core.runs.base import Base, Leaning
 from anylatent.core.runs.config import RunConfig
 from anylatent.core.runs.directory import RunDirectory, Stages
 from anylatent.core.runs.sources.adoption import Adoption
-from anylatent.core.runs.sources.run import adoption, open_base, restore
+from anylatent.core.runs.sources.run import TAKE, adoption, open_base, restore, stage_adoption
 from anylatent.core.runs.sources.source import Source, source_of
 from anylatent.core.runs.sources.tuning import Tuning
 from anylatent.core.runs.system import System
 from anylatent.core.support.files import UserError
-
-TAKE = ("all", "autoencoder")
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,7 @@ def begin(
     if stages.done:
         return _go_on(system, directory, config, origin, leans)
     if origin.source is None:
+        _begin_stages(system, config)
         return Beginning(stages)
     source = source_of(origin.source, origin.base)
     found = adoption(system, config, source)
@@ -66,13 +65,33 @@ def begin(
     leaning = _leaning(system, directory, config, source, found) if leans else None
     found.put(system)
     print(f"from {origin.source}:\n{found.table()}", flush=True)
+    for name in _begin_stages(system, config):
+        if leaning is not None:
+            leaning.trained([name])
     whole = found.whole("autoencoder")
     stages = Stages(
         done=("autoencoder",) if whole else (),
         normalised=whole and found.came("normaliser"),
         base=None if leaning is None else leaning.base,
     )
-    return Beginning(stages, leaning, found.came("generator"), told=False)
+    generates = found.came("generator") and found.whole("conditioner")
+    return Beginning(stages, leaning, generates, told=False)
+
+
+def _begin_stages(system: System, config: RunConfig) -> list[str]:
+    """Gives parts of the generator the weights of the models that they start from; their names."""
+    names: list[str] = []
+    for place, path in system.generator.origins.items():
+        found = stage_adoption(system, config, source_of(path), place)
+        if not found.taken:
+            raise UserError(
+                f"generator.{place}.from={path}: no weight of its generator has a place in this "
+                "stage. Leave more of its settings as they are there"
+            )
+        found.put(system)
+        print(f"generator.{place} from {path}:\n{found.table()}", flush=True)
+        names += found.taken
+    return names
 
 
 def _go_on(

@@ -16,6 +16,9 @@ from anylatent.core.runs.sources.source import Source, source_of
 from anylatent.core.runs.sources.tuning import extend
 from anylatent.core.runs.system import System
 
+TAKE = {"all": "", "autoencoder": "autoencoder"}
+"""What a model takes of another, and the module that has it."""
+
 
 @register("source", "run")
 class RunSource(Source):
@@ -66,7 +69,17 @@ class RunSource(Source):
 def adoption(system: System, config: RunConfig, source: Source) -> Adoption:
     """What the model of a run takes of a source."""
     classes, old = config.classes, source.config.classes
-    return adopt(system, classes, source.weights(), old, config.take)
+    return adopt(system, classes, source.weights(), old, TAKE[config.take])
+
+
+def stage_adoption(system: System, config: RunConfig, source: Source, stage: str) -> Adoption:
+    """What one module of the generator takes of a source: of the module of this name in it, or
+    else of its generator."""
+    place, old = f"generator.{stage}", source.weights()
+    if not any(name.startswith(f"{place}.") for name in old):
+        own = {name.partition(".")[2]: x for name, x in old.items() if name.startswith("generator")}
+        old = {f"{place}.{name}": x for name, x in own.items()}
+    return adopt(system, config.classes, old, source.config.classes, place)
 
 
 def open_base(base: Base, run: Path, given: str | None = None) -> Source:

@@ -99,6 +99,16 @@ class Stage(ABC):
         """What is trained and averaged. Those that are not part of the system are kept in its
         checkpoints too."""
 
+    def learning(self) -> Iterable[nn.Module]:
+        """Of these networks what learns; by default all."""
+        return self.networks().values()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is noted in the run once it is done: its name, without which it is run again, for
+        what is left of it; before that, the labels of its parts that are done."""
+        return (self.name,)
+
     def optimisers(self) -> dict[str, Iterable[nn.Parameter]]:
         """The parameters of each optimiser, by a name for `step`; by default all have one. Where
         there are several, a step need not use them all."""

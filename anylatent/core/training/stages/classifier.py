@@ -104,7 +104,15 @@ class ClassifierStage(Stage):
         super().__init__(training, settings)
         self.made = made = classification(training.config, training.data)
         self.label, self.made_by = made.stage, made.json()
-        if self.system.generator.times is None:
+        generator = self.system.generator
+        if len(generator.learners) > 1:
+            raise UserError(
+                "stage=classifier: this run's generator makes its latents one after the other, in "
+                f"the stages {', '.join(generator.learners)}, and never has all of them with noise "
+                "at a time, which a classifier would tell apart: train it under the condition, and "
+                "steer by guidance=classifier_free"
+            )
+        if generator.times is None:
             raise UserError("this run's generator knows no noisy latents that could be classified")
         self.there = is_there(made, training.directory.path)
         self.classifier = made.build(self.system.autoencoder.spec, self.system.schedule)

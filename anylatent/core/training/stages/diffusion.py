@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 
-from anylatent.core.latents import Noise, Stream
+from anylatent.core.latents import Condition, Latent, Noise, Stream
 from anylatent.core.registry import register
-from anylatent.core.runs import Context, sample
+from anylatent.core.runs import Context, System, sample
 from anylatent.core.support.files import UserError
 from anylatent.core.training.encoding import latents
 from anylatent.core.training.settings import GeneratorSettings, StageSettings
@@ -26,7 +28,9 @@ class DiffusionSettings(GeneratorSettings):
     """See `GeneratorSettings`. With `copies` above 1, the stage learns from that many augmented
     copies of each item, changed as the modality says; with 1 from the items as they are. With a
     `window`, from that many entries in a row of each item of variable length, at a place drawn anew
-    at each step, and from shorter items whole; by default from whole items."""
+    at each step, and from shorter items whole; by default from whole items. With `together=false`
+    the parts of a generator, such as the stages of a cascade, learn one after the other, each for
+    all these steps."""
 
     steps: int = 10000
     batch: int = 128
@@ -34,6 +38,7 @@ class DiffusionSettings(GeneratorSettings):
     decay: float = 0.5
     copies: int = 1
     window: int | None = None
+    together: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,7 +50,8 @@ class DiffusionSettings(GeneratorSettings):
 
 @register("stage", "diffusion")
 class DiffusionStage(Stage):
-    """Trains the generator on cached posteriors: sampled, normalised, conditions dropped."""
+    """Trains the generator on cached posteriors, sampled and normalised, and on the conditions
+    beside them, varied and dropped; and a conditioner that learns."""
 
     name, stream = "diffusion", Stream.DIFFUSION
     needs = ("autoencoder",)
@@ -55,6 +61,11 @@ class DiffusionStage(Stage):
 
     def __init__(self, training: Training, settings: StageSettings) -> None:
         super().__init__(training, settings)
+        left = [n for n in self._learners() if _label(n) not in training.done.done]
+        self.learner = left[0] if left else None
+        self.first, self.last = len(left) == len(self._learners()), len(left) < 2
+        if self.learner is not None:
+            self.label = _label(self.learner)
         if self.settings.window is not None:
             try:
                 check_windows(self.system.autoencoder.spec)
@@ -63,8 +74,24 @@ class DiffusionStage(Stage):
                     f"training.diffusion.window={self.settings.window}: {error}"
                 ) from None
 
+    def _learners(self) -> Mapping[str, nn.Module]:
+        """The parts of the generator that learn one after the other."""
+        return {} if self.settings.together else self.system.generator.learners
+
     def networks(self) -> dict[str, nn.Module]:
-        return {"generator": self.system.generator}
+        return generating(self.system)
+
+    def learning(self) -> Iterable[nn.Module]:
+        """A conditioner learns with the first of several parts, and stays so for the others."""
+        if self.learner is None:
+            return super().learning()
+        own: list[nn.Module] = [self.system.generator.learners[self.learner]]
+        return [*own, *([self.system.conditioner] if self.first else [])]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        own = () if self.learner is None else (self.label,)
+        return (*own, *([self.name] if self.last else []))
 
     def dataset(self) -> Dataset[Any]:
         found = latents(self.training, self.settings.copies)
@@ -83,16 +110,25 @@ class DiffusionStage(Stage):
     def step(self, batch: Any, noise: Noise, number: int, descend: Descend) -> Terms:
         posterior, cond = batch
         x0 = self.system.normaliser.encode(posterior.sample(noise))
+        cond = self.system.finished(cond, noise)
         cond = cond.drop(self.settings.drop, noise) if cond is not None else None
-        loss = self.system.generator.loss(x0, cond, noise).mean()
+        loss = loss_of(self.system, self.learner, x0, cond, noise)
         return {"loss": loss, "gradient": descend("all", loss)}
 
     def figures(self) -> dict[str, float]:
-        return {"held_out_loss": held_out_loss(self.training)}
+        return {"held_out_loss": held_out_loss(self.training, self.learner)}
 
     def draw(self, folder: Path, number: int) -> None:
         """Samples under the conditions of held-out data."""
         draw_samples(self.training, folder / f"samples_{number:06d}.png")
+
+
+def generating(system: System) -> dict[str, nn.Module]:
+    """What learns by the generator's loss: the generator, and a conditioner that learns."""
+    found: dict[str, nn.Module] = {"generator": system.generator}
+    if system.conditioner.learns:
+        found["conditioner"] = system.conditioner
+    return found
 
 
 def draw_samples(training: Training, path: Path) -> None:
@@ -105,11 +141,25 @@ def draw_samples(training: Training, path: Path) -> None:
     sample(system, sampler, noise, system.columns(batch)).show().save(path)
 
 
-def held_out_loss(training: Training) -> float:
-    """The generator's loss on held-out data under noise that is the same at every step."""
+def _label(learner: str) -> str:
+    return f"{DiffusionStage.name}.{learner}"
+
+
+def loss_of(
+    system: System, learner: str | None, x0: Latent, cond: Condition | None, noise: Noise
+) -> Tensor:
+    """The mean loss of a batch: of the generator, or of one part of it."""
+    generator = system.generator
+    each = generator.loss if learner is None else partial(generator.loss_of, learner)
+    return each(x0, cond, noise).mean()
+
+
+def held_out_loss(training: Training, learner: str | None = None) -> float:
+    """The generator's loss, or that of one part of it, on held-out data under noise that is the
+    same at every step."""
     system, batch = training.system, training.held_out(256)
     size = next(len(value) for value in batch.values())
     noise = Noise.of((training.config.seed, Stream.HELD_OUT), size)
     x0 = system.normaliser.encode(system.autoencoder.encode(batch).sample(noise))
-    cond = system.condition(system.columns(batch))
-    return float(system.generator.loss(x0, cond, noise).mean())
+    cond = system.condition(system.columns(batch), noise)
+    return float(loss_of(system, learner, x0, cond, noise))

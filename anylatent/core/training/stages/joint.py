@@ -20,6 +20,7 @@ from anylatent.core.training.stages.base import Descend, Stage, Terms, Training
 from anylatent.core.training.stages.diffusion import (
     DiffusionSettings,
     draw_samples,
+    generating,
     held_out_loss,
 )
 
@@ -46,6 +47,8 @@ class JointStage(Stage):
                 f"stage=joint: the loss of {type(self.system.generator).__name__} has no slope in "
                 "latents that the autoencoder could follow; use stage=all"
             )
+        if not self.settings.together:
+            raise UserError("stage=joint trains all at once: leave out training.diffusion.together")
         if self.settings.copies > 1 or self.settings.window is not None:
             raise UserError(
                 "stage=joint augments items anew at each step, and learns from whole ones: "
@@ -56,7 +59,7 @@ class JointStage(Stage):
             latents(training)  # fits the normaliser, where it is to be
 
     def networks(self) -> dict[str, nn.Module]:
-        return {"autoencoder": self.system.autoencoder, "generator": self.system.generator}
+        return {"autoencoder": self.system.autoencoder, **generating(self.system)}
 
     def optimisers(self) -> dict[str, Iterable[nn.Parameter]]:
         return with_adversary(self.system.autoencoder, self.networks().values())
@@ -70,7 +73,7 @@ class JointStage(Stage):
     def step(self, batch: Any, noise: Noise, number: int, descend: Descend) -> Terms:
         system = self.system
         batch = dict(system.modality.augment(batch, noise))
-        cond = system.condition(system.columns(batch))
+        cond = system.condition(system.columns(batch), noise)
         cond = cond.drop(self.settings.drop, noise) if cond is not None else None
         terms, output = system.autoencoder.loss(batch, noise, number)
         x0 = system.normaliser.encode(system.autoencoder.encode(batch).sample(noise))

@@ -13,8 +13,9 @@ import anylatent as al
 class Perceptron(al.Backbone):
     """`blocks` residual layers of `width` units over all numbers of a latent at once.
 
-    Classes, scalars and the mean of tokens are added to the features of the noise level; a key
-    that is dropped has a learned vector instead. The output is zero at initialisation.
+    Classes, scalars, the mean of tokens and latents of fixed size are added to the features of the
+    noise level; a key that is dropped has a learned vector instead. The output is zero at
+    initialisation.
     """
 
     def __init__(
@@ -33,10 +34,20 @@ class Perceptron(al.Backbone):
                 f"the perceptron takes fields of fixed size and no maps, got {self.spec} and the "
                 f"maps {list(self.conditions.maps)}: choose another backbone"
             )
+        variable = [k for k, field in self.conditions.latents.items() if field.variable]
+        if variable:
+            raise ValueError(f"the perceptron reads no latent of variable length: '{variable[0]}'")
+        wide = [k for k, field in self.conditions.vectors.items() if len(field.shape) > 1]
+        if wide:
+            raise ValueError(f"the perceptron reads one vector a sample: '{wide[0]}' has more")
         size = sum(x[0].numel() for x in self.spec.blank(1).parts.values())
         tables = {k: nn.Embedding(n, width) for k, n in self.conditions.classes.items()}
         tables |= {k: nn.Linear(n, width) for k, n in self.conditions.tokens.items()}
         tables |= {k: nn.Linear(1, width) for k in self.conditions.scalars}
+        given = self.conditions.latents
+        tables |= {k: nn.Linear(math.prod(field.shape), width) for k, field in given.items()}
+        vectors = self.conditions.vectors
+        tables |= {f"{k} vector": nn.Linear(f.shape[0], width) for k, f in vectors.items()}
         self.tables = nn.ModuleDict(tables)
         self.nulls = nn.ParameterDict({k: torch.randn(width) * 0.1 for k in tables})
         self.first, self.noise = nn.Linear(size, width), nn.Linear(16, width)
@@ -59,16 +70,22 @@ class Perceptron(al.Backbone):
     def _embed(self, cond: al.Condition | None, like: Tensor) -> Tensor:
         total = like.new_zeros(len(like), self.first.out_features)
         for name, null in self.nulls.items():
-            if cond is None or name not in cond.values:
+            key = name.removesuffix(" vector")  # a value may have tokens and a vector
+            if cond is None or key not in cond.values:
                 total = total + null
                 continue
-            vector = self._vector(name, cond.values[name], like.dtype)
-            total = total + torch.where(cond.keep[name][:, None], vector, null)
+            vector = self._vector(name, cond.values[key], like.dtype)
+            total = total + torch.where(cond.keep[key][:, None], vector, null)
         return total
 
     def _vector(self, name: str, value: Tensor | al.Latent, dtype: torch.dtype) -> Tensor:
         table = self.tables[name]
-        if isinstance(value, al.Latent):
+        if name.endswith(" vector"):
+            value = value["vector"] if isinstance(value, al.Latent) else value
+            value = value.to(dtype)
+        elif name in self.conditions.latents and isinstance(value, al.Latent):
+            (value,) = (x.flatten(1).to(dtype) for x in value.parts.values())
+        elif isinstance(value, al.Latent):
             mask = value.masks["tokens"][..., None]
             states = torch.where(mask, value["tokens"], 0).to(dtype)
             value = states.sum(1) / mask.sum(1).clamp(min=1)
