@@ -229,7 +229,7 @@ def test_another_run_starts_from_it(learned, tmp_path, cli, hints):
 # ---- one that encodes by the run's own autoencoder -------------------------------------------
 def test_the_runs_own_autoencoder_encodes_a_source(hints, digit, cli, tmp_path):
     run = tmp_path / "run"
-    told = [*TOLD, "conditioner=blurred", *steps(20, 4)]
+    told = [*TOLD, "conditioner=blurred", *FAST[1:], *steps(10, 12)]
     assert cli("train", f"run={run}", *told)[0] == 0
     assert not any(name.startswith("conditioner") for name in load_file(run / "model.safetensors"))
     system = al.load(run, device="cpu").system
