@@ -21,6 +21,7 @@ from anylatent.core.modality.outputs import Outputs
 from anylatent.core.registry import RegistryError, build, get, group, names
 from anylatent.core.support.files import UserError
 
+Node: TypeAlias = Mapping[str, Any]
 Row: TypeAlias = dict[str, float]
 """Figures by name; one without meaning, such as uniqueness of none, is left out."""
 
@@ -84,7 +85,7 @@ class Metrics:
         cls,
         modality: Modality,
         data: Data,
-        chosen: str | Sequence[str | Mapping[str, Any]] | None = None,
+        chosen: str | Node | Sequence[str | Node] | None = None,
     ) -> Metrics:
         """All registered metrics that apply to the data, or those `chosen`: by name, or with
         settings as `{name: ..., setting: ...}`.
@@ -93,8 +94,9 @@ class Metrics:
         """
         kinds = {name: _kind(name) for name in names("metric")}
         apply = [name for name, kind in kinds.items() if kind.applies(modality, data)]
-        listed = apply if chosen is None else [chosen] if isinstance(chosen, str) else chosen
-        nodes = [{"name": node} if isinstance(node, str) else node for node in listed]
+        some = [chosen] if isinstance(chosen, (str, Mapping)) else chosen
+        listed = apply if some is None else some
+        nodes = [node if isinstance(node, Mapping) else {"name": str(node)} for node in listed]
         wanted = {str(node.get("name")): node for node in nodes}
         wrong = [name for name in wanted if name not in apply]
         if wrong:

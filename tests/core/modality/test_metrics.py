@@ -112,13 +112,15 @@ def test_a_metric_says_what_it_is_for(registered):
 
 def test_metrics_are_chosen_by_name_and_may_have_settings(registered):
     assert kinds(None, DATA, ["sum", "count", "sum"]) == [Count, Sum]
-    for chosen in (["sum"], "sum", [{"name": "sum"}]):
+    for chosen in (["sum"], "sum", [{"name": "sum"}], {"name": "sum"}):
         assert al.Metrics.of(None, DATA, chosen).samples(Marks([1.0]), {}) == {"sum": 1}
     mixed = al.Metrics.of(None, DATA, ["count", {"name": "sum", "factor": 3.0}])
     assert mixed.samples(Marks([1.0]), {}) == {"count": 1, "asked": 0, "sum": 3}
     assert al.Metrics.of(None, DATA, []).samples(Marks([1.0]), {}) == {}
     with pytest.raises(UserError, match=r"\[picky,none\]: not .*choose among count, sum"):
         al.Metrics.of(None, DATA, ["sum", "picky", "none"])
+    with pytest.raises(UserError, match=r"metrics=\[3\]: not for"):
+        al.Metrics.of(None, DATA, [3])
     with pytest.raises(RegistryError, match="no setting colour; its settings are factor"):
         al.Metrics.of(None, DATA, [{"name": "sum", "colour": 1}])
 
