@@ -37,5 +37,5 @@ def rotation(length: int, size: int, like: Tensor, *, base: float = BASE) -> Ten
 
 def rotate(x: Tensor, turn: Tensor) -> Tensor:
     """Queries or keys (..., N, size) turned by a `rotation` of their N positions, in x's dtype."""
-    real = x.to(turn.dtype.to_real()).reshape(*x.shape[:-1], -1, 2)
+    real = x.to(turn.real.dtype).reshape(*x.shape[:-1], -1, 2)
     return torch.view_as_real(torch.view_as_complex(real) * turn).flatten(-2).to(x.dtype)

@@ -63,6 +63,14 @@ def test_angles_are_exact_to_float32_whatever_the_precision_of_the_network():
     assert torch.allclose(turned.double(), rotate(half.double(), exact), atol=0.02)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_turning_compiles_whole(dtype):
+    x = torch.randn(2, 5, 8, dtype=dtype)
+    turn = rotation(5, 8, x)
+    compiled = torch.compile(rotate, fullgraph=True, backend="eager")
+    assert torch.equal(compiled(x, turn), rotate(x, turn))
+
+
 def test_heads_of_odd_size_are_an_error():
     assert head_size(12, 3) == 4
     with pytest.raises(ValueError, match="multiple of 6"):
