@@ -68,8 +68,8 @@ def completing(
     stages = list(system.generator.denoisers)
     if len(stages) > 1:
         raise UserError(
-            f"samples of this run are made in the stages {', '.join(stages)}, none of which sees all "
-            "that is given: train generator=diffusion to complete data"
+            f"samples of this run are made in the stages {', '.join(stages)}, none of which sees "
+            "all that is given: train generator=diffusion to complete data"
         )
     moved = move(known, system.device)
     given = moved.pop("given", None)

@@ -146,6 +146,17 @@ def test_each_stage_is_sampled_at_its_own_times():
     assert abs(wanted[2] - wanted[8]) > 0.05
 
 
+def test_each_stage_learns_a_schedule_of_its_own():
+    model = made(SHAPE, POINTS, "schedule=learned", "prediction=v", "weighting=elbo").train()
+    model.loss_of("shape", drawn(SHAPE), COND, al.Noise.of(0, 4)).sum().backward()
+    moved = [
+        any(p.grad is not None and bool(p.grad.any()) for p in stage.schedule.parameters())
+        for stage in model.stages.values()
+    ]
+    assert moved == [True, False]
+    model.sample(SHAPE.blank(2), None, sampler(), al.Noise.of(0, 2))
+
+
 def test_a_start_is_taken_apart():
     model, x0 = woken(made(SHAPE, POINTS)), drawn(SHAPE)
     start = replace(sampler(), start=al.Start(1e-6, x0=x0))
