@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -62,6 +63,23 @@ def stopped(folder, stage, number, *arguments):
     return refused(anylatent(folder, *arguments, how=("-c", code)))
 
 
+def counted(folder, module, *arguments):
+    """The command, which prints how many steps a module's progress bar saw, of how many."""
+    code = (
+        "import contextlib, sys\n"
+        f"import anylatent.core.{module} as place\n"
+        "@contextlib.contextmanager\n"
+        "def bar(what, total):\n"
+        "    calls = []\n"
+        "    yield lambda: calls.append(1)\n"
+        "    print(what, len(calls), 'of', total)\n"
+        "place.bar = bar\n"
+        "from anylatent.core.cli.main import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    return fine(anylatent(folder, *arguments, how=("-c", code)))
+
+
 def weights(folder, run):
     return load_file(folder / run / "model.safetensors")
 
@@ -91,8 +109,8 @@ def test_it_learns_the_law(trained):
 def test_sampling_counts_all_stages(trained):
     """Guided, for each class; a sample is the same alone."""
     how = ["sample", "run=run", "steps=4", "guidance.scale=3", "grid=warped"]
-    out = fine(anylatent(trained, *how, "n=3", "each=sign", "out=each"))
-    assert "sampling 12/12" in out
+    out = counted(trained, "runs.samples", *how, "n=3", "each=sign", "out=each")
+    assert "sampling 12 of 12" in out
     both = rows(trained / "each", "*.txt")
     assert both.shape == (6, 14) and bool((both[:3, :2].mean() < both[3:, :2].mean()).all())
     fine(anylatent(trained, *how, "n=1", "cond.sign=minus", "out=one"))
@@ -100,8 +118,8 @@ def test_sampling_counts_all_stages(trained):
 
 
 def test_inversion_and_back(trained):
-    out = fine(anylatent(trained, "invert", "run=run", "n=4", "steps=50", "solver=dpmpp_2m"))
-    assert "inverting 297/297" in out  # 50 up and back for each stage, one of which is no step
+    out = counted(trained, "reports.inversion", "invert", "run=run", "n=4", "steps=50")
+    assert "inverting 297 of 297" in out  # 50 up and back for each stage, but the one to sigma = 0
     told = json.loads((trained / "run" / "inversion" / "inversion.json").read_text())
     assert told["data against the originals"]["inverted and restored"]["error"] < 0.02
     noise = "noise=run/inversion/noise.safetensors"
@@ -117,9 +135,17 @@ def test_benchmark_and_likelihood(trained):
     samples, other = found["samples"], found["other"]
     assert set(samples) == {"samples", "held out", "untrained"}
     assert abs(samples["untrained"]["slope_bottom"] + 0.7) > 0.3
-    # -log p of the normalised latents: ½·(1 + log 2π) a number, and the logs of the conditional
-    # deviations .8, .3, .4 over those that the levels have at all, and what sign tells
-    assert -10 < other["latent_nll_nats"] < 16, other
+    assert other["latent_nll_nats"] == pytest.approx(exact_nats(), abs=3)
+
+
+def exact_nats():
+    """The entropy of the normalised latents given sign: of what is new in each level, over the
+    deviation that it has in all; 10.15."""
+    top = 0.25 + 0.64
+    middle = 0.81 * top + 0.09
+    bottom = 0.49 * middle + 0.16
+    new = ((2, 0.64, top), (4, 0.09, middle), (8, 0.16, bottom))
+    return sum(n * 0.5 * (1 + math.log(2 * math.pi * own / whole)) for n, own, whole in new)
 
 
 def test_solvers_are_compared_at_equal_evaluations_of_each_stage(trained):

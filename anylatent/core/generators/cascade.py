@@ -13,7 +13,7 @@ from anylatent.core.generators.base import Generator
 from anylatent.core.generators.sampler import Guidance, Sampler
 from anylatent.core.latents import Condition, Latent, LatentSpec, Noise
 from anylatent.core.likelihood import Measure
-from anylatent.core.process import Schedule
+from anylatent.core.process import Schedule, Times
 from anylatent.core.solvers import Callback
 
 
@@ -56,6 +56,12 @@ class Cascade(Generator):
         """That of all its stages; None where they have none, or several."""
         found = {stage.schedule for _, stage in self._each()}
         return found.pop() if len(found) == 1 else None
+
+    @property
+    def times(self) -> Times | None:
+        """Those of its only stage; None where several have their own."""
+        found = [stage.times for _, stage in self._each()]
+        return found[0] if len(found) == 1 else None
 
     @property
     def schedules(self) -> Sequence[Schedule]:

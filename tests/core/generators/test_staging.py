@@ -68,6 +68,24 @@ def test_a_cascade_of_one_stage_is_a_diffusion_model_bit_for_bit():
     assert torch.equal(told[0][0], told[1][0]) and models[1].solutions == 1
 
 
+def test_a_molecule_is_one_stage_of_both_fields():
+    """Its backbones see positions and features at a time; the other way is an error."""
+    spec, small = al.testing.SPECS["molecule"], {"name": "egnn", "width": 16, "edge": 8, "depth": 1}
+    models = []
+    for node in (
+        {"name": "diffusion"},
+        {"name": "cascade", "stages": {"both": {"fields": ["x", "h"]}}},
+    ):
+        told = replace(train_config().model, backbone=small, generator=node)
+        torch.manual_seed(0)
+        models.append(woken(Design(told, spec, al.ConditionSpec()).generator()))
+    blank = al.testing.example(spec, dtype=torch.float32)
+    found = [model.sample(blank, None, sampler(), al.Noise.of(5, 4)) for model in models]
+    assert distance(*found) == 0 and list(models[1].stages) == ["both"]
+    with pytest.raises(ValueError, match=r"egnn takes positions .*stages.both.fields=\[x,h\]"):
+        Design(replace(told, generator={"name": "cascade"}), spec, al.ConditionSpec()).generator()
+
+
 # ---- what is a stage's own --------------------------------------------------------------------
 def test_each_field_has_a_stage_with_settings_of_its_own():
     own = ("generator.stages.shape.backbone.width=24", "generator.stages.shape.schedule=vp")
@@ -144,6 +162,17 @@ def test_each_stage_is_sampled_at_its_own_times():
     wanted = [t for grid, stage in pairs for t in grid(stage.schedule, 6)[1:].tolist()]
     assert seen == pytest.approx(wanted)
     assert abs(wanted[2] - wanted[8]) > 0.05
+
+
+def test_each_stage_learns_a_schedule_of_its_own():
+    model = made(SHAPE, POINTS, "schedule=learned", "prediction=v", "weighting=elbo").train()
+    model.loss_of("shape", drawn(SHAPE), COND, al.Noise.of(0, 4)).sum().backward()
+    moved = [
+        any(p.grad is not None and bool(p.grad.any()) for p in stage.schedule.parameters())
+        for stage in model.stages.values()
+    ]
+    assert moved == [True, False]
+    model.sample(SHAPE.blank(2), None, sampler(), al.Noise.of(0, 2))
 
 
 def test_a_start_is_taken_apart():
