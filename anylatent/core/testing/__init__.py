@@ -4,7 +4,7 @@ from anylatent.core.denoisers import GaussianDenoiser, MixtureDenoiser, SpikedGa
 from anylatent.core.testing.conditioners import check_conditioner
 from anylatent.core.testing.data import check_data, check_modality
 from anylatent.core.testing.denoisers import check_denoiser, check_guidance
-from anylatent.core.testing.examples import SPECS, Impulses, example, in_subspace
+from anylatent.core.testing.examples import SPECS, example, in_subspace
 from anylatent.core.testing.guests import check_sites
 from anylatent.core.testing.networks import check_autoencoder, check_backbone
 from anylatent.core.testing.outputs import check_metric, check_outputs
@@ -15,7 +15,6 @@ from anylatent.core.testing.training import check_features, check_times, check_w
 __all__ = [
     "SPECS",
     "GaussianDenoiser",
-    "Impulses",
     "MixtureDenoiser",
     "SpikedGaussian",
     "check_autoencoder",
