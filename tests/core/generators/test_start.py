@@ -8,6 +8,7 @@ import torch
 
 import anylatent as al
 from anylatent.core.solvers.adaptive import Adaptive
+from anylatent.core.testing.examples import Impulses
 from tests.core.toys import dense, sizes, spiked, unflat
 
 DETERMINISTIC = [n for n in al.names("solver") if not al.get("solver", n)().stochastic]
@@ -90,7 +91,7 @@ def test_the_sde_from_the_middle_has_its_own_law(name):
     schedule, std, mean, value = al.get("schedule", "vp")(), 0.5, 0.3, 1.7
     spec, draws = al.LatentSpec({"z": al.Field((1,))}), 900
     exact = al.testing.GaussianDenoiser(schedule, mean, std)
-    impulses = al.testing.Impulses(draws)
+    impulses = Impulses(draws)
     blank = spec.blank(draws, dtype=torch.float64)
     start = al.Start(T, x0=blank.map(lambda z: z + value))
     x, times = start.state(schedule, impulses), start.times(WIDE, schedule, 400)
