@@ -1,12 +1,13 @@
 """Exact denoisers, and contract tests: each `check_*` raises AssertionError with what is wrong."""
 
-from anylatent.core.denoisers import GaussianDenoiser, MixtureDenoiser, SpikedGaussian, flatten
+from anylatent.core.denoisers import GaussianDenoiser, MixtureDenoiser, SpikedGaussian
+from anylatent.core.testing.autoencoders import check_autoencoder
 from anylatent.core.testing.conditioners import check_conditioner
 from anylatent.core.testing.data import check_data, check_modality
 from anylatent.core.testing.denoisers import check_denoiser, check_guidance
 from anylatent.core.testing.examples import SPECS, example, in_subspace
 from anylatent.core.testing.guests import check_sites
-from anylatent.core.testing.networks import check_autoencoder, check_backbone
+from anylatent.core.testing.networks import check_backbone
 from anylatent.core.testing.outputs import check_metric, check_outputs
 from anylatent.core.testing.process import check_grid, check_prediction, check_schedule
 from anylatent.core.testing.sampling import check_solver
@@ -35,6 +36,5 @@ __all__ = [
     "check_times",
     "check_weighting",
     "example",
-    "flatten",
     "in_subspace",
 ]

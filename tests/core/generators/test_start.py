@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import anylatent as al
+from anylatent.core.denoisers import flatten
 from anylatent.core.solvers.adaptive import Adaptive
 from anylatent.core.testing.examples import Impulses
 from tests.core.toys import dense, sizes, spiked, unflat
@@ -14,7 +15,7 @@ from tests.core.toys import dense, sizes, spiked, unflat
 DETERMINISTIC = [n for n in al.names("solver") if not al.get("solver", n)().stochastic]
 STD, T = 0.4, 0.5
 WIDE = al.get("grid", "log_snr")(-14.0, 24.0)
-flat = al.testing.flatten
+flat = flatten
 
 
 def source(blank):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import anylatent as al
+from anylatent.core.denoisers import flatten
 from anylatent.core.guidance.autoguidance import Autoguidance
 from anylatent.core.guidance.classifier import ClassifierGuidance
 from anylatent.core.inverse.completion import Completion
@@ -59,14 +60,14 @@ class Problem:
         free = ~shaped.expand_as(self.blank["z"])
         if self.blank.masks:
             free = free & self.blank.masks["z"][..., None]
-        return al.testing.flatten(self.blank.replace(z=free.double())) > 0
+        return flatten(self.blank.replace(z=free.double())) > 0
 
     def wanted(self):
         """Mean (2, D) and covariance (2, D, D) of x0 given the known entries."""
         shaped = self.mask.reshape(self.mask.shape + (1,) * (self.blank["z"].ndim - 2))
         measure = lambda v: v.replace(z=torch.where(shaped, v["z"], 0))  # noqa: E731
         mean, spread = self.exact().posterior(measure, measure(self.known), 0.0, self.blank)
-        return al.testing.flatten(mean), spread
+        return flatten(mean), spread
 
     def reached(self, solver, steps, scale=1.0, **settings):
         """Mean and covariance of what a solver makes of x_1's law given the known entries."""
@@ -83,7 +84,7 @@ class Problem:
         times = WIDE(self.schedule, steps)
         ended = al.solve(solver, model.bind(None), self.schedule, x, times)
         assert al.testing.in_subspace(ended, 1e-9)
-        found = al.testing.flatten(ended)
+        found = flatten(ended)
         alpha, sigma = (float(c) for c in self.schedule.coefficients(times[0]))
         moments = []
         for i, (begin, pick) in enumerate(zip(first, picks, strict=True)):
@@ -166,7 +167,7 @@ def test_a_stochastic_solver_draws_the_conditional_s_law(name):
     pick = problem.free()[0]
     mean, spread = problem.wanted()
     mean, variance = mean[0, pick], spread[0].diagonal()[pick]
-    found = al.testing.flatten(z)[:, pick]
+    found = flatten(z)[:, pick]
     assert float(((found.mean(0) - mean).abs() / (variance / count).sqrt()).max()) < 4.5
     assert float((found.var(0) / variance - 1).abs().max()) < 4.5 * (2 / count) ** 0.5 + 0.02
 
