@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 import anylatent as al
+from anylatent.core.denoisers import flatten
 from anylatent.core.testing.examples import alone, distance
 
 __all__ = ["ExactBackbone", "PointNet", "alone", "distance", "gaussian", "like", "start"]
@@ -105,7 +106,7 @@ def spiked(schedule, blank, count=2, std=0.4, mean=0.3, seed=11, **settings):
 
 def dense(exact, spikes, std, blank):
     """The covariance (B, D, D) of `spiked`, by outer products, and the projection (B, D, D)."""
-    flat = al.testing.flatten
+    flat = flatten
     unit = torch.eye(flat(blank).shape[1], dtype=torch.float64)
     onto = torch.stack([flat(unflat(row, blank).project()) for row in unit], -1)
     total = std**2 * onto

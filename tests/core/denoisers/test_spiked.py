@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import anylatent as al
+from anylatent.core.denoisers import flatten as flat
 from tests.core.toys import dense, distance, sizes, spiked, unflat
 
-flat = al.testing.flatten
 TIMED = ("video", "text")
 STD = 0.4
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import anylatent as al
-from anylatent.core.denoisers import flatten
+from anylatent.core.denoisers import flatten as flat
 from anylatent.core.solvers.adaptive import Adaptive
 from anylatent.core.testing.examples import Impulses
 from tests.core.toys import dense, sizes, spiked, unflat
@@ -15,7 +15,6 @@ from tests.core.toys import dense, sizes, spiked, unflat
 DETERMINISTIC = [n for n in al.names("solver") if not al.get("solver", n)().stochastic]
 STD, T = 0.4, 0.5
 WIDE = al.get("grid", "log_snr")(-14.0, 24.0)
-flat = flatten
 
 
 def source(blank):
