@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from anylatent.core.support.files import UserError, load_weights, save_weights
+from anylatent.core.support.locks import Claims
 
 
 def cache_directory() -> Path:
@@ -38,16 +39,31 @@ def digest(description: object, tensors: Mapping[str, Tensor] | None = None) -> 
 def cached(
     name: str, made_by: object, build: Callable[[], Mapping[str, Tensor]]
 ) -> dict[str, Tensor]:
-    """The tensors that `build` makes, read from disk if they were made by the same plain values."""
+    """The tensors that `build` makes, read from disk if they were made by the same plain values.
+
+    Of several processes that ask at a time, one makes them, and the others wait for it.
+    """
     path = cache_directory() / f"{name}-{digest(made_by)}.safetensors"
-    if path.exists():
-        try:
-            return load_weights(path)[0]
-        except UserError as error:
-            warnings.warn(f"{path} is damaged and is made again ({error})", stacklevel=2)
+    with Claims(path.with_suffix(".lock")) as claims, claims.claim(0):
+        found = _read(path)
+        return _made(path, build) if found is None else found
+
+
+def _read(path: Path) -> dict[str, Tensor] | None:
+    """None where there is nothing, or nothing whole."""
+    if not path.exists():
+        return None
+    try:
+        return load_weights(path)[0]
+    except UserError as error:
+        warnings.warn(f"{path} is damaged and is made again ({error})", stacklevel=3)
+        return None
+
+
+def _made(path: Path, build: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
     tensors = dict(build())
     try:
         save_weights(path, tensors, {})
     except UserError as error:
-        warnings.warn(f"{error}; it is made again next time", stacklevel=2)
+        warnings.warn(f"{error}; it is made again next time", stacklevel=3)
     return tensors
