@@ -44,7 +44,7 @@ def cached(
     Of several processes that ask at a time, one makes them, and the others wait for it.
     """
     path = cache_directory() / f"{name}-{digest(made_by)}.safetensors"
-    with Claims(path.with_suffix(".lock")) as claims, claims.claim(0):
+    with Claims(path.parent / "locks" / path.stem) as claims, claims.claim(0):
         found = _read(path)
         return _made(path, build) if found is None else found
 

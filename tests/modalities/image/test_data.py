@@ -295,26 +295,6 @@ def test_folder_notices_changes_and_reads_once(
 
 
 # ---- the cache and packages -------------------------------------------------------------------
-def test_damaged_cache_is_made_again(home: Path) -> None:
-    made = []
-
-    def build() -> dict[str, torch.Tensor]:
-        made.append(1)
-        return {"x": torch.arange(5)}
-
-    for _ in range(2):
-        assert cached("test", {"a": 1}, build)["x"].tolist() == [0, 1, 2, 3, 4]
-    assert len(made) == 1
-    (path,) = (home / "anylatent").glob("test-*")
-    path.write_bytes(path.read_bytes()[:20])
-    with pytest.warns(UserWarning, match="damaged"):
-        assert cached("test", {"a": 1}, build)["x"].tolist() == [0, 1, 2, 3, 4]
-    assert len(made) == 2 and cached("test", {"a": 1}, build)["x"].tolist() == [0, 1, 2, 3, 4]
-    assert len(made) == 2
-    cached("test", {"a": 2}, build)
-    assert len(made) == 3
-
-
 def test_no_space_costs_a_warning_and_leaves_no_half_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
