@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from anylatent.core.latents import Codebook, Latent, LatentSpec, Noise, Normaliser, Posterior
 from anylatent.core.modality import Batch, Modality, Outputs
 from anylatent.core.registry import group
+from anylatent.core.support.files import UserError
 
 
 class Autoencoder(nn.Module, ABC):
@@ -45,6 +46,15 @@ class Autoencoder(nn.Module, ABC):
     @abstractmethod
     def decode(self, z: Latent) -> Outputs:
         """The outputs of a batch of latents."""
+
+    def restore(self, z: Latent) -> Latent:
+        """Data in their continuous form, as latents of the modality's `DataSpace`, before they are
+        made outputs: what `decode` gives, where gradients pass. Raises UserError where outputs are
+        all there is."""
+        raise UserError(
+            f"{type(self).__name__} decodes to outputs that have no continuous form: nothing that "
+            "follows slopes through the decoder can use it"
+        )
 
     @abstractmethod
     def loss(self, batch: Batch, noise: Noise, step: int) -> tuple[dict[str, Tensor], Any]:

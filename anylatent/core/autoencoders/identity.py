@@ -36,6 +36,9 @@ class Identity(Autoencoder):
     def decode(self, z: Latent) -> Outputs:
         return self.space.lower(z)
 
+    def restore(self, z: Latent) -> Latent:
+        return z
+
     def loss(self, batch: Batch, noise: Noise, step: int) -> tuple[dict[str, Tensor], None]:
         z = self.space.lift(batch)
         return {"none": z.mse(z)}, None

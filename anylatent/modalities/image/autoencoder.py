@@ -27,6 +27,7 @@ from anylatent.core.nn.layers import GroupNorm, convolution
 from anylatent.core.nn.residual import AttentionBlock, Downsample, ResBlock, Upsample
 from anylatent.core.nn.sites import Site, Visit, visiting
 from anylatent.core.registry import Maker
+from anylatent.modalities.image.data_space import Pixels
 from anylatent.modalities.image.likelihood import log_prob
 from anylatent.modalities.image.pictures import Pictures
 
@@ -102,6 +103,9 @@ class ConvAutoencoder(Autoencoder):
         """Pictures, about in [−1, 1] but not clamped, so that gradients pass. A guest is asked at
         the sites of the decoder, which nothing steers."""
         return Pictures(self._decode(self.bottleneck.decodable(z), guest))
+
+    def restore(self, z: Latent) -> Latent:
+        return Pixels(self.shape).spec.wrap({"z": self.decode(z).tensor})
 
     def loss(self, batch: Batch, noise: Noise, step: int) -> tuple[dict[str, Tensor], Tensor]:
         image = self._image(batch)

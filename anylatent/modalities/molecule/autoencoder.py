@@ -22,8 +22,10 @@ from torch.nn.functional import cross_entropy, one_hot
 from anylatent.core.autoencoders import Autoencoder
 from anylatent.core.latents import Field, Latent, LatentSpec, Noise, Posterior
 from anylatent.core.likelihood import log_normal
-from anylatent.core.modality import Batch
+from anylatent.core.modality import Batch, Modality
 from anylatent.core.nn.bottleneck import KL, Bottleneck
+from anylatent.core.support.files import UserError
+from anylatent.modalities.molecule.data_space import AtomSpace
 from anylatent.modalities.molecule.egnn import EGNN
 from anylatent.modalities.molecule.elements import atomic_numbers
 from anylatent.modalities.molecule.molecules import Molecules
@@ -45,6 +47,7 @@ class GeoLDM(Autoencoder):
         elements: Sequence[str] = QM9,
         charges: Sequence[int] = (0,),
         bottleneck: Bottleneck | None = None,
+        modality: Modality | None = None,
         *,
         features: int = 2,
         width: int = 64,
@@ -59,6 +62,7 @@ class GeoLDM(Autoencoder):
         if x_std <= 0 or x_scale <= 0:
             raise ValueError(f"x_std and x_scale must be positive, got {x_std} and {x_scale}")
         self.elements, self.charges = tuple(elements), tuple(charges)
+        self.space = None if modality is None else modality.data_space
         self.x_std, self.x_scale = x_std, x_scale
         self.spec = LatentSpec(
             {
@@ -102,6 +106,14 @@ class GeoLDM(Autoencoder):
         numbers = atomic_numbers(element.argmax(-1), self.elements)
         charges, hydrogens = known[charge.argmax(-1)], "H" in self.elements
         return Molecules.unpack(x, numbers, charges, z.masks["x"], hydrogens=hydrogens)
+
+    def restore(self, z: Latent) -> Latent:
+        """Positions, and what elements and charges are expected to be."""
+        if not isinstance(self.space, AtomSpace):
+            raise UserError("GeoLDM restores to the space of a modality: build it with one")
+        h = self.bottleneck.decodable(z.take(["h"]))["h"]
+        x, element, charge = self._decode(z["x"], h, z.masks["x"])
+        return self.space.expected(x, element.softmax(-1), charge.softmax(-1), z.masks["x"])
 
     def _decode(self, x: Tensor, h: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Positions (B, N, 3), logits of elements and charges (B, N, kinds)."""

@@ -48,12 +48,19 @@ class AtomSpace(DataSpace):
 
     def lift(self, batch: Batch) -> Latent:
         """A batch as a latent in data space, in the dtype of `x`; see the class."""
-        x, mask = batch["x"], batch["mask"]
+        x = batch["x"]
         onehot = torch.nn.functional.one_hot(batch["element"], len(self.elements))
-        h = onehot.to(x)
-        if len(self.charges) > 1:
-            h = torch.cat([h, self.charge_scale * batch["charge"].to(x)[..., None]], -1)
-        return self.spec.wrap({"x": x, "h": h}, {"x": mask, "h": mask})
+        return self._wrapped(x, onehot.to(x), batch["charge"].to(x), batch["mask"])
+
+    def expected(self, x: Tensor, element: Tensor, charge: Tensor, mask: Tensor) -> Latent:
+        """Positions, and the means of elements and charges by their probabilities (B, N, kinds)."""
+        known = torch.tensor(self.charges, device=x.device, dtype=x.dtype)
+        return self._wrapped(x, element.to(x), (charge.to(x) * known).sum(-1), mask)
+
+    def _wrapped(self, x: Tensor, element: Tensor, charge: Tensor, mask: Tensor) -> Latent:
+        several = len(self.charges) > 1
+        h = [element, self.charge_scale * charge[..., None]] if several else [element]
+        return self.spec.wrap({"x": x, "h": torch.cat(h, -1)}, {"x": mask, "h": mask})
 
     def lower(self, z: Latent) -> Molecules:
         """The molecules nearest to a latent in data space: largest element, nearest charge."""

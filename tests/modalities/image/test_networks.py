@@ -116,6 +116,9 @@ def test_encoding_treats_each_picture_alone_and_the_latent_carries_the_picture()
     alone = autoencoder.encode({"image": images[2:3]}).mean["z"]
     assert torch.allclose(together[2:3], alone, atol=1e-5)
     decoded = autoencoder.decode(autoencoder.encode({"image": images}).mean)
+    restored = autoencoder.restore(autoencoder.encode({"image": images}).mean)
+    assert torch.equal(restored["z"], decoded.tensor)
+    assert restored.spec.fields["z"].shape == (3, 32, 32)
     assert not torch.allclose(decoded[0], decoded[1])
 
 

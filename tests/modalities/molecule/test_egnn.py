@@ -8,6 +8,7 @@ import torch
 
 import anylatent as al
 from anylatent.core.solvers import Adaptive
+from anylatent.core.support.files import UserError
 from anylatent.modalities.molecule.autoencoder import GeoLDM
 from anylatent.modalities.molecule.backbone import EGNNBackbone
 from anylatent.modalities.molecule.egnn import RadialBasis
@@ -214,3 +215,34 @@ def test_contracts_with_other_settings():
 def test_a_wrong_form_of_pairs_is_an_error():
     with pytest.raises(ValueError, match="dense.*list"):
         EGNNBackbone(pairs="sparse")
+
+
+def test_what_is_restored_is_what_is_decoded_before_it_is_made_molecules():
+    """In the modality's own space, turning with the molecule, and with slopes."""
+    elements, columns = ("H", "C", "N", "O", "F"), batch()
+    modality = al.get("modality", "molecule")(elements, (0,), [[9, 1]])
+    autoencoder = awake(GeoLDM(elements, (0,), modality=modality, width=32, edge=16))
+    posterior = autoencoder.encode({**columns, "charge": 0 * columns["charge"]})
+    z = posterior.mean.map(lambda x: x.detach().requires_grad_())
+    found = autoencoder.restore(z)
+    assert al.testing.in_subspace(found) and found.spec == modality.data_space.spec
+    lowered, decoded = modality.data_space.lower(found), autoencoder.decode(z)
+    for one, other in zip(lowered, decoded, strict=True):
+        assert torch.equal(one.z, other.z) and torch.equal(one.x, other.x)
+    q = rotation(9, mirror=True)
+    assert gap(turned(found, q), autoencoder.restore(turned(posterior.mean, q))) < TIGHT
+    slopes = torch.autograd.grad(found.dot(found).sum(), list(z.parts.values()))
+    several = columns["mask"].clone()
+    several[SIZES.index(1)] = False  # a single atom is always at the centre
+    assert all(bool((slope.norm(dim=-1)[several] > 0).all()) for slope in slopes)
+    with pytest.raises(UserError, match="build it with one"):
+        GeoLDM(elements, (0,), width=32, edge=16).restore(z)
+
+
+def test_expected_charges_are_their_mean():
+    space = al.get("modality", "molecule")(("H", "C"), (-1, 0, 1), [[2, 1]]).data_space
+    element = torch.tensor([[[0.25, 0.75], [1.0, 0.0]]])
+    charge = torch.tensor([[[0.1, 0.2, 0.7], [0.5, 0.5, 0.0]]])
+    found = space.expected(torch.zeros(1, 2, 3), element, charge, torch.ones(1, 2).bool())
+    wanted = torch.tensor([[[0.25, 0.75, 0.6 * 0.4], [1.0, 0.0, -0.5 * 0.4]]])
+    assert torch.allclose(found["h"], wanted)
