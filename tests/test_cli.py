@@ -135,7 +135,13 @@ def first_step(out, stage):
     return int(re.search(rf"{stage} (\d+)/60", out).group(1))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl_c", "kill_9"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGINT, id="ctrl_c", marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, id="kill_9"),
+    ],
+)
 def test_stopped_run_goes_on_to_the_same_weights(number, uninterrupted, tmp_path):
     run = tmp_path / "run"
     arguments = ["train", f"run={run}", *TINY, *LONG]
@@ -177,6 +183,7 @@ def test_two_processes_see_the_losses_of_one(tmp_path):
         assert torch.allclose(value.float(), both[name].float(), atol=1e-4), name
 
 
+@pytest.mark.slow
 def test_two_processes_train_a_joint_model_as_one(tmp_path):
     """Table and network together, in times warped by the losses of both processes."""
     text = [

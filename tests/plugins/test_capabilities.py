@@ -125,6 +125,7 @@ def test_a_figure_is_one_of_the_table(trained):
     assert value == pytest.approx(float(sum(means)) / 4 - 1, abs=0.01)  # rounded to 8 bits, cut
 
 
+@pytest.mark.slow
 def test_figures_from_outside_stand_behind_those_of_the_modality(trained):
     chosen = "metrics=[{name: brightness, scale: 2}, pictures_restored]"
     found, printed = measured(trained, "benchmark", chosen, "likelihood=0")

@@ -156,6 +156,7 @@ def test_solvers_are_compared_at_equal_evaluations_of_each_stage(trained):
     assert steps == {4: 4, 8: 8}
 
 
+@pytest.mark.slow
 def test_a_weak_cascade_guides_stage_by_stage(trained):
     """At scale 0 each stage is the weak one's, so that the samples are those of the weak run."""
     few = ["training.diffusion.steps=5", "generator.stages.bottom.given=[middle]"]
@@ -180,7 +181,8 @@ def test_what_a_cascade_can_not_do_is_said(trained):
 
 # ---- stop and go on ---------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    ("together", "stage"), [("true", "diffusion"), ("false", "diffusion.middle")]
+    ("together", "stage"),
+    [pytest.param("true", "diffusion", marks=pytest.mark.slow), ("false", "diffusion.middle")],
 )
 def test_a_run_that_is_stopped_ends_with_the_same_weights(together, stage, tmp_path):
     told = [*BRIEF, "training.diffusion.steps=12", f"training.diffusion.together={together}"]

@@ -14,6 +14,13 @@ from tests.core.densities import LEVEL, RHO, data, mixture, normal, pushed, typi
 from tests.core.toys import distance
 
 SCHEDULES = ("vp", "cosine", "edm", "flow", "table", "shifted")
+
+
+def mostly_slow(names):
+    """The first of them in the default suite, all in the slow one."""
+    return [pytest.param(n, marks=pytest.mark.slow if i else []) for i, n in enumerate(names)]
+
+
 KEYS = tuple(al.testing.SPECS)
 
 
@@ -73,7 +80,7 @@ def test_a_mixture_has_its_log_density(name, std):
         assert float(((found.log_p - wanted) / x0.dim).abs().max()) < allowed
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", mostly_slow(SCHEDULES))
 def test_the_volume_is_the_ratio_of_densities_on_every_schedule(name):
     """Whatever the prior: p_t of the mixture at both ends, in the padded and centred space."""
     schedule, spec = al.get("schedule", name)(), al.testing.SPECS["molecule"]
@@ -151,7 +158,7 @@ def test_the_error_follows_the_tolerance():
     assert len(set(found.evaluations.tolist())) > 1  # as many as each sample needs
 
 
-@pytest.mark.parametrize("name", ("vp", "edm", "table"))
+@pytest.mark.parametrize("name", mostly_slow(("vp", "edm", "table")))
 def test_a_solver_leads_from_x1_back_to_x0(name):
     schedule, spec = al.get("schedule", name)(), al.testing.SPECS["molecule"]
     exact, means, _ = mixture(schedule, spec, lengths=[4])

@@ -337,8 +337,15 @@ def test_the_deviation_of_samples_is_exactly_that_of_the_formula(
     assert t == 0 and std == pytest.approx(wanted, rel=1e-9)
 
 
-@pytest.mark.parametrize("eta", (0.1, 0.3, 1.0))
-@pytest.mark.parametrize("name", ("gddim", "dpmpp_2m_sde", "dpmpp_3m_sde", "dpmpp_2s"))
+ONE = {("gddim", 0.3), ("dpmpp_2m_sde", 1.0), ("dpmpp_3m_sde", 0.1), ("dpmpp_2s", 1.0)}
+PATHS = [
+    pytest.param(name, eta, marks=[] if (name, eta) in ONE else pytest.mark.slow)
+    for name in ("gddim", "dpmpp_2m_sde", "dpmpp_3m_sde", "dpmpp_2s")
+    for eta in (0.1, 0.3, 1.0)
+]
+
+
+@pytest.mark.parametrize(("name", "eta"), PATHS)
 def test_one_seed_is_one_brownian_path_whatever_the_steps(name, eta):
     """Strong convergence: the same seed at N and 2N steps leads to nearly the same sample."""
     schedule, solver = al.get("schedule", "vp")(), al.get("solver", name)(eta=eta)
