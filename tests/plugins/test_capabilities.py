@@ -93,7 +93,7 @@ def test_a_stage_that_is_stopped_goes_on_with_its_own_networks(trained, probed):
 
 def test_a_command_is_told_what_its_dataclass_says(trained):
     done = anylatent(trained, "describe", "run=run", "ages=[1,2,3]", "wide=yes")
-    assert (done.returncode, done.stdout.strip()) == (0, "unet, adams, 6, True"), done.stderr
+    assert (done.returncode, done.stdout.strip()) == (0, "unet, ddpm, 6, True"), done.stderr
     assert "euler" in anylatent(trained, "describe", "run=run", "solver=euler").stdout
     wrong = anylatent(trained, "describe", "run=run", "wide=perhaps")
     assert wrong.returncode == 1 and "wide=perhaps" in wrong.stderr

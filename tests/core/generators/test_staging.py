@@ -41,7 +41,7 @@ def drawn(spec, batch=4, seed=2):
 
 def sampler(steps=3, guidance=2.0, grid="log_snr", solver="dpmpp_2m"):
     guided = al.get("guidance", "classifier_free")
-    how = None if guidance is None else lambda denoiser: guided(denoiser, scale=guidance)
+    how = None if guidance is None else lambda denoiser, noise: guided(denoiser, scale=guidance)
     return al.Sampler(al.get("solver", solver)(), al.get("grid", grid)(), steps, how)
 
 
@@ -62,7 +62,7 @@ def test_a_cascade_of_one_stage_is_a_diffusion_model_bit_for_bit():
         for how in (sampler(), sampler(solver="ddpm"), sampler(guidance=None)):
             found = [m.sample(spec.blank(4), cond, how, al.Noise.of(5, 4)) for m in models]
             assert torch.equal(found[0]["shape"], found[1]["shape"])
-        found = [model.invert(x0, cond, sampler()) for model in models]
+        found = [model.invert(x0, cond, sampler(), al.Noise.of(5, 4)) for model in models]
         assert torch.equal(found[0]["shape"], found[1]["shape"])
     told = [model.nats(x0, COND, al.Noise.of(6, 4), Flow(steps=4)) for model in models]
     assert torch.equal(told[0][0], told[1][0]) and models[1].solutions == 1
@@ -212,12 +212,12 @@ def recording(conditions):
 
 @pytest.mark.parametrize("name", ("classifier_free", "projected"))
 def test_under_guidance_every_call_keeps_the_earlier_fields(recorded, name):
-    how = al.Sampler(
-        al.get("solver", "heun")(), al.get("grid", "log_snr")(), 3, al.get("guidance", name)
-    )
+    guided = al.get("guidance", name)
+    parts = al.get("solver", "heun")(), al.get("grid", "log_snr")()
+    how = al.Sampler(*parts, 3, lambda denoiser, noise: guided(denoiser))
     model = recording(KIND)
     model.sample(SHAPE.blank(4), COND, how, al.Noise.of(0, 4))
-    model.invert(drawn(SHAPE), COND, how)
+    model.invert(drawn(SHAPE), COND, how, al.Noise.of(0, 4))
     own = [call for call in recorded if call[0] == ["points"]]
     assert len(own) >= 6 and {batch for _, batch, _ in own} == {8}
     assert all(all(keep["shape"]) and len(keep["shape"]) == batch for _, batch, keep in own)
@@ -256,7 +256,7 @@ def test_stages_that_share_weights():
     assert all(bool(gradient.any()) for gradient in gradients if gradient.numel() > 99)
     how, noise = sampler(steps=200, guidance=None), al.Noise.of(0, 4)
     found = model.sample(CHAIN.blank(4), COND, how, noise)
-    again = model.invert(found, COND, how)
+    again = model.invert(found, COND, how, al.Noise.of(0, 4))
     assert distance(again, al.Noise.of(0, 4).like(CHAIN.blank(4))) < 0.05 * float(
         again.norm().max()
     )

@@ -64,7 +64,7 @@ class System(torch.nn.Module):
     def columns(self, batch):
         return {}
 
-    def condition(self, columns):
+    def read(self, columns):
         return None
 
     def trained(self):
@@ -75,7 +75,8 @@ def training(seed=0, augments=True):
     data = SimpleNamespace(train=lambda: Sets(), fingerprint="sets", facts={})
     model = SimpleNamespace(modality={}, autoencoder={}, conditioner={})
     config = SimpleNamespace(model=model, seed=seed)
-    return SimpleNamespace(system=System(augments), data=data, config=config)
+    done = SimpleNamespace(normalised=False)
+    return SimpleNamespace(system=System(augments), data=data, config=config, done=done)
 
 
 @pytest.fixture(autouse=True)

@@ -127,7 +127,12 @@ def test_only_a_normaliser_that_is_to_be_fitted_is_fitted(monkeypatch):
         "tokens": table.normaliser(),
         "constant": al.Normaliser.fixed(spec, scales={"z": 2.0}),
     }.items():
-        encoding.latents(SimpleNamespace(system=SimpleNamespace(normaliser=normaliser)))
+        system, done = SimpleNamespace(normaliser=normaliser), SimpleNamespace(normalised=False)
+        encoding.latents(SimpleNamespace(system=system, done=done))
         scales[name] = float(normaliser.scale_z)
     assert scales["tokens"] == 1 and scales["constant"] == 2
     assert scales["fitted"] == pytest.approx(5, rel=0.3)
+    system = SimpleNamespace(normaliser=al.Autoencoder.normaliser(table))
+    done = SimpleNamespace(normalised=True)  # it came with the latents of another run
+    encoding.latents(SimpleNamespace(system=system, done=done))
+    assert float(system.normaliser.scale_z) == 1

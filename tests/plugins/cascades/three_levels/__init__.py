@@ -9,8 +9,9 @@ Each level is Gaussian given the one before, so that every figure of a cascade i
 
 import anylatent as al
 from three_levels.data import LevelData
-from three_levels.modality import LevelModality, Levels
+from three_levels.modality import LevelFigures, LevelModality, Levels
 
 al.register("modality", "levels")(LevelModality)
 al.register("data", "levels")(LevelData)
 al.register("autoencoder", "levels")(Levels)
+al.register("metric", "levels")(LevelFigures)

@@ -78,13 +78,11 @@ class LevelModality(al.Modality):
     def originals(self, batch: Mapping[str, Any]) -> Numbers:
         return Numbers(batch["levels"])
 
-    def metrics(self, data: al.Data) -> LevelMetrics:
-        assert isinstance(data, LevelData)
-        return LevelMetrics(data)
 
-
-class LevelMetrics(al.Metrics):
+class LevelFigures(al.Metric):
     """What the law says of itself, found in samples."""
+
+    modality = "levels"
 
     def __init__(self, data: LevelData) -> None:
         self.data = data
