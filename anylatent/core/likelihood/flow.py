@@ -28,6 +28,7 @@ from torch import Tensor
 
 from anylatent.core.denoisers import Estimate
 from anylatent.core.latents import Coefficient, Latent, Noise, choose, combine
+from anylatent.core.likelihood.normal import log_normal
 from anylatent.core.process import Schedule, angle_log_snr, as_time
 from anylatent.core.solvers import MOST_STEPS, NODES, attempt, resized
 from anylatent.core.solvers import excess as moved_excess
@@ -136,13 +137,6 @@ def _ends(schedule: Schedule, x0: Latent, log_snr: float) -> tuple[Tensor, Tenso
     blank = torch.zeros(x0.batch, device=x0.device)
     start = torch.atan(torch.exp(as_time(blank - log_snr / 2)))
     return start, *schedule.coefficients(as_time(blank + 1))
-
-
-def log_normal(x: Latent, std: Tensor | float) -> Tensor:
-    """log N(x; 0, std²) on the subspace, shape (B,), float64 but for the squared norm."""
-    std = torch.as_tensor(std, dtype=torch.float64)
-    constant = std.log() + 0.5 * math.log(2 * math.pi)
-    return -0.5 * x.dot(x) / std**2 - x.dim.double() * constant
 
 
 # ---- the flow ---------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ from anylatent.core.nn.latent_conditions import (
     ByShape,
     EntryTokens,
     channels_of,
-    resized,
+    entries_of,
+    laid_over,
     tensor_of,
 )
 from anylatent.core.nn.vector_conditions import vector_embeddings
@@ -144,21 +145,9 @@ class ConditionEmbedder(nn.Module):
                 parts.append(null)
                 continue
             kept = keep[name].reshape(-1, *[1] * (x.ndim - 1))
-            parts.append(torch.where(kept, self._map(name, value, full, axis).to(x.dtype), null))
+            laid = laid_over(name, self.by_shape.grids.get(name), value, full, axis)
+            parts.append(torch.where(kept, laid.to(x.dtype), null))
         return torch.cat(parts, axis) if len(parts) > 1 else x
-
-    def _map(self, name: str, value: Value, full: list[int], axis: int) -> Tensor:
-        """A map, or a grid of any sizes, in the shape `full`."""
-        grid = self.by_shape.grids.get(name)
-        if grid is not None:
-            sizes = [size for place, size in enumerate(full) if place not in (0, axis)]
-            return resized(tensor_of(name, grid, value)[0].movedim(-1, 1), sizes).movedim(1, axis)
-        if isinstance(value, Latent) or list(value.shape) != full:
-            raise ValueError(
-                f"the map '{name}' must be a tensor of shape {tuple(full)}, got "
-                f"{value if isinstance(value, Latent) else tuple(value.shape)}"
-            )
-        return value
 
     def _known(self, cond: Condition | None) -> tuple[Mapping[str, Value], Mapping[str, Tensor]]:
         if cond is None:
@@ -196,20 +185,12 @@ class ConditionEmbedder(nn.Module):
         null = self.nulls[name].expand(like.shape[0], 1, -1)
         if value is None or keep is None:
             return null, torch.ones(null.shape[:2], dtype=torch.bool, device=like.device)
-        x, mask = self._entries(name, value)
+        x, mask = entries_of(name, self.by_shape.entries.get(name), value)
         mask = keep[:, None].expand(x.shape[:2]) if mask is None else mask & keep[:, None]
         known = torch.where(mask[..., None], x, 0)
         states = self.tokens[name](known.to(null.dtype))
         states = torch.cat((null.to(states.dtype), states), 1)
         return states, torch.cat((~mask.any(1, keepdim=True), mask), 1)
-
-    def _entries(self, name: str, value: Value) -> tuple[Tensor, Tensor | None]:
-        field = self.by_shape.entries.get(name)
-        if field is not None:
-            return tensor_of(name, field, value)
-        if not isinstance(value, Latent):
-            raise ValueError(f"the tokens '{name}' must be a Latent, see `token_condition`")
-        return value["tokens"], value.masks["tokens"]
 
 
 def _tensor(name: str, value: Value) -> Tensor:

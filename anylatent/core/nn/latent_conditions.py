@@ -66,6 +66,30 @@ def tensor_of(name: str, known: Field, value: Value) -> tuple[Tensor, Tensor | N
     return x, value.masks.get(own)
 
 
+def entries_of(name: str, known: Field | None, value: Value) -> tuple[Tensor, Tensor | None]:
+    """Entries (B, L, D) and their mask: of a latent of this field, or of token states."""
+    if known is not None:
+        return tensor_of(name, known, value)
+    if not isinstance(value, Latent):
+        raise ValueError(f"the tokens '{name}' must be a Latent, see `token_condition`")
+    return value["tokens"], value.masks["tokens"]
+
+
+def laid_over(
+    name: str, grid: Field | None, value: Value, full: Sequence[int], axis: int
+) -> Tensor:
+    """A map, or a grid of any sizes, in the shape `full`, whose channels are at `axis`."""
+    if grid is not None:
+        sizes = [size for place, size in enumerate(full) if place not in (0, axis)]
+        return resized(tensor_of(name, grid, value)[0].movedim(-1, 1), sizes).movedim(1, axis)
+    if isinstance(value, Latent) or list(value.shape) != list(full):
+        raise ValueError(
+            f"the map '{name}' must be a tensor of shape {tuple(full)}, got "
+            f"{value if isinstance(value, Latent) else tuple(value.shape)}"
+        )
+    return value
+
+
 class EntryTokens(nn.Module):
     """Entries (B, L, D) to tokens (B, L, width); where in the sequence one is has no part in it at
     initialisation, and is learned where it tells something."""

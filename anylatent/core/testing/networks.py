@@ -72,12 +72,7 @@ def check_backbone(
         if any(field.centred for field in x.spec.fields.values()):
             call = lambda x, guest: backbone(x, c_noise, cond, guest=guest)  # noqa: E731
             check_invariance(backbone, call, x, _turn())
-        single = backbone(x, c_noise, cond)
-        backbone.double()
-        double = backbone(x.to(torch.float64), c_noise.double(), cond.to(torch.float64))
-    assert double.dtype == torch.float64, f"{name}: float64 in, {double.dtype} out"
-    gap = distance(single.to(torch.float64), double)
-    assert gap < 1e-3 * _size(double), f"{name}: float32 and float64 differ by {gap:.3g}"
+        _check_precision(backbone, x, c_noise, cond, name)
 
 
 def _check_latents(factory: Callable[..., Backbone], c_noise: Tensor, name: str) -> None:
@@ -244,6 +239,18 @@ def _check_levels(
     moved = (backbone(x, other, cond) - joint).map(lambda z: z.flatten(2).abs().sum(-1))
     for field, change in moved.parts.items():
         assert bool((change[:, 1] > 0).all()), f"{name}: the level of an entry of {field} is unread"
+
+
+def _check_precision(
+    backbone: Backbone, x: Latent, c_noise: Tensor, cond: Condition, name: str
+) -> None:
+    """The output has the precision of the input; the backbone is in float64 afterwards."""
+    single = backbone(x, c_noise, cond)
+    backbone.double()
+    double = backbone(x.to(torch.float64), c_noise.double(), cond.to(torch.float64))
+    assert double.dtype == torch.float64, f"{name}: float64 in, {double.dtype} out"
+    gap = distance(single.to(torch.float64), double)
+    assert gap < 1e-3 * _size(double), f"{name}: float32 and float64 differ by {gap:.3g}"
 
 
 def _check_drop(backbone: Backbone, x: Latent, c_noise: Tensor, cond: Condition, name: str) -> None:
