@@ -56,7 +56,10 @@ class GeneratorSettings(StageSettings):
 
 @dataclass(frozen=True)
 class TrainerConfig:
-    """Passed to pytorch_lightning.Trainer, but for `compile`: torch.compile of the backbones."""
+    """Passed to pytorch_lightning.Trainer, but for `compile`: torch.compile of the backbones.
+
+    `precision` is 32-true, bf16-mixed, or auto: bf16-mixed where the hardware computes in bfloat16.
+    """
 
     accelerator: str = "auto"
     devices: Any = "auto"
@@ -64,6 +67,13 @@ class TrainerConfig:
     num_nodes: int = 1
     precision: Any = "32-true"
     compile: bool = False
+
+    def __post_init__(self) -> None:
+        if str(self.precision).startswith("16"):
+            raise ValueError(
+                f"trainer.precision={self.precision} needs loss scaling, which is not there: use "
+                "32-true, bf16-mixed or auto"
+            )
 
 
 @dataclass(frozen=True)
