@@ -67,9 +67,9 @@ def launch(*arguments):
     return out.getvalue()
 
 
-def start(arguments, cache=None, **options):
-    """The command as a process of its own."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+def start(arguments, cache=None, env=None, **options):
+    """The command as a process of its own, with some other variables of its environment."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
     if cache is not None:
         environment["ANYLATENT_CACHE"] = str(cache)
     command = [sys.executable, "-m", "anylatent.core.cli.main", *map(str, arguments)]

@@ -2,10 +2,7 @@
 
 import csv
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,20 +10,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from tests.forks import forks
+
 HERE = Path(__file__).parent / "capabilities"
 
 
-def anylatent(folder, *arguments, how=("-m", "anylatent.core.cli.main")):
-    environment = {
-        **os.environ,
-        "ANYLATENT_PLUGINS": "two_probes,describe,brightness",
-        "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [sys.executable, *how, *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600
-    )
+def anylatent(folder, *arguments, code=None):
+    return forks("two_probes,describe,brightness", HERE)(folder, *arguments, code=code)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +71,7 @@ def test_a_stage_that_is_stopped_goes_on_with_its_own_networks(trained, probed):
         "from anylatent.core.cli.main import main\n"
         "main(sys.argv[1:])\n"
     )
-    done = anylatent(trained, *PROBES, "training.two_probes.steps=60", how=("-c", code))
+    done = anylatent(trained, *PROBES, "training.two_probes.steps=60", code=code)
     assert done.returncode == 1 and "stopped at two_probes step 20 of 60" in done.stderr
     assert (trained / "run" / "checkpoints" / "two_probes.ckpt").exists()
     shown.unlink()

@@ -6,13 +6,14 @@
 import json
 import math
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+
+from tests.cli import finish, start
+from tests.forks import forks
 
 HERE = Path(__file__).parent / "cascades"
 EXACT = {"mean": 0.5, "slope_middle": 0.9, "slope_bottom": -0.7}
@@ -22,18 +23,8 @@ QUICK += ["training.diffusion.warmup=20", "training.diffusion.optimizer.lr=3e-3"
 BRIEF = [*QUICK, "training.diffusion.batch=16", "data.train_size=64", "data.held_out_size=16"]
 
 
-def anylatent(folder, *arguments, how=("-m", "anylatent.core.cli.main")):
-    environment = {
-        **os.environ,
-        "ANYLATENT_CACHE": str(folder / "cache"),
-        "ANYLATENT_PLUGINS": "three_levels",
-        "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [sys.executable, *how, *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900
-    )
+def anylatent(folder, *arguments, code=None):
+    return forks("three_levels", HERE)(folder, *arguments, code=code)
 
 
 def fine(done):
@@ -60,7 +51,7 @@ def stopped(folder, stage, number, *arguments):
         "from anylatent.core.cli.main import main\n"
         "main(sys.argv[1:])\n"
     )
-    return refused(anylatent(folder, *arguments, how=("-c", code)))
+    return refused(anylatent(folder, *arguments, code=code))
 
 
 def counted(folder, module, *arguments):
@@ -77,7 +68,7 @@ def counted(folder, module, *arguments):
         "from anylatent.core.cli.main import main\n"
         "main(sys.argv[1:])\n"
     )
-    return fine(anylatent(folder, *arguments, how=("-c", code)))
+    return fine(anylatent(folder, *arguments, code=code))
 
 
 def weights(folder, run):
@@ -219,6 +210,40 @@ def test_a_stage_starts_from_a_run_and_others_from_nothing(trained, tmp_path):
     assert not new[top].any() and old[top].any()
     message = refused(anylatent(tmp_path, "train", "run=b", "generator.stages.top.from=no", *BRIEF))
     assert "from=no: there is nothing there" in message
+
+
+def test_a_whole_cascade_starts_from_another(trained, tmp_path):
+    """from=: every stage comes along; one can be tuned alone, and the run leans on the others."""
+    still = ["training.diffusion.steps=1", "training.diffusion.optimizer.lr=0"]
+    out = fine(anylatent(tmp_path, "train", f"from={trained / 'run'}", "run=still", *BRIEF, *still))
+    assert "| generator" in out
+    old, new = weights(trained, "run"), weights(tmp_path, "still")
+    assert old.keys() == new.keys()
+    assert all(torch.equal(value, new[name]) for name, value in old.items())
+    tuned = ["tuning=matching", r"tuning.pattern=stages\\.middle", "training.diffusion.steps=4"]
+    told = ["train", f"from={trained / 'run'}", "run=tuned", *BRIEF, *tuned]
+    fine(anylatent(tmp_path, *told, "training.diffusion.together=false"))
+    own = weights(tmp_path, "tuned")
+    assert own and all(name.startswith("generator.stages.middle.") for name in own)
+    assert not any(torch.equal(value, old[name]) for name, value in own.items())
+    fine(anylatent(tmp_path, "sample", "run=tuned", "n=2", "steps=2"))
+
+
+@pytest.mark.parametrize("together", ["false", pytest.param("true", marks=pytest.mark.slow)])
+def test_two_processes_train_it_as_one(together, tmp_path):
+    """One by one, the stages that do not learn wait for no other process."""
+    told = [*BRIEF, "training.diffusion.steps=4", f"training.diffusion.together={together}"]
+    fine(anylatent(tmp_path, "train", "run=one", *told))
+    two = ["trainer.devices=2", "trainer.strategy=ddp"]
+    environment = {
+        "ANYLATENT_PLUGINS": "three_levels",
+        "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
+    }
+    finish(start(["train", f"run={tmp_path / 'two'}", *told, *two], env=environment))
+    one, both = (weights(tmp_path, run) for run in ("one", "two"))
+    assert one.keys() == both.keys()
+    for name, value in one.items():
+        assert torch.allclose(value, both[name], atol=1e-4), name
 
 
 def test_stages_are_told_apart_in_the_configuration(tmp_path):

@@ -31,6 +31,9 @@ HYDRA = {
 QUIET = [{"override hydra/job_logging": "disabled"}, {"override hydra/hydra_logging": "disabled"}]
 
 
+_published: dict[tuple[str, str], Part] = {}  # what Hydra's store has, which lasts for the process
+
+
 class PluginConfigs(SearchPathPlugin):
     """Adds `conf/` of every plugin that has one."""
 
@@ -52,8 +55,11 @@ def publish(name: str, command: Command) -> None:
     store = ConfigStore.instance()
     for group in (group for group in groups() if declared(group).chosen):
         for option in names(group):
-            target = "_modality" if group == "modality" else group
-            store.store(group=target, name=option, node=schema(part(group, option)))
+            record = part(group, option)
+            if _published.get((group, option)) is not record:
+                target = "_modality" if group == "modality" else group
+                store.store(group=target, name=option, node=schema(record))
+                _published[group, option] = record
     for place, (kind, choices) in command.nested().items():
         entries: list[Any] = [{f"/{group}@{group}": option} for group, option in choices.items()]
         inner = below(command, place)

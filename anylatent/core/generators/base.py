@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
@@ -30,9 +31,11 @@ class Generator(nn.Module, ABC):
 
     `draws_sizes`: it decides itself where a sample ends, so that what it returns has masks of its
     own. `slopes`: its loss has a slope in x0, which an autoencoder that learns with it follows.
+    `origins`: paths of the models that parts of it start from, by the names of these modules in it.
     """
 
     spec: LatentSpec
+    origins: Mapping[str, str] = MappingProxyType({})
     draws_sizes: bool = False
     slopes: bool = True
 
@@ -47,15 +50,10 @@ class Generator(nn.Module, ABC):
         return None
 
     @property
-    def schedules(self) -> Sequence[Schedule]:
-        """Of the noise that its samples come from, one for each solution; none where they come
-        from none."""
-        return [] if self.schedule is None else [self.schedule]
-
-    @property
-    def solutions(self) -> int:
-        """How many solutions make a sample, each with all the steps of its sampler."""
-        return 1
+    def members(self) -> Mapping[str, Generator]:
+        """The generators that make a sample one after the other, each with all the steps of its
+        sampler, and that can learn so, by name; itself as "" where it is one."""
+        return {"": self}
 
     @property
     def denoisers(self) -> Mapping[str, Denoiser]:
@@ -63,23 +61,15 @@ class Generator(nn.Module, ABC):
         nothing."""
         return {}
 
-    @property
-    def learners(self) -> Mapping[str, nn.Module]:
-        """Its parts that can learn one after the other, by name; none where it is one."""
-        return {}
-
-    @property
-    def origins(self) -> Mapping[str, str]:
-        """Paths of the models that parts of it start from, by the names of these modules in it."""
-        return {}
-
     @abstractmethod
     def loss(self, x0: Latent, cond: Condition | None, noise: Noise) -> Tensor:
         """The training loss per sample, shape (B,)."""
 
-    def loss_of(self, learner: str, x0: Latent, cond: Condition | None, noise: Noise) -> Tensor:
-        """That of one of its `learners` alone, shape (B,)."""
-        raise KeyError(f"{type(self).__name__} has no part {learner}")
+    def loss_of(self, member: str, x0: Latent, cond: Condition | None, noise: Noise) -> Tensor:
+        """That of one of its `members` alone, shape (B,)."""
+        if member:
+            raise KeyError(f"{type(self).__name__} has no member {member}")
+        return self.loss(x0, cond, noise)
 
     def accepts(self, sampler: Sampler) -> None:
         """Raises UserError, saying what works, where it can't be sampled so."""
@@ -140,6 +130,13 @@ class Generator(nn.Module, ABC):
     ) -> Tensor:
         """An upper bound of -log p(tokens | cond) in nats, (B,), for x0 of the codebook."""
         raise UserError(f"{type(self).__name__} of {self.spec} has no bound for tokens")
+
+
+def schedules_of(generator: Generator) -> Sequence[Schedule]:
+    """Of the noise that its samples come from, one for each member that solves; none where they
+    come from none."""
+    found = (member.schedule for member in generator.members.values())
+    return [schedule for schedule in found if schedule is not None]
 
 
 group(

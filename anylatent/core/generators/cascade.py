@@ -38,13 +38,16 @@ class Cascade(Generator):
             raise ValueError("a cascade needs at least one stage")
         if not isinstance(stages, Mapping):
             stages = {"_".join(stage.spec.fields): stage for stage in stages}
+        nested = [name for name, stage in stages.items() if isinstance(stage, Cascade)]
+        if nested:
+            raise ValueError(f"a cascade in a cascade, {nested[0]}: have its stages in this one")
         fields = [(n, f) for stage in stages.values() for n, f in stage.spec.fields.items()]
         if len(dict(fields)) < len(fields):
             raise ValueError(f"two stages model one field: {[name for name, _ in fields]}")
         self.stages = nn.ModuleDict(stages)
         self.spec = spec or LatentSpec(dict(fields))
         self.given = {name: _before(stages, name, (given or {}).get(name)) for name in stages}
-        self._origins = {f"stages.{name}": path for name, path in (origins or {}).items()}
+        self.origins = {f"stages.{name}": path for name, path in (origins or {}).items()}
 
     def _each(self) -> Iterator[tuple[str, Generator]]:
         for name, stage in self.stages.items():
@@ -64,24 +67,12 @@ class Cascade(Generator):
         return found[0] if len(found) == 1 else None
 
     @property
-    def schedules(self) -> Sequence[Schedule]:
-        return [schedule for _, stage in self._each() for schedule in stage.schedules]
-
-    @property
-    def solutions(self) -> int:
-        return sum(stage.solutions for _, stage in self._each())
+    def members(self) -> Mapping[str, Generator]:
+        return dict(self._each())
 
     @property
     def denoisers(self) -> Mapping[str, Denoiser]:
         return {name: one for name, stage in self._each() for one in stage.denoisers.values()}
-
-    @property
-    def learners(self) -> Mapping[str, nn.Module]:
-        return dict(self._each())
-
-    @property
-    def origins(self) -> Mapping[str, str]:
-        return self._origins
 
     def accepts(self, sampler: Sampler) -> None:
         for _, stage in self._each():
@@ -91,10 +82,10 @@ class Cascade(Generator):
         losses = [self.loss_of(name, x0, cond, noise) for name in self.stages]
         return torch.stack(losses).sum(0)
 
-    def loss_of(self, learner: str, x0: Latent, cond: Condition | None, noise: Noise) -> Tensor:
-        stage = self.stages[learner]
+    def loss_of(self, member: str, x0: Latent, cond: Condition | None, noise: Noise) -> Tensor:
+        stage = self.stages[member]
         assert isinstance(stage, Generator)
-        return stage.loss(x0.take(stage.spec.fields), self._told(learner, cond, x0), noise)
+        return stage.loss(x0.take(stage.spec.fields), self._told(member, cond, x0), noise)
 
     @torch.no_grad()
     def sample(

@@ -17,7 +17,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -152,6 +152,16 @@ class Noise:
         return drawn.flatten(1)[:, :count].reshape(self.batch, *shape).to(device)
 
 
+class Bridge(NamedTuple):
+    """Places of a path, () or (B,), its values there, and the rate by half their distance."""
+
+    low: Tensor
+    high: Tensor
+    left: Latent
+    right: Latent
+    half: float
+
+
 class Path:
     """A Brownian path W per sample, over the clock τ = exp(rate·l), told by l (a log-SNR).
 
@@ -172,6 +182,7 @@ class Path:
         self._like, self._start, self._fill, self._rate = like, start, fill, rate
         self._last: tuple[Tensor, Latent] | None = None
         self._frames: list[Path] = []
+        self._way: list[Bridge] = []
 
     def between(self, before: float | Tensor, after: float | Tensor) -> Latent:
         """z = (W(τ') - W(τ))/√(τ' - τ), standard normal, for l < l' of shape (), (B,) or (B, T).
@@ -214,12 +225,14 @@ class Path:
         return self._fill(self._like, [mix(base + _signed(k * DRAWS)) for k in fields])
 
     def _value(self, place: Tensor) -> Latent:
-        """U at a place, by bridges from the ends down to it."""
-        low, high = torch.zeros_like(place), torch.full_like(place, 2**DEPTH)
-        half, far = self._rate * RANGE, math.exp(-self._rate * RANGE)
-        left, right = self._node(low), self._node(high)
-        right = combine((far, left), (math.sqrt(1 - far**2), right))
+        """U at a place, by bridges down to it from the last way's deepest ends that it is between;
+        the first way starts from those of the tree."""
+        while self._way and not _within(place, self._way[-1]):
+            self._way.pop()
+        if not self._way:
+            self._way.append(self._ends(place))
         while True:
+            low, high, left, right, half = self._way[-1]
             at_left, at_right = place == low, place == high
             if bool((at_left | at_right).all()):
                 return _choose(at_left, left, right)
@@ -229,7 +242,21 @@ class Path:
             down, up = (place <= middle) & ~at_left, (place > middle) & ~at_right
             low, high = torch.where(up, middle, low), torch.where(down, middle, high)
             left, right = _choose(up, found, left), _choose(down, found, right)
-            half /= 2
+            self._way.append(Bridge(low, high, left, right, half / 2))
+
+    def _ends(self, place: Tensor) -> Bridge:
+        """The whole range, for each of the places."""
+        low, high = torch.zeros_like(place), torch.full_like(place, 2**DEPTH)
+        half, far = self._rate * RANGE, math.exp(-self._rate * RANGE)
+        left, right = self._node(low), self._node(high)
+        right = combine((far, left), (math.sqrt(1 - far**2), right))
+        return Bridge(low, high, left, right, half)
+
+
+def _within(place: Tensor, bridge: Bridge) -> bool:
+    if place.shape != bridge.low.shape:
+        return False
+    return bool(((bridge.low <= place) & (place <= bridge.high)).all())
 
 
 def _place(point: float | Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from anylatent.core.generators import schedules_of
 from anylatent.core.latents import Noise, Stream
 from anylatent.core.likelihood import Measure
 from anylatent.core.modality import Data, Item, Metrics, Outputs, join, move
@@ -181,7 +182,7 @@ class Evaluation:
     def _way(self) -> str:
         """How samples were drawn, in words."""
         config, sampling, told = self.config, self.config.sampling, list[str]()
-        if self.run.system.generator.schedules:
+        if schedules_of(self.run.system.generator):
             guided = " of ".join(map(_told, guidances(sampling.guidance))) or "none"
             told = [sampling.solver["name"], f"{sampling.steps} steps", f"guidance {guided}"]
         if config.temperature is not None:

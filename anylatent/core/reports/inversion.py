@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anylatent.core.generators import schedules_of
 from anylatent.core.latents import Latent, Noise, Started, Stream
 from anylatent.core.modality import Metrics, Outputs, compare, join, move
 from anylatent.core.reports.evaluation import Rows, table
@@ -79,7 +80,7 @@ class Inversion:
             if value < least:
                 raise UserError(f"{key}={value}: at least {least} is needed to invert")
         self.run = Run.load(config.run, config.device, config.run_is, config.base)
-        if not self.run.system.generator.schedules:
+        if not schedules_of(self.run.system.generator):
             raise UserError(
                 f"{config.run} has a generator={self.run.config.model.generator['name']}, which "
                 "writes samples entry by entry: they come from no noise that could be found"
@@ -141,7 +142,7 @@ class Inversion:
 
     def _steps(self) -> int:
         """Of the way up, which leaves a step to sigma = 0 out, and back."""
-        schedules = self.run.system.generator.schedules
+        schedules = schedules_of(self.run.system.generator)
         clean = sum(float(schedule.sigma(0.0)) == 0 for schedule in schedules)
         return 2 * self.sampler.steps * len(schedules) - clean
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from anylatent.core.denoisers import Denoiser
-from anylatent.core.generators import Guidance, Sampler
+from anylatent.core.generators import Guidance, Sampler, schedules_of
 from anylatent.core.inverse import Completion, begin_with
 from anylatent.core.latents import Latent, Noise, Started
 from anylatent.core.modality import Outputs, join, move
@@ -70,7 +70,7 @@ def blank(system: System, noise: Noise, columns: Mapping[str, Any]) -> Latent:
 
 
 def _started(system: System, start: Latent, columns: Mapping[str, Any]) -> Latent:
-    if not system.generator.schedules:
+    if not schedules_of(system.generator):
         raise UserError(
             f"{type(system.generator).__name__} makes samples from no noise: leave out noise="
         )

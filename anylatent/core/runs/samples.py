@@ -82,7 +82,7 @@ def drawn(
     run.system.generator.accepts(sampler)
     if n < 1:
         raise UserError(f"n={n}: ask for at least one sample")
-    solutions = -(-n // max(1, batch)) * run.system.generator.solutions
+    solutions = -(-n // max(1, batch)) * len(run.system.generator.members)
     with bar("sampling", solutions * sampler.steps) as advance:
         seeds = [(seed, i) for i in range(n)]
         return run.draw(sampler, seeds, columns, batch, lambda i, t, x: advance(), noise)

@@ -42,14 +42,14 @@ TOLERANCE = 1e-5
 def check_backbone(
     factory: Callable[..., Backbone], conditions: ConditionSpec | None = None
 ) -> None:
-    """`factory(conditions=...)` makes the backbone; maps are not among the tested conditions.
+    """`factory(conditions=...)` makes the backbone.
 
     Padding and neighbours never change a sample; a dropped key is a missing key is no condition;
     every trainable parameter learns; the output has the precision of the input. Where entries may
     have noise levels of their own, equal ones are one level, and each reaches its entry and, by
-    attention or messages, others; where not, (B, T) is refused. Latents of any shape, and vectors
-    of entries, are conditions like any other, or are refused by name. Guests are asked at the sites
-    that it names; see `check_sites`.
+    attention or messages, others; where not, (B, T) is refused. Latents of any shape, vectors of
+    entries, and maps laid over x, are conditions like any other, or are refused by name. Guests are
+    asked at the sites that it names; see `check_sites`.
     """
     spec = CONDITIONS if conditions is None else conditions
     with torch.random.fork_rng():
@@ -63,6 +63,7 @@ def check_backbone(
         if conditions is None:
             _check_latents(factory, c_noise, name)
             _check_entry_vectors(factory, x, c_noise, name)
+            _check_maps(factory, x, c_noise, name)
     backbone.eval()
     with torch.no_grad():
         _check_samples_apart(backbone, x, c_noise, cond, name)
@@ -96,6 +97,34 @@ def _check_latents(factory: Callable[..., Backbone], c_noise: Tensor, name: str)
     with torch.no_grad():
         _check_samples_apart(backbone, x, c_noise, cond, name)
         _check_drop(backbone, x, c_noise, cond, name)
+
+
+def _check_maps(factory: Callable[..., Backbone], x: Latent, c_noise: Tensor, name: str) -> None:
+    """Maps are refused by name, or are read without padding, and dropped like any condition."""
+    spec = ConditionSpec(maps={"map": 2})
+    try:
+        backbone = factory(conditions=spec)
+    except ValueError as error:
+        assert "'map'" in str(error), f"{name}: refuses maps by no name: {error}"
+        return
+    key, field = next(iter(x.spec.fields.items()))
+    shape = list(x[key].shape)
+    shape[-1 if field.variable and field.channels is None else 1 + (field.channels or 0)] = 2
+    value = Noise.of(6, x.batch).normal(*shape[1:])
+    if key in x.masks:
+        value[~x.masks[key]] = torch.nan
+    cond = Condition({"map": value}, {"map": torch.arange(x.batch) % 4 != 1})
+    _check_learning(backbone, x, c_noise, cond, name)
+    backbone.eval()
+    with torch.no_grad():
+        _check_drop(backbone, x, c_noise, cond, name)
+        joint = backbone(x, c_noise, cond)
+        for i in range(x.batch):
+            size = x.lengths(key)[i] if key in x.masks else shape[1]
+            own = Condition({"map": value[i : i + 1, :size]}, {"map": cond.keep["map"][i : i + 1]})
+            lonely = backbone(alone(x, i), c_noise[i : i + 1], own)
+            gap = distance(lonely, alone(joint, i))
+            assert gap <= TOLERANCE * max(1.0, _size(joint)), f"{name}: the map of sample {i}"
 
 
 def _check_entry_vectors(

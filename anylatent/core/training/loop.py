@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from anylatent.core.runs import sources as weights
 from anylatent.core.runs.sources import Tuning, extend, tuned
 from anylatent.core.support.files import UserError
 from anylatent.core.training.callbacks import Checkpoint, History, Pictures, Progress, Stop
+from anylatent.core.training.hardware import has_bfloat16
 from anylatent.core.training.module import StageModule
 from anylatent.core.training.settings import TrainConfig, TrainerConfig
 from anylatent.core.training.stages.base import Stage, Training, settings_of, stage_type
@@ -135,7 +136,7 @@ def run_stage(training: Training, name: str) -> None:
     settings = settings_of(kind, training.config.training)
     stage: Stage = build("stage", {"name": name}, training=training, settings=settings)
     if any(_learns(network) for network in stage.networks().values()):
-        with _only(training.system, stage.learning()), learning(training, stage):
+        with _only(training.system, stage), learning(training, stage):
             fit(training, stage)
     if first_process():
         stage.finish()
@@ -201,7 +202,9 @@ def trainer_of(training: Training, stage: Stage, callbacks: list[Any]) -> pl.Tra
     config: TrainerConfig = training.config.trainer
     options = {k: v for k, v in asdict(config).items() if k != "compile"}
     if config.precision == "auto":
-        options["precision"] = "bf16-mixed" if has_bfloat16(config.accelerator) else "32-true"
+        on_gpu = config.accelerator != "cpu" and torch.cuda.is_available()
+        fast = has_bfloat16("cuda" if on_gpu else "cpu")
+        options["precision"] = "bf16-mixed" if fast else "32-true"
     if options["strategy"] == "ddp" and len(stage.optimisers()) > 1:
         options["strategy"] = "ddp_find_unused_parameters_true"  # a step may use one alone
     return pl.Trainer(
@@ -218,15 +221,6 @@ def trainer_of(training: Training, stage: Stage, callbacks: list[Any]) -> pl.Tra
     )
 
 
-def has_bfloat16(accelerator: str) -> bool:
-    """Whether the hardware computes in bfloat16; where it does not, that is slower than float32,
-    on a CPU more than ten times."""
-    if accelerator != "cpu" and torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    can: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.13 has it
-    return any(here is True and name.endswith("bf16") for name, here in can.items())
-
-
 def _compile(network: torch.nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, Backbone):
@@ -234,9 +228,9 @@ def _compile(network: torch.nn.Module) -> None:
 
 
 @contextmanager
-def _only(system: System, networks: Iterable[torch.nn.Module]) -> Iterator[None]:
+def _only(system: System, stage: Stage) -> Iterator[None]:
     """No gradients for what a stage does not train; DDP waits for every other parameter."""
-    trained = {id(p) for network in networks for p in network.parameters()}
+    trained = {id(p) for parameters in stage.optimisers().values() for p in parameters}
     frozen = [p for p in system.parameters() if p.requires_grad and id(p) not in trained]
     for parameter in frozen:
         parameter.requires_grad_(False)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from anylatent.core.modality import move
 from anylatent.core.registry import build
 from anylatent.core.support.files import UserError
 from anylatent.core.training.average import Average
@@ -58,7 +59,12 @@ class StageModule(pl.LightningModule):
         return found
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, _: int) -> Any:
-        return self.stage.to_device(batch, device)
+        if isinstance(batch, Mapping):
+            return move(batch, device)
+        # Lightning would wait for whatever is not a plain tensor
+        if isinstance(batch, tuple):
+            return tuple(x if x is None else x.to(device, non_blocking=True) for x in batch)
+        return batch.to(device, non_blocking=True)
 
     def on_train_start(self) -> None:
         self.average.to(self.device)

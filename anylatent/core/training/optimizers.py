@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from anylatent.core.nn.layers import is_outer
 from anylatent.core.registry import group, register
+from anylatent.core.training.hardware import has_bfloat16
 
 
 class OptimizerFactory(ABC):
@@ -126,9 +127,11 @@ class Muon(Optimizer):
 
 
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
-    """About U·Vᵀ of each matrix U·S·Vᵀ, shape (..., M, N), by Newton-Schulz steps of degree five in
-    bfloat16."""
-    x: Tensor = matrix.bfloat16().reshape(-1, *matrix.shape[-2:])
+    """About U·Vᵀ of each matrix U·S·Vᵀ, shape (..., M, N), by Newton-Schulz steps of degree five,
+    in bfloat16 where the device has it."""
+    fast = has_bfloat16(matrix.device.type)
+    x: Tensor = matrix.to(torch.bfloat16 if fast else torch.float32)
+    x = x.reshape(-1, *matrix.shape[-2:])
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)

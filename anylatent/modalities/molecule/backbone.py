@@ -21,7 +21,8 @@ class EGNNBackbone(Backbone):
     features `h`.
 
     The output for x is the movement of the positions and a multiple of them, for h a linear map
-    of the features; zero at initialisation. `width` numbers per atom, `edge` per pair, `depth`
+    of the features; zero at initialisation. Conditions (their vector: of tokens the mean; maps are
+    laid over the features) steer every layer. `width` numbers per atom, `edge` per pair, `depth`
     layers. `features` are those of the noise level.
     """
 
@@ -49,8 +50,9 @@ class EGNNBackbone(Backbone):
         channels = self.spec.fields["h"].rest[0]
         self.noise = NoiseEmbedding(width, features)
         self.condition = ConditionEmbedder(self.conditions, width, attends=False)
+        told = channels + self.condition.overlaid
         self.network = EGNN(
-            channels, width, edge, depth, embedding=width, basis=basis, ratio=ratio, pairs=pairs
+            told, width, edge, depth, embedding=width, basis=basis, ratio=ratio, pairs=pairs
         )
         self.scale = zero(nn.Linear(width, 1))
         self.last = zero(nn.Linear(width, channels))
@@ -66,6 +68,7 @@ class EGNNBackbone(Backbone):
         place, mask = x["x"], x.masks["x"]
         known = self.condition(cond, place)
         embedding = silu(self.noise(self.levels(c_noise, x)) + known.vector)
-        moved, h = self.network(place, x["h"], mask, embedding, guest)
+        told = self.condition.overlay(x["h"], cond, axis=2)
+        moved, h = self.network(place, told, mask, embedding, guest)
         scale = self.scale(embedding)[:, None].to(place.dtype)
         return x.replace(x=moved - place + scale * place, h=self.last(h).to(place.dtype))

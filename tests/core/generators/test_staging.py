@@ -7,6 +7,7 @@ import torch
 
 import anylatent as al
 from anylatent.core.cli.overrides import quoted
+from anylatent.core.generators import schedules_of
 from anylatent.core.likelihood.measures import Flow
 from anylatent.core.registry import Part
 from anylatent.core.registry.store import _parts
@@ -65,7 +66,7 @@ def test_a_cascade_of_one_stage_is_a_diffusion_model_bit_for_bit():
         found = [model.invert(x0, cond, sampler(), al.Noise.of(5, 4)) for model in models]
         assert torch.equal(found[0]["shape"], found[1]["shape"])
     told = [model.nats(x0, COND, al.Noise.of(6, 4), Flow(steps=4)) for model in models]
-    assert torch.equal(told[0][0], told[1][0]) and models[1].solutions == 1
+    assert torch.equal(told[0][0], told[1][0]) and list(models[1].members) == ["shape"]
 
 
 def test_a_molecule_is_one_stage_of_both_fields():
@@ -100,7 +101,8 @@ def test_each_field_has_a_stage_with_settings_of_its_own():
     assert shape.denoiser.backbone.conditions.latents == {}
     assert points.denoiser.backbone.conditions.latents == {"shape": al.Field((5,))}
     assert points.denoiser.backbone.conditions.classes == KIND.classes
-    assert model.solutions == 2 and len(model.schedules) == 2 and model.schedule is None
+    assert list(model.members) == ["shape", "points"] and len(schedules_of(model)) == 2
+    assert model.schedule is None
 
 
 def test_later_fields_depend_on_earlier_ones_and_not_the_other_way_round():
@@ -286,3 +288,9 @@ def test_what_makes_no_sense_is_said(wrong, match):
 def test_a_field_of_the_name_of_a_condition():
     with pytest.raises(UserError, match="kind is a field and a condition"):
         made(al.LatentSpec({"kind": al.Field((2,)), "b": al.Field((2,))}))
+
+
+def test_a_cascade_in_a_cascade_is_refused():
+    inner = made(SHAPE, POINTS)
+    with pytest.raises(ValueError, match="a cascade in a cascade, all"):
+        type(inner)({"all": inner})

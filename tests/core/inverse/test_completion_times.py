@@ -114,8 +114,16 @@ def slope(problem, solver, **settings):
     return max(math.log2(a / b) for a, b in itertools.pairwise(errors)), errors[-1]
 
 
+KINDS = (("video", "flow"), ("text", "vp"))
+IN_TURNS = [  # each solver on one kind, and in the slow tests on the other too
+    pytest.param(name, *kind, marks=[] if number % 2 == place else pytest.mark.slow)
+    for number, name in enumerate(DETERMINISTIC)
+    for place, kind in enumerate(KINDS)
+]
+
+
 @pytest.mark.parametrize("name", DETERMINISTIC)
-@pytest.mark.parametrize(("key", "schedule"), (("video", "flow"), ("text", "vp")))
+@pytest.mark.parametrize(("key", "schedule"), KINDS)
 def test_completion_by_times_has_the_conditional_s_law_at_the_solver_s_order(key, schedule, name):
     problem, solver = Problem(key, schedule), al.get("solver", name)()
     order, error = slope(problem, solver)
@@ -123,8 +131,7 @@ def test_completion_by_times_has_the_conditional_s_law_at_the_solver_s_order(key
     assert error < 0.09
 
 
-@pytest.mark.parametrize("name", DETERMINISTIC)
-@pytest.mark.parametrize(("key", "schedule"), (("video", "flow"), ("text", "vp")))
+@pytest.mark.parametrize(("name", "key", "schedule"), IN_TURNS)
 def test_replacement_has_it_only_where_entries_are_independent(key, schedule, name):
     """With spikes over several entries its error stays, however many the steps."""
     solver, replaced = al.get("solver", name)(), {"scale": 0.0, "entry_times": False}

@@ -29,10 +29,10 @@ def solve(solver, schedule, steps, dtype=torch.float64, grid="log_snr", record=N
 
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_finite_for_every_schedule_and_1_to_10_steps_14213_9104(name, solver):
+def test_finite_for_every_schedule_and_few_steps_14213_9104(name, solver):
     """Cosine with ancestral steps gave NaN, PNDM failed below 4 steps, log 0 at third order."""
     schedule = al.get("schedule", name)()
-    counts = range(1, 11) if solver in FIXED else (1, 4)
+    counts = (1, 2, 3, 4, 6, 10) if solver in FIXED else (1, 4)
     for steps, grid in itertools.product(counts, GRIDS):
         x, _ = solve(al.get("solver", solver)(), schedule, steps, torch.float32, grid)
         assert bool(x["z"].isfinite().all()), (steps, grid)

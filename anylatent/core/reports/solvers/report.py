@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from anylatent.core.generators import schedules_of
 from anylatent.core.latents import Condition, Latent, Noise
 from anylatent.core.modality import Data
 from anylatent.core.process import Grid, LogSNRGrid
@@ -70,7 +71,7 @@ class SolverReport:
         self.run = Run.load(config.run, config.device, config.run_is, config.base)
         grids = config.grids or [self.run.config.sampling.grid]
         self.grids = nodes_of("grid", grids, "[soft,log_snr]")
-        if not self.run.system.generator.schedules:
+        if not schedules_of(self.run.system.generator):
             raise UserError(
                 f"{config.run} has a generator={self.run.config.model.generator['name']}, which "
                 "writes samples entry by entry: there is no solver to compare. 'anylatent "

@@ -84,7 +84,7 @@ class Probe:
 
     @property
     def batches(self) -> int:
-        return -(-self.n // self.batch) * self.generator.solutions
+        return -(-self.n // self.batch) * len(self.generator.members)
 
     def reach(self, steps: int) -> None:
         """Takes the progress to so many steps in all, where some were not needed."""
@@ -103,7 +103,7 @@ class Probe:
             found.append(self.generator.sample(blank, cond, sampler, noise, self._step))
             path = path or noise.followed
         dims = torch.cat([z.dim.double().cpu() for z in found]).clamp(min=1)
-        each = counting.total / self.n / self.generator.solutions
+        each = counting.total / self.n / len(self.generator.members)
         return Samples(_rows(found), dims, each, counting.rounds, path)
 
     def _step(self, index: int, t: Tensor, x: Latent) -> None:

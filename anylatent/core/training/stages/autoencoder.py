@@ -16,7 +16,7 @@ from anylatent.core.latents import Noise, Stream
 from anylatent.core.modality import compare
 from anylatent.core.registry import register
 from anylatent.core.training.settings import StageSettings
-from anylatent.core.training.stages.base import Descend, Stage, Terms
+from anylatent.core.training.stages.base import Descend, Stage, Terms, Training, learning
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,16 @@ class AutoencoderStage(Stage):
     name, stream = "autoencoder", Stream.AUTOENCODER
     settings_type = AutoencoderSettings
 
+    def __init__(self, training: Training, settings: StageSettings) -> None:
+        super().__init__(training, settings)
+        fields = self.system.autoencoder.spec.fields.values()
+        self.told_lengths = any(field.variable for field in fields)
+
     def networks(self) -> dict[str, nn.Module]:
         return {"autoencoder": self.system.autoencoder}
 
     def optimisers(self) -> dict[str, Iterable[nn.Parameter]]:
         return with_adversary(self.system.autoencoder, self.networks().values())
-
-    @property
-    def told_lengths(self) -> bool:
-        return any(field.variable for field in self.system.autoencoder.spec.fields.values())
 
     def dataset(self) -> Dataset[Any]:
         return self.training.data.train()
@@ -89,6 +90,6 @@ def with_adversary(
     adversary = autoencoder.adversary
     apart = [] if adversary is None else list(adversary.parameters())
     known = {id(p) for p in apart}
-    every = [p for network in networks for p in network.parameters() if p.requires_grad]
+    every = learning(networks)
     own: dict[str, Iterable[nn.Parameter]] = {"all": [p for p in every if id(p) not in known]}
     return {**own, "adversary": apart} if apart else own

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
-import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 
@@ -70,6 +69,8 @@ class Stage(ABC):
 
     `needs` names the stages that must be done before. `completes`: samples can be drawn once it is
     done. `further`: it is run beside a finished run, whose settings it takes, and may be run again.
+    `told_lengths`: its network is told how long outputs are; one that has to learn it would learn
+    from batches of equal lengths that all end where the batch does.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
@@ -87,6 +88,7 @@ class Stage(ABC):
     def __init__(self, training: Training, settings: StageSettings) -> None:
         self.training, self.settings = training, settings
         self.system, self.label = training.system, self.name
+        self.told_lengths = not training.system.generator.draws_sizes
 
     def noise(self, number: int, positions: Sequence[int]) -> Noise:
         """Of step `number`, for these places in the joint batch of all processes."""
@@ -99,10 +101,6 @@ class Stage(ABC):
         """What is trained and averaged. Those that are not part of the system are kept in its
         checkpoints too."""
 
-    def learning(self) -> Iterable[nn.Module]:
-        """Of these networks what learns; by default all."""
-        return self.networks().values()
-
     @property
     def notes(self) -> tuple[str, ...]:
         """What is noted in the run once it is done: its name, without which it is run again, for
@@ -110,23 +108,15 @@ class Stage(ABC):
         return (self.name,)
 
     def optimisers(self) -> dict[str, Iterable[nn.Parameter]]:
-        """The parameters of each optimiser, by a name for `step`; by default all have one. Where
-        there are several, a step need not use them all."""
-        parts = self.networks().values()
-        every = (p for network in parts for p in network.parameters() if p.requires_grad)
-        return {"all": every}
+        """The parameters that learn, by a name for `step` of the optimiser that each has; by
+        default all of the networks have one. Where there are several, a step need not use all."""
+        return {"all": learning(self.networks().values())}
 
     # ---- on what ------------------------------------------------------------------------------
     @abstractmethod
     def dataset(self) -> Dataset[Any]:
         """What batches are drawn from; one with `lengths` is batched by length where
-        `told_lengths`."""
-
-    @property
-    def told_lengths(self) -> bool:
-        """Whether the network is told how long its outputs are. One that has to learn it would
-        learn from batches of equal lengths that all end where the batch does."""
-        return not self.system.generator.draws_sizes
+        `told_lengths`. A batch may be named tensors and others, or a tuple of what has `to`."""
 
     def sampler(self, steps: StepSampler) -> Sampler[Any]:
         """The batches of indices that the data set is asked for, by those of the items."""
@@ -134,10 +124,6 @@ class Stage(ABC):
 
     def collate(self, items: Any) -> Any:
         return items
-
-    def to_device(self, batch: Any, device: torch.device) -> Any:
-        """A batch on the device; without waiting, where it can."""
-        return move(batch, device)
 
     # ---- how ----------------------------------------------------------------------------------
     @abstractmethod
@@ -158,6 +144,11 @@ class Stage(ABC):
     def finish(self) -> None:  # noqa: B027 - there may be nothing to do
         """After the last step, in the first process, with the averaged weights on the CPU; what
         the run keeps of the system is saved after it."""
+
+
+def learning(networks: Iterable[nn.Module]) -> list[nn.Parameter]:
+    """The parameters of networks that learn."""
+    return [p for network in networks for p in network.parameters() if p.requires_grad]
 
 
 def settings_of(kind: type[Stage], training: Mapping[str, Mapping[str, Any]]) -> StageSettings:

@@ -105,10 +105,10 @@ class ClassifierStage(Stage):
         self.made = made = classification(training.config, training.data)
         self.label, self.made_by = made.stage, made.json()
         generator = self.system.generator
-        if len(generator.learners) > 1:
+        if len(generator.members) > 1:
             raise UserError(
                 "stage=classifier: this run's generator makes its latents one after the other, in "
-                f"the stages {', '.join(generator.learners)}, and never has all of them with noise "
+                f"the stages {', '.join(generator.members)}, and never has all of them with noise "
                 "at a time, which a classifier would tell apart: train it under the condition, and "
                 "steer by guidance=classifier_free"
             )
@@ -124,10 +124,6 @@ class ClassifierStage(Stage):
     def dataset(self) -> LabelledLatents:
         labels = labels_of(self.training.data.train(), self.made.label)
         return LabelledLatents(posteriors(self.training), labels)
-
-    def to_device(self, batch: Any, device: torch.device) -> Any:
-        posterior, labels = batch
-        return posterior.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 
     def step(self, batch: Labelled, noise: Noise, number: int, descend: Descend) -> Terms:
         posterior, labels = batch

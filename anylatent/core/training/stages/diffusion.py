@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 
@@ -18,7 +17,7 @@ from anylatent.core.runs import Context, System, sample
 from anylatent.core.support.files import UserError
 from anylatent.core.training.encoding import latents
 from anylatent.core.training.settings import GeneratorSettings, StageSettings
-from anylatent.core.training.stages.base import Descend, Stage, Terms, Training
+from anylatent.core.training.stages.base import Descend, Stage, Terms, Training, learning
 from anylatent.core.training.step_sampler import StepSampler
 from anylatent.core.training.windows import WindowSampler, check_windows
 
@@ -75,18 +74,19 @@ class DiffusionStage(Stage):
                 ) from None
 
     def _learners(self) -> Mapping[str, nn.Module]:
-        """The parts of the generator that learn one after the other."""
-        return {} if self.settings.together else self.system.generator.learners
+        """The members of the generator that learn one after the other."""
+        members = {} if self.settings.together else self.system.generator.members
+        return {name: member for name, member in members.items() if name}
 
     def networks(self) -> dict[str, nn.Module]:
         return generating(self.system)
 
-    def learning(self) -> Iterable[nn.Module]:
-        """A conditioner learns with the first of several parts, and stays so for the others."""
+    def optimisers(self) -> dict[str, Iterable[nn.Parameter]]:
+        """A conditioner learns with the first of several members, and stays so for the others."""
         if self.learner is None:
-            return super().learning()
-        own: list[nn.Module] = [self.system.generator.learners[self.learner]]
-        return [*own, *([self.system.conditioner] if self.first else [])]
+            return super().optimisers()
+        own: list[nn.Module] = [self.system.generator.members[self.learner]]
+        return {"all": learning([*own, *([self.system.conditioner] if self.first else [])])}
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -102,10 +102,6 @@ class DiffusionStage(Stage):
         if self.settings.window is None or self.lengths is None:
             return steps
         return WindowSampler(steps, self.lengths, self.settings.window)
-
-    def to_device(self, batch: Any, device: torch.device) -> Any:
-        """Without waiting: Lightning waits for whatever is not a plain tensor."""
-        return tuple(part and part.to(device, non_blocking=True) for part in batch)
 
     def step(self, batch: Any, noise: Noise, number: int, descend: Descend) -> Terms:
         posterior, cond = batch
