@@ -220,7 +220,7 @@ def test_a_whole_cascade_starts_from_another(trained, tmp_path):
     old, new = weights(trained, "run"), weights(tmp_path, "still")
     assert old.keys() == new.keys()
     assert all(torch.equal(value, new[name]) for name, value in old.items())
-    tuned = ["tuning=matching", r"tuning.pattern=stages\\.middle", "training.diffusion.steps=4"]
+    tuned = ["tuning=matching", "tuning.pattern=stages.middle", "training.diffusion.steps=4"]
     told = ["train", f"from={trained / 'run'}", "run=tuned", *BRIEF, *tuned]
     fine(anylatent(tmp_path, *told, "training.diffusion.together=false"))
     own = weights(tmp_path, "tuned")

@@ -25,7 +25,13 @@ from anylatent.core.training.callbacks import Checkpoint, History, Pictures, Pro
 from anylatent.core.training.hardware import has_bfloat16
 from anylatent.core.training.module import StageModule
 from anylatent.core.training.settings import TrainConfig, TrainerConfig
-from anylatent.core.training.stages.base import Stage, Training, settings_of, stage_type
+from anylatent.core.training.stages.base import (
+    Stage,
+    Training,
+    learning,
+    settings_of,
+    stage_type,
+)
 
 
 def train(config: TrainConfig) -> Path:
@@ -97,7 +103,7 @@ def begun_with(config: TrainConfig, directory: RunDirectory) -> Node:
 def wanted(training: Training) -> list[str]:
     """The stages to run now, in order. Raises UserError where one needs what is not there."""
     asked, autoencoder = training.config.stage, training.system.autoencoder
-    learns = _learns(autoencoder)
+    learns = bool(learning([autoencoder]))
     if asked == "all":
         chosen = ["autoencoder", "diffusion"] if autoencoder.alone or not learns else ["joint"]
         return [] if training.done.ready else _left(training, chosen)
@@ -125,19 +131,16 @@ def _left(training: Training, chosen: list[str]) -> list[str]:
     return [name for name in chosen if name not in training.done.done]
 
 
-def _learns(module: torch.nn.Module) -> bool:
-    return any(p.requires_grad for p in module.parameters())
-
-
 # ---- one stage --------------------------------------------------------------------------------
 def run_stage(training: Training, name: str) -> None:
     """Trains a stage to its end, if there is anything to train, and notes that it is done."""
     kind = stage_type(name)
     settings = settings_of(kind, training.config.training)
     stage: Stage = build("stage", {"name": name}, training=training, settings=settings)
-    if any(_learns(network) for network in stage.networks().values()):
-        with _only(training.system, stage), learning(training, stage):
-            fit(training, stage)
+    if learning(stage.networks().values()):
+        with tuning_of(training, stage), _only(training.system, stage):
+            if learning(stage.networks().values()):  # of one member there may be nothing to tune
+                fit(training, stage)
     if first_process():
         stage.finish()
         training.directory.checkpoint(stage.label).unlink(missing_ok=True)
@@ -158,7 +161,7 @@ def done(training: Training, stage: Stage) -> None:
 
 
 @contextmanager
-def learning(training: Training, stage: Stage) -> Iterator[None]:
+def tuning_of(training: Training, stage: Stage) -> Iterator[None]:
     """Only what the tuning wants of a stage's networks learns, and is the run's own from now on."""
     autoencoder = training.system.autoencoder
     spared = [f"autoencoder.{name}." for name in autoencoder.for_loss]
