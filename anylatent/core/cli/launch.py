@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from anylatent.core.support.files import UserError
 
 if TYPE_CHECKING:
     from anylatent.core.cli.command import Command
@@ -32,6 +36,7 @@ def launch(name: str, command: Command, typed: list[str]) -> None:
         try:
             plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             assert isinstance(plain, dict)
+            check(plain)
             command.run(read(command.config, {str(k): v for k, v in plain.items()}, "the command"))
         except Exception as error:  # kept from hydra's own printer; a sweep goes on
             failures.append(error)
@@ -44,3 +49,16 @@ def launch(name: str, command: Command, typed: list[str]) -> None:
         sys.argv = original
     if failures:
         raise failures[0]
+
+
+def check(values: Any, place: str = "") -> None:
+    """Raises UserError for a plain setting that is not finite, by its name; parts check their
+    own."""
+    if isinstance(values, float) and not math.isfinite(values):
+        raise UserError(f"{place}={values} is not a finite number: give one that is")
+    if isinstance(values, Mapping) and "name" not in values:
+        for key, value in values.items():
+            check(value, f"{place}.{key}" if place else str(key))
+    elif isinstance(values, (list, tuple)):
+        for value in values:
+            check(value, place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,7 +40,17 @@ def _chosen(group: str, node: Mapping[str, Any]) -> tuple[Part, dict[str, Any]]:
             f"{group}={record.name} has no setting {', '.join(unknown)}; its settings are "
             f"{', '.join(allowed) or 'none'}"
         )
+    for key, value in given.items():
+        if key not in record.parts and _wrong(value, record.settings()[key][1]):
+            raise RegistryError(f"{group}.{key}={value} is not finite: give a number that is")
     return record, given
+
+
+def _wrong(value: Any, default: Any) -> bool:
+    """Whether a setting has a number that is not finite, and is not the part's own."""
+    if isinstance(value, (list, tuple)):
+        return any(_wrong(one, default) for one in value)
+    return isinstance(value, float) and not math.isfinite(value) and value != default
 
 
 def _inner(record: Part, key: str, node: Mapping[str, Any], runtime: Mapping[str, Any]) -> Any:

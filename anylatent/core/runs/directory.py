@@ -154,8 +154,18 @@ class RunDirectory:
     def save(self, tensors: Mapping[str, Tensor], stages: Stages) -> None:
         """Weights after a finished stage, the last of `stages`; its checkpoint goes."""
         if first_process():
+            self._check_ahead(stages)
             save_weights(self.weights_path, tensors, stages.metadata())
             self.checkpoint(stages.done[-1]).unlink(missing_ok=True)
+
+    def _check_ahead(self, stages: Stages) -> None:
+        """Raises UserError where the run has come further than what is to be saved."""
+        further = [name for name in self.stages().done if name not in stages.done]
+        if further:
+            raise UserError(
+                f"{self.weights_path} is ahead of this process, which has not trained "
+                f"{', '.join(further)}: somebody else has, and the file is left as it is"
+            )
 
     def load_checkpoint(self, stage: str) -> dict[str, Any]:
         path = self.checkpoint(stage)

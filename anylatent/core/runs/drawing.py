@@ -14,6 +14,7 @@ from anylatent.core.inverse import Completion, begin_with
 from anylatent.core.latents import Latent, Noise, Started
 from anylatent.core.modality import Outputs, join, move
 from anylatent.core.runs.system import System
+from anylatent.core.runs.watch import NotFinite, Watch
 from anylatent.core.solvers import Callback
 from anylatent.core.support.files import UserError
 
@@ -33,7 +34,10 @@ def sample(
     if given is not None and known is not None:
         guidance = completing(system, known, given.strength, start, sampler.guidance)
         sampler = replace(sampler, guidance=guidance)
-    outputs = system.decode(system.generator.sample(start, cond, sampler, noise, callback))
+    watch = Watch(callback)
+    z = system.generator.sample(start, cond, sampler, noise, watch)
+    watch.check(z)
+    outputs = system.decode(z)
     return outputs if given is None or known is None else given.complete(outputs, known)
 
 
@@ -56,7 +60,12 @@ def draw(
         source = Noise(seeds[part])
         if noise is not None:
             source = Started(seeds[part], noise.select(part))
-        pieces.append(sample(system, sampler, source, chosen, callback))
+        try:
+            pieces.append(sample(system, sampler, source, chosen, callback))
+        except NotFinite as wrong:
+            wrong.made = join(pieces) if pieces else None
+            wrong.args = (_not_finite(wrong, sampler, seeds[part]),)
+            raise
     return join(pieces)
 
 
@@ -112,3 +121,14 @@ def completing(
         return Completion(own, begun, places, strength)
 
     return guide
+
+
+def _not_finite(wrong: NotFinite, sampler: Sampler, seeds: Sequence[Any]) -> str:
+    row, step = wrong.rows[0], wrong.steps[0]
+    more = f", and {len(wrong.rows) - 1} more of its batch" if len(wrong.rows) > 1 else ""
+    return (
+        f"the sample of seed {seeds[row]}{more} is not finite after step {step} of "
+        f"{type(sampler.solver).__name__} (steps={sampler.steps}), and is not kept. Try more "
+        "steps, another solver or grid, or weaker guidance; where all samples are so, the model "
+        "itself is broken"
+    )

@@ -11,8 +11,10 @@ from anylatent.core.generators import Sampler
 from anylatent.core.latents import Latent
 from anylatent.core.modality import Outputs
 from anylatent.core.runs.config import SamplingConfig, inline
+from anylatent.core.runs.owner import writing
 from anylatent.core.runs.run import Run, per_sample
 from anylatent.core.runs.stored_noise import StoredNoise
+from anylatent.core.runs.watch import NotFinite
 from anylatent.core.support.files import UserError, replacing
 from anylatent.core.support.progress import bar
 
@@ -56,15 +58,22 @@ def write_samples(config: SampleConfig) -> None:
     columns = per_sample(cond, count)
     run.check_asked(list(columns), config.sampling.guidance)
     sampler = run.context.sampler(config.sampling, config.temperature)
-    outputs = drawn(run, sampler, config.seed, columns, count, config.batch, noise)
     folder = Path(config.out or Path(config.run) / "samples")
     prefixes = [f"{label}_" for label in cond[config.each]] if config.each else [""] * count
     names = [f"{prefix}{config.seed}_{i:05d}" for i, prefix in enumerate(prefixes)]
-    outputs.save(folder, names)
-    shown = outputs if labels else outputs[:SHEET]
-    with replacing(folder / "contact_sheet.png") as temporary:
-        sheet = shown.show(config.n if labels else None, labels)
-        sheet.save(temporary, format="PNG")
+    with writing(Path(config.run), folder):
+        try:
+            outputs = drawn(run, sampler, config.seed, columns, count, config.batch, noise)
+        except NotFinite as wrong:
+            if wrong.made is not None:
+                wrong.made.save(folder, names[: len(wrong.made)])
+                print(f"the {len(wrong.made)} samples before are in {folder}")
+            raise
+        outputs.save(folder, names)
+        shown = outputs if labels else outputs[:SHEET]
+        with replacing(folder / "contact_sheet.png") as temporary:
+            sheet = shown.show(config.n if labels else None, labels)
+            sheet.save(temporary, format="PNG")
     which = "all" if len(shown) == count else f"the first {len(shown)}"
     print(f"{count} samples in {folder}, {which} on {folder / 'contact_sheet.png'}")
 

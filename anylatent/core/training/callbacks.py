@@ -13,23 +13,9 @@ import pytorch_lightning as pl
 import torch
 
 from anylatent.core.support.files import UserError, replacing, save_text
+from anylatent.core.training.callback import StageCallback
+from anylatent.core.training.finite import check_weights
 from anylatent.core.training.module import StageModule
-
-
-class StageCallback(pl.Callback):
-    """A callback after each step of a stage, on the first process unless `everywhere`."""
-
-    everywhere = False
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int
-    ) -> None:
-        assert isinstance(module, StageModule)
-        if self.everywhere or trainer.is_global_zero:
-            self.after_step(trainer, module)
-
-    def after_step(self, trainer: pl.Trainer, module: StageModule) -> None:
-        raise NotImplementedError
 
 
 class Progress(StageCallback):
@@ -80,6 +66,9 @@ class Progress(StageCallback):
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
+
+    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, _: Any) -> None:
+        self.teardown(trainer, module, "fit")
 
 
 class History(StageCallback):
@@ -136,12 +125,15 @@ class Checkpoint(StageCallback):
         if time.monotonic() - self.last < self.seconds or module.number == module.settings.steps:
             return
         self.last = time.monotonic()
+        check_weights(module, self.path)
         try:
             self.save(module)
         except UserError as error:  # training goes on; the last checkpoint is still there
             print(f"warning: {error}", flush=True)
 
     def save(self, module: StageModule) -> None:
+        """Raises UserError where weights are not finite; the file is left as it is."""
+        check_weights(module, self.path)
         with replacing(self.path) as temporary:
             torch.save(module.checkpoint(), temporary)
 
@@ -165,12 +157,15 @@ class Stop(StageCallback):
         self.asked = True
 
     def after_step(self, trainer: pl.Trainer, module: StageModule) -> None:
-        if self.asked:
-            trainer.should_stop = True
+        if trainer.strategy.reduce_boolean_decision(self.asked, all=False):
+            trainer.should_stop = True  # in all processes after the same step
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         for number, handler in self.previous.items():
             signal.signal(number, handler)
+
+    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, _: Any) -> None:
+        self.on_train_end(trainer, module)
 
 
 class Pictures(StageCallback):

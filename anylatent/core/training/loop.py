@@ -17,11 +17,12 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from anylatent.core.modality import Data
 from anylatent.core.nn.backbone import Backbone
 from anylatent.core.registry import build, get, names
-from anylatent.core.runs import Context, Node, RunDirectory, System, first_process
+from anylatent.core.runs import Context, Node, RunDirectory, System, first_process, owned
 from anylatent.core.runs import sources as weights
 from anylatent.core.runs.sources import Tuning, extend, tuned
 from anylatent.core.support.files import UserError
 from anylatent.core.training.callbacks import Checkpoint, History, Pictures, Progress, Stop
+from anylatent.core.training.finite import Finite, check_weights
 from anylatent.core.training.hardware import has_bfloat16
 from anylatent.core.training.module import StageModule
 from anylatent.core.training.settings import TrainConfig, TrainerConfig
@@ -40,9 +41,10 @@ def train(config: TrainConfig) -> Path:
         allowed = ", ".join(["all", *names("stage")])
         raise UserError(f"stage={config.stage} is unknown; choose one of {allowed}")
     _quiet()
-    training = begin(config)
-    for name in wanted(training):
-        run_stage(training, name)
+    with owned(Path(config.run)):
+        training = begin(config)
+        for name in wanted(training):
+            run_stage(training, name)
     return training.directory.path
 
 
@@ -181,20 +183,23 @@ def fit(training: Training, stage: Stage) -> None:
     checkpoint = Checkpoint(directory.checkpoint(stage.label), config.checkpoint.seconds)
     if checkpoint.path.exists():
         module.restore(directory.load_checkpoint(stage.label))
-    stop = Stop()
+    finite = Finite(config.log_every, checkpoint.path)
     history = History(directory.path / "logs" / f"{stage.label}.csv", config.log_every)
     pictures = Pictures(config.pictures.every, directory.path / "pictures", history)
-    trainer = trainer_of(training, stage, [history, pictures, checkpoint, stop, Progress()])
+    trainer = trainer_of(
+        training, stage, [finite, history, pictures, checkpoint, Stop(), Progress()]
+    )
     training.system.eval()
     module.trained.train()
     trainer.fit(module)
-    if stop.asked and module.number < stage.settings.steps:
+    if module.number < stage.settings.steps:  # whoever ended it
         if trainer.is_global_zero:
             checkpoint.save(module)
         raise UserError(
             f"stopped at {stage.label} step {module.number} of {stage.settings.steps}; the same "
             "command continues"
         )
+    check_weights(module, checkpoint.path)
     module.average.to(torch.device("cpu"))
     module.cpu()
     module.average.swap()

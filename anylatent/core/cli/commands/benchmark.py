@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anylatent.core.cli.command import SAMPLING, USUAL, Command
@@ -30,5 +31,8 @@ benchmark modality=image run=runs/emoji
 
     def run(self, config: EvaluationConfig) -> None:
         from anylatent.core.reports.evaluation import Evaluation
+        from anylatent.core.runs import writing
 
-        Evaluation(config).benchmark()
+        report = Evaluation(config)
+        with writing(Path(config.run), report.folder):
+            report.benchmark()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anylatent.core.cli.command import SAMPLING, USUAL, Command
@@ -30,5 +31,8 @@ evaluate run=runs/emoji [n=1000]
 
     def run(self, config: EvaluationConfig) -> None:
         from anylatent.core.reports.evaluation import Evaluation
+        from anylatent.core.runs import writing
 
-        Evaluation(config).evaluate()
+        report = Evaluation(config)
+        with writing(Path(config.run), report.folder):
+            report.evaluate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anylatent.core.cli.command import Command
@@ -30,5 +31,8 @@ invert run=runs/emoji n=8 [solver=dpmpp_2m steps=50 data=folder data.path=mine]
 
     def run(self, config: InversionConfig) -> None:
         from anylatent.core.reports.inversion import Inversion
+        from anylatent.core.runs import writing
 
-        Inversion(config).write()
+        report = Inversion(config)
+        with writing(Path(config.run), report.folder):
+            report.write()

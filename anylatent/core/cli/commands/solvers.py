@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anylatent.core.cli.command import Command
@@ -30,5 +31,8 @@ benchmark solvers run=runs/emoji [n=16 evaluations=[5,10,20,50]]
 
     def run(self, config: SolversConfig) -> None:
         from anylatent.core.reports.solvers.report import SolverReport
+        from anylatent.core.runs import writing
 
-        SolverReport(config).write()
+        report = SolverReport(config)
+        with writing(Path(config.run), report.folder):
+            report.write()

@@ -1,0 +1,112 @@
+"""Who may write into a run directory: one process at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from anylatent.core.support.files import UserError, save_text
+
+LOCK, OWNER = ".lock", ".owner.json"
+KEPT = ("model.safetensors", "checkpoints/*.ckpt", "classifiers/*.safetensors")
+"""What makes a directory that was empty before worth keeping, when its first training fails."""
+
+
+@contextmanager
+def owned(directory: Path) -> Iterator[None]:
+    """While the block runs, no other process writes into the directory.
+
+    Raises UserError at once, saying who does, where another one has it; a lock dies with its
+    process, also on network file systems. Of several processes of one training the first has it. A
+    directory that was empty, and in which nothing is worth keeping when the block fails, goes.
+    """
+    if _rank() > 0:
+        yield
+        return
+    from filelock import FileLock, Timeout
+
+    made, empty = _make(directory)
+    lock = FileLock(directory / LOCK, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(f"{directory} is in use by {_owner(directory)}") from None
+    except OSError as error:
+        raise UserError(f"can not write into {directory}: {error}") from error
+    try:
+        save_text(directory / OWNER, json.dumps(_self()))
+        yield
+    except BaseException:
+        if empty and not any(True for pattern in KEPT for _ in directory.glob(pattern)):
+            _clear(directory)
+        raise
+    finally:
+        (directory / OWNER).unlink(missing_ok=True)
+        _release(lock, directory, made)
+
+
+@contextmanager
+def writing(run: Path, folder: Path) -> Iterator[None]:
+    """Owns the run where the folder that is written lies in it."""
+    if folder.resolve().is_relative_to(run.resolve()):
+        with owned(run):
+            yield
+    else:
+        yield
+
+
+def _rank() -> int:
+    """Of several processes of one training, by the environment that their launcher gives them."""
+    names = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+    return next((int(os.environ[n]) for n in names if os.environ.get(n, "").isdigit()), 0)
+
+
+def _make(directory: Path) -> tuple[bool, bool]:
+    """Makes the directory; whether it was made, and whether there is nothing in it but a lock."""
+    made = not directory.exists()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        return made, all(path.name in (LOCK, OWNER) for path in directory.iterdir())
+    except OSError as error:
+        raise UserError(f"can not write into {directory}: {error}") from error
+
+
+def _release(lock: object, directory: Path, made: bool) -> None:
+    """Frees the lock; of a directory that has nothing else, the file goes too."""
+    if made and all(path.name == LOCK for path in directory.iterdir()):
+        (directory / LOCK).unlink(missing_ok=True)  # who waits for it sees that it is another one
+        directory.rmdir()
+    lock.release()  # type: ignore[attr-defined]
+
+
+def _clear(directory: Path) -> None:
+    for path in directory.iterdir():
+        if path.name == LOCK:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _self() -> dict[str, object]:
+    since = datetime.now().astimezone().isoformat(timespec="seconds")
+    command = " ".join(["anylatent", *sys.argv[1:]])
+    return {"process": os.getpid(), "host": socket.gethostname(), "since": since, "is": command}
+
+
+def _owner(directory: Path) -> str:
+    """The process that has it, in words."""
+    try:
+        told = json.loads((directory / OWNER).read_text(encoding="utf-8"))
+        who = f"process {told['process']} on {told['host']} since {told['since']} ({told['is']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        who = "another process"  # which has just begun, or is just ending
+    return f"{who}: wait for it, end it, or give another directory"
