@@ -37,7 +37,8 @@ def launch(name: str, command: Command, typed: list[str]) -> None:
             plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             assert isinstance(plain, dict)
             check(plain)
-            command.run(read(command.config, {str(k): v for k, v in plain.items()}, "the command"))
+            told = {str(key): value for key, value in plain.items()}
+            command.run(read(command.config, told, "the command", strict=True))
         except Exception as error:  # kept from hydra's own printer; a sweep goes on
             failures.append(error)
 

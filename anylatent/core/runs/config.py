@@ -70,11 +70,14 @@ def inline() -> Any:
     return field(metadata={"inline": True})
 
 
-def read(kind: type[Read], values: Mapping[str, Any], where: str) -> Read:
-    """A configuration from plain values, of which it takes those that it has fields for.
+def read(kind: type[Read], values: Mapping[str, Any], where: str, strict: bool = False) -> Read:
+    """A configuration from plain values, of which it takes those that it has fields for; `strict`
+    ones must have nothing else.
 
     Raises UserError, naming the place and the key, for one that is missing or of another kind.
     """
+    if strict:
+        _check_known(kind, values)
     found, hints = {}, get_type_hints(kind)
     for known in fields(kind):  # type: ignore[arg-type]
         name, inner = known.name, hints[known.name]
@@ -85,6 +88,22 @@ def read(kind: type[Read], values: Mapping[str, Any], where: str) -> Read:
         elif known.default is MISSING and known.default_factory is MISSING:
             raise UserError(f"{where} lacks the key {name}")
     return kind(**found)
+
+
+def _check_known(kind: type[Any], values: Mapping[str, Any], place: str = "") -> None:
+    """Raises UserError for keys that there are no fields for."""
+    hints, own = get_type_hints(kind), dict[str, Any]()
+    for known in fields(kind):
+        inner = hints[known.name]
+        own |= get_type_hints(inner) if known.metadata.get("inline") else {known.name: inner}
+    unknown = [f"{place}{key}" for key in values if key not in own]
+    if unknown:
+        what = f"{place.rstrip('.')} has" if place else "there are"
+        allowed = ", ".join(own)
+        raise UserError(f"there is no setting {', '.join(unknown)}; {what} {allowed}")
+    for key, value in values.items():
+        if isinstance(own[key], type) and is_dataclass(own[key]) and isinstance(value, Mapping):
+            _check_known(own[key], value, f"{place}{key}.")
 
 
 def _value(kind: Any, value: Any, where: str) -> Any:

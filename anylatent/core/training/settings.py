@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from anylatent.core.runs import ModelConfig, Node, RunConfig, SamplingConfig, inline
 from anylatent.core.runs.sources import Origin
+
+PRECISIONS = ("32-true", "32", "bf16-mixed", "64-true", "64", "auto")
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,13 @@ class GeneratorSettings(StageSettings):
 
 @dataclass(frozen=True)
 class TrainerConfig:
-    """Passed to pytorch_lightning.Trainer, but for `compile`: torch.compile of the backbones.
+    """On what a stage is trained, as pytorch_lightning.Trainer has it, but for `compile`.
 
-    `precision` is 32-true, bf16-mixed, or auto: bf16-mixed where the hardware computes in bfloat16.
+    `accelerator`: auto, cpu or gpu. `devices`: how many of each node, or a list of their numbers;
+    `num_nodes`: how many nodes. `strategy`: auto or ddp, how they work together. `precision`:
+    32-true, bf16-mixed, or auto, which is bf16-mixed where the hardware computes in bfloat16.
+    `max_time`: days:hours:minutes:seconds, after which a stage stops; the same command goes on.
+    `compile`: torch.compile of the backbones.
     """
 
     accelerator: str = "auto"
@@ -66,6 +73,7 @@ class TrainerConfig:
     strategy: str = "auto"
     num_nodes: int = 1
     precision: Any = "32-true"
+    max_time: str | None = None
     compile: bool = False
 
     def __post_init__(self) -> None:
@@ -73,6 +81,15 @@ class TrainerConfig:
             raise ValueError(
                 f"trainer.precision={self.precision} needs loss scaling, which is not there: use "
                 "32-true, bf16-mixed or auto"
+            )
+        if str(self.precision) not in PRECISIONS:
+            raise ValueError(
+                f"trainer.precision={self.precision}: there are {', '.join(PRECISIONS)}"
+            )
+        if self.max_time is not None and not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", self.max_time):
+            raise ValueError(
+                f"trainer.max_time={self.max_time} must be days:hours:minutes:seconds, such as "
+                "00:12:00:00"
             )
 
 

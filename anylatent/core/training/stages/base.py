@@ -23,7 +23,7 @@ from torch.utils.data import Dataset, Sampler
 from anylatent.core.latents import Noise, Stream
 from anylatent.core.modality import Data, move
 from anylatent.core.registry import get, group
-from anylatent.core.runs import RunDirectory, Stages, System
+from anylatent.core.runs import RunDirectory, Stages, System, read
 from anylatent.core.runs.sources import Leaning, Tuning
 from anylatent.core.training.settings import StageSettings, TrainConfig
 from anylatent.core.training.step_sampler import StepSampler
@@ -153,7 +153,8 @@ def learning(networks: Iterable[nn.Module]) -> list[nn.Parameter]:
 
 def settings_of(kind: type[Stage], training: Mapping[str, Mapping[str, Any]]) -> StageSettings:
     """The settings of a stage, among those of all stages."""
-    return kind.settings_type(**training[kind.told_as or kind.name])
+    name = kind.told_as or kind.name
+    return read(kind.settings_type, training[name], f"training.{name}", strict=True)
 
 
 def stage_type(name: str) -> type[Stage]:
