@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from anylatent.core.cli.command import Command
 from anylatent.core.cli.configs import publish_own
 from anylatent.core.cli.inheritance import has_source, typed_values
-from anylatent.core.registry import declared, groups, names, part
-from anylatent.core.runs import FIXED, RunDirectory, stored_config
-
-if TYPE_CHECKING:
-    from anylatent.core.training.settings import TrainConfig
+from anylatent.core.registry import groups, names, part
+from anylatent.core.runs import RunDirectory, stored_config
 
 NAME = r"(?!(true|false|null)$)[a-z]\w*"
 
@@ -91,36 +88,3 @@ def of_run(overrides: Sequence[str], wanted: Sequence[str]) -> list[str]:
     mine = {key: own[key] for key in wanted if key in own and key not in given}
     nodes = {key: value for key, value in mine.items() if key in groups()}
     return publish_own(nodes, {key: mine[key] for key in mine if key not in nodes})
-
-
-def continued(config: TrainConfig) -> TrainConfig:
-    """For a further stage of a finished run its own settings, where none of them is repeated."""
-    from hydra.core.hydra_config import HydraConfig
-
-    from anylatent.core.training.stages.base import stage_type
-
-    if config.stage not in names("stage") or not stage_type(config.stage).further:
-        return config
-    typed = [key_of(item) for item in HydraConfig.get().overrides.task]
-    choices = {group for group in groups() if declared(group).chosen}
-    fixed = {*choices, *FIXED} - {"solver", "grid", "guidance"}
-    places = [key.partition("@")[2] or key for key in typed]
-    repeated = [
-        place
-        for place in places
-        if place.split(".")[0] in fixed and place.split(".")[:2] != ["training", config.stage]
-    ]
-    if repeated:
-        return config  # which must be the run's
-    own = RunDirectory(Path(config.run)).config()
-    training = {**own.training, config.stage: config.training[config.stage]}
-    return replace(
-        config,
-        training=training,
-        model=own.model,
-        data=own.data,
-        sampling=own.sampling,
-        seed=own.seed,
-        source=own.source,
-        take=own.take,
-    )

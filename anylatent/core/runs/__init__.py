@@ -5,6 +5,7 @@ from anylatent.core.runs.config import ModelConfig, Node, RunConfig, SamplingCon
 from anylatent.core.runs.directory import FIXED, RunDirectory, Stages, first_process
 from anylatent.core.runs.drawing import blank, sample
 from anylatent.core.runs.owner import owned, writing
+from anylatent.core.runs.provenance import note
 from anylatent.core.runs.run import Run, load, per_sample
 from anylatent.core.runs.samples import SampleConfig, drawn, write_samples
 from anylatent.core.runs.sampling import Context, guidances, solver_of
@@ -31,6 +32,7 @@ __all__ = [
     "guidances",
     "inline",
     "load",
+    "note",
     "owned",
     "per_sample",
     "read",

@@ -4,6 +4,7 @@
     model.safetensors    averaged weights; its metadata say which stages are done, and what the run
                          leans on for weights that are not in it
     classifiers/         of noisy latents, one for a label, where some were trained
+    finished/            what finished stages go on from, if they are to have more steps
     checkpoints/ logs/ pictures/ samples/
 
 Loading executes nothing from a run: weights are safetensors, checkpoints are read as plain
@@ -12,8 +13,10 @@ tensors, and a configuration can name registered parts only.
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,31 +37,43 @@ FIXED = ("model", "data", "facts", "training", "seed", "source", "take")
 """What two commands that train one run must agree about; all else may change between them."""
 
 
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+
+
 @dataclass(frozen=True)
 class Stages:
     """The stages that are done, in their order, and whether samples can be drawn by now.
 
     `normalised`: latents keep the scale that they came with, to which nothing is fitted. `base` is
-    what the run leans on.
+    what the run leans on. `steps`: how many each stage had.
     """
 
     done: tuple[str, ...] = ()
     ready: bool = False
     normalised: bool = False
     base: Base | None = None
+    steps: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def read(cls, metadata: Mapping[str, str], where: Path) -> Stages:
         """From the metadata of a run's weights."""
         done = tuple(name for name in metadata.get("stages", "").split(",") if name)
         ready, normalised = (metadata.get(name) == "yes" for name in ("ready", "normalised"))
-        return cls(done, ready, normalised, Base.read(metadata, where))
+        return cls(done, ready, normalised, Base.read(metadata, where), _steps(metadata, where))
 
     def metadata(self) -> dict[str, str]:
         flags = {"ready": self.ready, "normalised": self.normalised}
         found = {name: "yes" if value else "no" for name, value in flags.items()}
         base = {} if self.base is None else {"base": self.base.json()}
-        return {"stages": ",".join(self.done), **found, **base}
+        steps = {"steps": json.dumps(dict(self.steps))} if self.steps else {}
+        return {"stages": ",".join(self.done), **found, **base, **steps}
+
+
+def _steps(metadata: Mapping[str, str], where: Path) -> dict[str, int]:
+    try:
+        return {str(name): int(n) for name, n in json.loads(metadata.get("steps", "{}")).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"the metadata of {where} have no steps by stage: {error}") from error
 
 
 class RunDirectory:
@@ -78,19 +93,31 @@ class RunDirectory:
     def checkpoint(self, stage: str) -> Path:
         return self.path / "checkpoints" / f"{stage}.ckpt"
 
+    def finished(self, stage: str) -> Path:
+        """What a finished stage goes on from, if it is to have more steps."""
+        return self.path / "finished" / f"{stage}.ckpt"
+
     def claim(self, described: Mapping[str, Any]) -> None:
-        """Writes the configuration, or checks that the directory holds the same one."""
+        """Writes the configuration, where it is not there or asks for more steps now."""
         from omegaconf import OmegaConf
 
-        new = OmegaConf.create(dict(described))
-        if not self.config_path.exists():
-            save_text(self.config_path, OmegaConf.to_yaml(new))
+        if self.config_path.exists() and not self.check(described):
             return
-        old, plain = self._plain(), OmegaConf.to_container(new)
+        save_text(self.config_path, OmegaConf.to_yaml(OmegaConf.create(dict(described))))
+
+    def check(self, described: Mapping[str, Any]) -> bool:
+        """Whether stages are to have more steps than the directory's configuration says. Raises
+        UserError where anything else that may not change differs."""
+        from omegaconf import OmegaConf
+
+        old, plain = self.plain(), OmegaConf.to_container(OmegaConf.create(dict(described)))
         assert isinstance(plain, dict)
+        found = list(_differences(_fixed(old), _fixed(plain)))
+        longer = [key for key, before, after in found if _is_longer(key, before, after)]
         differences = [
             f"{key.removeprefix('model.')}: {before} there, {after} now"
-            for key, before, after in _differences(_fixed(old), _fixed(plain))
+            for key, before, after in found
+            if key not in longer
         ]
         if differences:
             shown = "; ".join(differences[:5]) + (" ..." if len(differences) > 5 else "")
@@ -98,12 +125,13 @@ class RunDirectory:
                 f"{self.path} holds a run with another configuration ({shown}); give run= another "
                 "directory, or repeat its settings to continue it"
             )
+        return bool(longer)
 
     def config(self) -> RunConfig:
         """The saved configuration."""
-        return read(RunConfig, self._plain(), str(self.config_path))
+        return read(RunConfig, self.plain(), str(self.config_path))
 
-    def _plain(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, Any]:
         """The saved configuration as plain values."""
         from omegaconf import OmegaConf
         from omegaconf.errors import OmegaConfBaseException
@@ -167,8 +195,7 @@ class RunDirectory:
                 f"{', '.join(further)}: somebody else has, and the file is left as it is"
             )
 
-    def load_checkpoint(self, stage: str) -> dict[str, Any]:
-        path = self.checkpoint(stage)
+    def load_checkpoint(self, path: Path) -> dict[str, Any]:
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises half a dozen kinds for a broken file
@@ -180,11 +207,19 @@ class RunDirectory:
 
 
 def first_process() -> bool:
-    """Whether this is the first of several processes, which alone writes."""
+    """Whether this is the first of several processes, which alone writes: by their group, or, as
+    long as there is none, by the environment that their launcher gave them."""
     distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return True
-    return distributed.get_rank() == 0
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank() == 0
+    told = (os.environ.get(name, "") for name in RANKS)
+    return next((int(rank) for rank in told if rank.isdigit()), 0) == 0
+
+
+def _is_longer(key: str, before: Any, after: Any) -> bool:
+    """Whether a stage is to have more steps: all else of its training stays."""
+    steps = key.startswith("training.") and key.endswith(".steps") and key.count(".") == 2
+    return steps and isinstance(before, int) and isinstance(after, int) and after > before
 
 
 def _fixed(config: Mapping[Any, Any]) -> dict[str, Any]:

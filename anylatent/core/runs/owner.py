@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from anylatent.core.runs.directory import first_process
 from anylatent.core.support.files import UserError, save_text
 
 LOCK, OWNER = ".lock", ".owner.json"
@@ -27,7 +28,7 @@ def owned(directory: Path) -> Iterator[None]:
     process, also on network file systems. Of several processes of one training the first has it. A
     directory that was empty, and in which nothing is worth keeping when the block fails, goes.
     """
-    if _rank() > 0:
+    if not first_process():
         yield
         return
     from filelock import FileLock, Timeout
@@ -60,12 +61,6 @@ def writing(run: Path, folder: Path) -> Iterator[None]:
             yield
     else:
         yield
-
-
-def _rank() -> int:
-    """Of several processes of one training, by the environment that their launcher gives them."""
-    names = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
-    return next((int(os.environ[n]) for n in names if os.environ.get(n, "").isdigit()), 0)
 
 
 def _make(directory: Path) -> tuple[bool, bool]:

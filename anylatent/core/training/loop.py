@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from anylatent.core.modality import Data
 from anylatent.core.nn.backbone import Backbone
 from anylatent.core.registry import build, get, names
-from anylatent.core.runs import Context, Node, RunDirectory, System, first_process, owned
+from anylatent.core.runs import Context, Node, RunDirectory, System, first_process, note, owned
 from anylatent.core.runs import sources as weights
 from anylatent.core.runs.sources import Tuning, extend, tuned
 from anylatent.core.support.files import UserError
@@ -25,6 +26,7 @@ from anylatent.core.training.callbacks import Checkpoint, History, Pictures, Pro
 from anylatent.core.training.finite import Finite, check_weights
 from anylatent.core.training.hardware import has_bfloat16
 from anylatent.core.training.module import StageModule
+from anylatent.core.training.plan import longer, wanted
 from anylatent.core.training.settings import TrainConfig, TrainerConfig
 from anylatent.core.training.stages.base import (
     Stage,
@@ -43,8 +45,15 @@ def train(config: TrainConfig) -> Path:
     _quiet()
     with owned(Path(config.run)):
         training = begin(config)
-        for name in wanted(training):
+        left = wanted(training)
+        if left and first_process():
+            note(training.directory.path)
+        for name in left:
             run_stage(training, name)
+        if not left:
+            print("nothing is left to train; more steps of the last stage would go on", flush=True)
+        if config.finish and first_process():
+            shutil.rmtree(training.directory.path / "finished", ignore_errors=True)
     return training.directory.path
 
 
@@ -71,10 +80,11 @@ def begin(config: TrainConfig) -> Training:
     further = tuple(name for name in names("stage") if stage_type(name).further)
     described = config.described(data.facts, further)
     if directory.config_path.exists():
-        directory.claim(described)  # or what it holds would be read into another model
+        directory.check(described)  # or what it holds would be read into another model
     found = weights.begin(system, directory, config.of_run(data.facts), config.origin, tuning)
-    directory.claim(described)
     training = Training(config, directory, data, system, found.stages, tuning, found.leaning)
+    training.longer = longer(training)
+    directory.claim(described)
     if not found.told and config.stage == "autoencoder" and not directory.weights_path.exists():
         training.done = replace(found.stages, done=())  # it is to be trained all the same
         training.generates = found.generates
@@ -99,38 +109,6 @@ def begun_with(config: TrainConfig, directory: RunDirectory) -> Node:
             f"{config.tuning['name']} adds networks to the model: begin another run with it"
         )
     return begun
-
-
-# ---- which stages -----------------------------------------------------------------------------
-def wanted(training: Training) -> list[str]:
-    """The stages to run now, in order. Raises UserError where one needs what is not there."""
-    asked, autoencoder = training.config.stage, training.system.autoencoder
-    learns = bool(learning([autoencoder]))
-    if asked == "all":
-        chosen = ["autoencoder", "diffusion"] if autoencoder.alone or not learns else ["joint"]
-        return [] if training.done.ready else _left(training, chosen)
-    kind = stage_type(asked)
-    if kind.further and not training.done.ready:
-        raise UserError(
-            f"{training.directory.path} has no finished generator yet, beside which stage={asked} "
-            "is trained: train it first, with stage=all"
-        )
-    if "autoencoder" in (asked, *kind.needs) and learns and not autoencoder.alone:
-        raise UserError(
-            f"stage={asked}: {type(autoencoder).__name__} learns with the generator alone; use "
-            "stage=joint"
-        )
-    missing = [name for name in kind.needs if name not in training.done.done]
-    if missing and learns:
-        raise UserError(
-            f"{training.directory.path} has no trained {missing[0]} yet: use stage=all, or "
-            f"stage={missing[0]} first"
-        )
-    return [asked] if kind.further else _left(training, [*missing, asked])
-
-
-def _left(training: Training, chosen: list[str]) -> list[str]:
-    return [name for name in chosen if name not in training.done.done]
 
 
 # ---- one stage --------------------------------------------------------------------------------
@@ -158,7 +136,12 @@ def done(training: Training, stage: Stage) -> None:
     before = training.done
     completed = stage.completes and stage.name in stage.notes
     ready = before.ready or completed or training.generates
-    training.done = replace(before, done=(*before.done, *stage.notes), ready=ready)
+    new = [name for name in stage.notes if name not in before.done]
+    steps = {**before.steps, **dict.fromkeys(stage.notes, stage.settings.steps)}
+    training.done = replace(before, done=(*before.done, *new), ready=ready, steps=steps)
+    training.longer = tuple(name for name in training.longer if name not in stage.notes)
+    for name in stage.needs:  # which can't have more steps now
+        training.directory.finished(name).unlink(missing_ok=True)
     training.save()
 
 
@@ -181,8 +164,11 @@ def fit(training: Training, stage: Stage) -> None:
             _compile(network)
     module = StageModule(stage, stage.dataset())
     checkpoint = Checkpoint(directory.checkpoint(stage.label), config.checkpoint.seconds)
+    finished = Checkpoint(directory.finished(stage.label), 0)
     if checkpoint.path.exists():
-        module.restore(directory.load_checkpoint(stage.label))
+        module.restore(directory.load_checkpoint(checkpoint.path))
+    elif stage.label in training.longer:
+        module.restore(directory.load_checkpoint(finished.path))
     finite = Finite(config.log_every, checkpoint.path)
     history = History(directory.path / "logs" / f"{stage.label}.csv", config.log_every)
     pictures = Pictures(config.pictures.every, directory.path / "pictures", history)
@@ -200,6 +186,8 @@ def fit(training: Training, stage: Stage) -> None:
             "command continues"
         )
     check_weights(module, checkpoint.path)
+    if trainer.is_global_zero:
+        finished.save(module)
     module.average.to(torch.device("cpu"))
     module.cpu()
     module.average.swap()
@@ -213,8 +201,16 @@ def trainer_of(training: Training, stage: Stage, callbacks: list[Any]) -> pl.Tra
         on_gpu = config.accelerator != "cpu" and torch.cuda.is_available()
         fast = has_bfloat16("cuda" if on_gpu else "cpu")
         options["precision"] = "bf16-mixed" if fast else "32-true"
-    if options["strategy"] == "ddp" and len(stage.optimisers()) > 1:
-        options["strategy"] = "ddp_find_unused_parameters_true"  # a step may use one alone
+    found = _trainer(training, stage, callbacks, options)
+    if found.world_size > 1 and len(stage.optimisers()) > 1:  # a step may use one alone
+        options["strategy"] = "ddp_find_unused_parameters_true"
+        found = _trainer(training, stage, callbacks, options)
+    return found
+
+
+def _trainer(
+    training: Training, stage: Stage, callbacks: list[Any], options: Mapping[str, Any]
+) -> pl.Trainer:
     return pl.Trainer(
         **options,
         max_epochs=1,

@@ -86,6 +86,10 @@ class TrainerConfig:
             raise ValueError(
                 f"trainer.precision={self.precision}: there are {', '.join(PRECISIONS)}"
             )
+        if self.strategy not in ("auto", "ddp"):
+            raise ValueError(
+                f"trainer.strategy={self.strategy}: processes work together by auto or ddp"
+            )
         if self.max_time is not None and not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", self.max_time):
             raise ValueError(
                 f"trainer.max_time={self.max_time} must be days:hours:minutes:seconds, such as "
@@ -123,7 +127,8 @@ class TrainConfig:
 
     `source`, on the command line `from`: what the model comes from, of which it takes `take` (all,
     or the autoencoder). `tuning`: what of it learns. The run leans on it for the rest, unless
-    `standalone`; `base` is where that has moved to.
+    `standalone`; `base` is where that has moved to. `finish`: what finished stages could go on from
+    is removed.
     """
 
     data: Node
@@ -136,6 +141,7 @@ class TrainConfig:
     take: str = "all"
     base: str | None = None
     standalone: bool = False
+    finish: bool = False
     seed: int = 0
     log_every: int = 50
     pictures: PicturesConfig = field(default_factory=PicturesConfig)

@@ -59,10 +59,15 @@ train modality=image run=runs/emoji [overrides]
         return {"training": (make_dataclass("training", fields), {}), **found}
 
     def run(self, config: TrainConfig) -> None:
-        from anylatent.core.cli.overrides import continued
+        from hydra.core.hydra_config import HydraConfig
+
+        from anylatent.core.cli.continuing import continued
+        from anylatent.core.cli.overrides import key_of
         from anylatent.core.training.loop import train
 
-        config = continued(config)
+        if HydraConfig.initialized():
+            typed = [key_of(item) for item in HydraConfig.get().overrides.task]
+            config = continued(config, [key.partition("@")[2] or key for key in typed])
         path, how = train(config), ""
         if config.stage == "classifier":
             how = f" guidance=classifier guidance.scale=2 cond.{config.classifier.label}=..."

@@ -48,6 +48,12 @@ class Training:
     leaning: Leaning | None = None
     generates: bool = False
     """Whether a trained generator came with the autoencoder that is tuned."""
+    longer: tuple[str, ...] = ()
+    """Of the stages that are done those that are to have more steps."""
+
+    def left(self, name: str) -> bool:
+        """Whether a stage, or a part of one, is still to be trained."""
+        return name not in self.done.done or name in self.longer
 
     def own(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Those that the run must save: all, where it leans on no base."""

@@ -60,7 +60,7 @@ class DiffusionStage(Stage):
 
     def __init__(self, training: Training, settings: StageSettings) -> None:
         super().__init__(training, settings)
-        left = [n for n in self._learners() if _label(n) not in training.done.done]
+        left = [name for name in self._learners() if training.left(_label(name))]
         self.learner = left[0] if left else None
         self.first, self.last = len(left) == len(self._learners()), len(left) < 2
         if self.learner is not None:
