@@ -16,7 +16,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from anylatent.core.runs.directory import RunDirectory, Stages
-from anylatent.core.runs.owner import owned
+from anylatent.core.runs.records import owned
 from anylatent.core.support.files import UserError
 from tests.cli import QUICK, TINY, finish, start, steps
 
@@ -24,7 +24,7 @@ FEW = [*TINY, *QUICK, *steps(2, 4), "log_every=1"]
 HOLD = """
 import sys, time
 from pathlib import Path
-from anylatent.core.runs.owner import owned
+from anylatent.core.runs.records import owned
 with owned(Path(sys.argv[1])):
     print("mine", flush=True)
     time.sleep(600)

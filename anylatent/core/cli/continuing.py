@@ -13,7 +13,7 @@ from anylatent.core.training.settings import TrainConfig
 
 PRESETS = ("modality", "experiment", "source")
 """What chooses many settings at a time: who types one of these gives the whole command."""
-ALWAYS = ("run", "stage", "base", "standalone", "finish", "classifier")
+ALWAYS = ("run", "stage", "base", "standalone", "finish", "data_changed", "classifier")
 """What a command says for itself alone."""
 
 

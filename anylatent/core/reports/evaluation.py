@@ -14,11 +14,12 @@ import torch
 from anylatent.core.generators import schedules_of
 from anylatent.core.latents import Noise, Stream
 from anylatent.core.likelihood import Measure
-from anylatent.core.modality import Data, Item, Metrics, Outputs, join, move
+from anylatent.core.modality import Item, Metrics, Outputs, join, move
 from anylatent.core.registry import build
 from anylatent.core.reports.latents import effective_dimensions, rate
 from anylatent.core.reports.likelihood import DataLikelihood
 from anylatent.core.runs import Node, Run, SamplingConfig, drawn, guidances, inline
+from anylatent.core.runs.records import measured
 from anylatent.core.support.files import UserError, save_text
 from anylatent.core.support.progress import track
 
@@ -54,7 +55,7 @@ class Evaluation:
             raise UserError(f"n={config.n}: figures need at least two samples")
         self.config = config
         self.run = Run.load(config.run, config.device, config.run_is, config.base)
-        self.data: Data = build("data", self.run.config.data)
+        self.data = measured(Path(config.run), build("data", self.run.config.data))
         self.metrics = Metrics.of(self.run.system.modality, self.data, config.metrics)
         self.folder = Path(config.out or config.run)
 

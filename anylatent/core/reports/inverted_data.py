@@ -16,6 +16,7 @@ from anylatent.core.modality import Data, Item
 from anylatent.core.registry import build, part
 from anylatent.core.reports.evaluation import columns_of
 from anylatent.core.runs import Node, Run, per_sample
+from anylatent.core.runs.records import measured
 from anylatent.core.support.files import UserError
 
 
@@ -55,6 +56,8 @@ class InvertedData:
         if self.foreign and "held_out" in settings:
             node["held_out"] = 0.0
         data: Data = build("data", node, **(encoding if self.foreign else {}))
+        if not self.foreign:
+            data = measured(self.run.directory.path, data)
         for name, here in encoding.items():
             there = data.facts.get(name)
             if _plain(here) != _plain(there):

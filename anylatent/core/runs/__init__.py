@@ -4,8 +4,6 @@ from anylatent.core.runs.classifiers import Classification, save_classifier
 from anylatent.core.runs.config import ModelConfig, Node, RunConfig, SamplingConfig, inline, read
 from anylatent.core.runs.directory import FIXED, RunDirectory, Stages, first_process
 from anylatent.core.runs.drawing import blank, sample
-from anylatent.core.runs.owner import owned, writing
-from anylatent.core.runs.provenance import note
 from anylatent.core.runs.run import Run, load, per_sample
 from anylatent.core.runs.samples import SampleConfig, drawn, write_samples
 from anylatent.core.runs.sampling import Context, guidances, solver_of
@@ -32,8 +30,6 @@ __all__ = [
     "guidances",
     "inline",
     "load",
-    "note",
-    "owned",
     "per_sample",
     "read",
     "sample",
@@ -41,5 +37,4 @@ __all__ = [
     "solver_of",
     "stored_config",
     "write_samples",
-    "writing",
 ]

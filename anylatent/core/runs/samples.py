@@ -11,7 +11,7 @@ from anylatent.core.generators import Sampler
 from anylatent.core.latents import Latent
 from anylatent.core.modality import Outputs
 from anylatent.core.runs.config import SamplingConfig, inline
-from anylatent.core.runs.owner import writing
+from anylatent.core.runs.records import writing
 from anylatent.core.runs.run import Run, per_sample
 from anylatent.core.runs.stored_noise import StoredNoise
 from anylatent.core.runs.watch import NotFinite

@@ -18,8 +18,9 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from anylatent.core.modality import Data
 from anylatent.core.nn.backbone import Backbone
 from anylatent.core.registry import build, get, names
-from anylatent.core.runs import Context, Node, RunDirectory, System, first_process, note, owned
+from anylatent.core.runs import Context, Node, RunDirectory, System, first_process
 from anylatent.core.runs import sources as weights
+from anylatent.core.runs.records import note, owned, taught
 from anylatent.core.runs.sources import Tuning, extend, tuned
 from anylatent.core.support.files import UserError
 from anylatent.core.training.callbacks import Checkpoint, History, Pictures, Progress, Stop
@@ -82,9 +83,13 @@ def begin(config: TrainConfig) -> Training:
     if directory.config_path.exists():
         directory.check(described)  # or what it holds would be read into another model
     found = weights.begin(system, directory, config.of_run(data.facts), config.origin, tuning)
+    sources = [*generator.origins.values(), *([config.source] if config.source else [])]
+    data, items = taught(directory.path, data, config.data_changed is not None, sources)
     training = Training(config, directory, data, system, found.stages, tuning, found.leaning)
     training.longer = longer(training)
     directory.claim(described)
+    if first_process():
+        items.save(directory.path)
     if not found.told and config.stage == "autoencoder" and not directory.weights_path.exists():
         training.done = replace(found.stages, done=())  # it is to be trained all the same
         training.generates = found.generates

@@ -128,7 +128,8 @@ class TrainConfig:
     `source`, on the command line `from`: what the model comes from, of which it takes `take` (all,
     or the autoencoder). `tuning`: what of it learns. The run leans on it for the rest, unless
     `standalone`; `base` is where that has moved to. `finish`: what finished stages could go on from
-    is removed.
+    is removed. `data_changed`, on the command line `data.changed=accept`: the run goes on with
+    other data than it was begun with.
     """
 
     data: Node
@@ -142,6 +143,7 @@ class TrainConfig:
     base: str | None = None
     standalone: bool = False
     finish: bool = False
+    data_changed: str | None = None
     seed: int = 0
     log_every: int = 50
     pictures: PicturesConfig = field(default_factory=PicturesConfig)
@@ -149,6 +151,10 @@ class TrainConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
     tuning: Node = field(default_factory=lambda: {"name": "all"})
+
+    def __post_init__(self) -> None:
+        if self.data_changed not in (None, "accept"):
+            raise ValueError(f"data.changed={self.data_changed}: there is only accept")
 
     @property
     def origin(self) -> Origin:

@@ -31,7 +31,7 @@ benchmark modality=image run=runs/emoji
 
     def run(self, config: EvaluationConfig) -> None:
         from anylatent.core.reports.evaluation import Evaluation
-        from anylatent.core.runs import writing
+        from anylatent.core.runs.records import writing
 
         report = Evaluation(config)
         with writing(Path(config.run), report.folder):

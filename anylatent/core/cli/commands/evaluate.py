@@ -31,7 +31,7 @@ evaluate run=runs/emoji [n=1000]
 
     def run(self, config: EvaluationConfig) -> None:
         from anylatent.core.reports.evaluation import Evaluation
-        from anylatent.core.runs import writing
+        from anylatent.core.runs.records import writing
 
         report = Evaluation(config)
         with writing(Path(config.run), report.folder):

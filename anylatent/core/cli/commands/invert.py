@@ -31,7 +31,7 @@ invert run=runs/emoji n=8 [solver=dpmpp_2m steps=50 data=folder data.path=mine]
 
     def run(self, config: InversionConfig) -> None:
         from anylatent.core.reports.inversion import Inversion
-        from anylatent.core.runs import writing
+        from anylatent.core.runs.records import writing
 
         report = Inversion(config)
         with writing(Path(config.run), report.folder):

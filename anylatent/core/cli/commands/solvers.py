@@ -31,7 +31,7 @@ benchmark solvers run=runs/emoji [n=16 evaluations=[5,10,20,50]]
 
     def run(self, config: SolversConfig) -> None:
         from anylatent.core.reports.solvers.report import SolverReport
-        from anylatent.core.runs import writing
+        from anylatent.core.runs.records import writing
 
         report = SolverReport(config)
         with writing(Path(config.run), report.folder):

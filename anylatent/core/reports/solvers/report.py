@@ -20,6 +20,7 @@ from anylatent.core.reports.solvers.plot import plot
 from anylatent.core.reports.solvers.samples import Prepare, Probe
 from anylatent.core.reports.solvers.settings import budgets_of, nodes_of, overrides, solvers_of
 from anylatent.core.runs import Node, Run, blank, solver_of
+from anylatent.core.runs.records import measured
 from anylatent.core.support.files import UserError, save_text
 from anylatent.core.support.progress import bar
 
@@ -120,7 +121,8 @@ class SolverReport:
 
     def _prepare(self, n: int) -> Prepare:
         """Sizes and conditions of the held-out data, each item used in turn."""
-        run, data = self.run, build("data", self.run.config.data)
+        run = self.run
+        data = measured(Path(self.config.run), build("data", run.config.data))
         columns = _held_out(run, data, self.config.guidance, n)
         run.check_asked(list(columns), self.config.guidance)
 
