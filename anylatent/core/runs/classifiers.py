@@ -18,7 +18,13 @@ from anylatent.core.latents import ConditionSpec, LatentSpec
 from anylatent.core.process import Schedule
 from anylatent.core.registry import RegistryError, build
 from anylatent.core.runs.system import System
-from anylatent.core.support.files import UserError, load_weights, save_weights
+from anylatent.core.support.files import (
+    UserError,
+    check_finite,
+    file_name,
+    load_weights,
+    save_weights,
+)
 
 
 @dataclass(frozen=True)
@@ -41,11 +47,11 @@ class Classification:
     @property
     def stage(self) -> str:
         """The name of its training in checkpoints and logs."""
-        return f"classifier_{self.label}"
+        return f"classifier_{file_name(self.label)}"
 
     def path(self, run: Path) -> Path:
         """Where a run keeps it."""
-        return run / "classifiers" / f"{self.label}.safetensors"
+        return run / "classifiers" / f"{file_name(self.label)}.safetensors"
 
     def json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
@@ -60,7 +66,8 @@ class Classification:
                 f"{path} is no classifier of a run: its metadata lack {error}"
             ) from error
         named = isinstance(found.classes, list) and all(isinstance(c, str) for c in found.classes)
-        if not named or found.label != path.stem or not isinstance(found.backbone, dict):
+        fits = named and file_name(str(found.label)) == path.stem
+        if not fits or not isinstance(found.backbone, dict):
             raise UserError(f"{path} is no classifier of a run for {path.stem!r}, or was renamed")
         return cls(found.label, tuple(found.classes), found.backbone, found.how)
 
@@ -81,6 +88,7 @@ def load_classifiers(
         if path.name.startswith("."):  # being written
             continue
         tensors, metadata = load_weights(path)
+        check_finite(path, tensors)
         made = Classification.read(path, metadata)
         try:
             classifier = made.build(system.autoencoder.spec, system.schedule)

@@ -27,11 +27,14 @@ from anylatent.core.runs.base import Base
 from anylatent.core.runs.config import RunConfig, read
 from anylatent.core.support.files import (
     UserError,
+    check_finite,
+    file_name,
     load_metadata,
     load_weights,
     save_text,
     save_weights,
 )
+from anylatent.core.support.plain_yaml import dump_yaml, load_yaml, plain
 
 FIXED = ("model", "data", "facts", "training", "seed", "source", "take")
 """What two commands that train one run must agree about; all else may change between them."""
@@ -91,28 +94,21 @@ class RunDirectory:
         return self.path / "model.safetensors"
 
     def checkpoint(self, stage: str) -> Path:
-        return self.path / "checkpoints" / f"{stage}.ckpt"
+        return self.path / "checkpoints" / f"{file_name(stage)}.ckpt"
 
     def finished(self, stage: str) -> Path:
         """What a finished stage goes on from, if it is to have more steps."""
-        return self.path / "finished" / f"{stage}.ckpt"
+        return self.path / "finished" / f"{file_name(stage)}.ckpt"
 
     def claim(self, described: Mapping[str, Any]) -> None:
         """Writes the configuration, where it is not there or asks for more steps now."""
-        from omegaconf import OmegaConf
-
-        if self.config_path.exists() and not self.check(described):
-            return
-        save_text(self.config_path, OmegaConf.to_yaml(OmegaConf.create(dict(described))))
+        if not (self.config_path.exists() and not self.check(described)):
+            save_text(self.config_path, dump_yaml(described))
 
     def check(self, described: Mapping[str, Any]) -> bool:
         """Whether stages are to have more steps than the directory's configuration says. Raises
         UserError where anything else that may not change differs."""
-        from omegaconf import OmegaConf
-
-        old, plain = self.plain(), OmegaConf.to_container(OmegaConf.create(dict(described)))
-        assert isinstance(plain, dict)
-        found = list(_differences(_fixed(old), _fixed(plain)))
+        found = list(_differences(_fixed(self.plain()), _fixed(plain(described))))
         longer = [key for key, before, after in found if _is_longer(key, before, after)]
         differences = [
             f"{key.removeprefix('model.')}: {before} there, {after} now"
@@ -133,18 +129,11 @@ class RunDirectory:
 
     def plain(self) -> dict[str, Any]:
         """The saved configuration as plain values."""
-        from omegaconf import OmegaConf
-        from omegaconf.errors import OmegaConfBaseException
-        from yaml import YAMLError  # type: ignore[import-untyped]
-
         if not self.path.is_dir():
             raise UserError(f"there is no run at {self.path}")
         if not self.config_path.is_file():
             raise UserError(f"{self.path} is no run directory: it has no config.yaml")
-        try:
-            config = OmegaConf.to_container(OmegaConf.load(self.config_path), resolve=True)
-        except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-            raise UserError(f"{self.config_path} can not be read: {error}") from error
+        config = load_yaml(self.config_path)
         if not isinstance(config, dict) or "facts" not in config:
             raise UserError(f"{self.config_path} is no configuration of a run, or is cut short")
         targets = list(_targets(config))
@@ -159,6 +148,7 @@ class RunDirectory:
         """The weights in its own file, and what is done."""
         self.check_weights()
         tensors, metadata = load_weights(self.weights_path)
+        check_finite(self.weights_path, tensors)
         return tensors, Stages.read(metadata, self.weights_path)
 
     def check_weights(self) -> None:

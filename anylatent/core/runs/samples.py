@@ -15,7 +15,7 @@ from anylatent.core.runs.records import writing
 from anylatent.core.runs.run import Run, per_sample
 from anylatent.core.runs.stored_noise import StoredNoise
 from anylatent.core.runs.watch import NotFinite
-from anylatent.core.support.files import UserError, replacing
+from anylatent.core.support.files import UserError, file_name, replacing
 from anylatent.core.support.progress import bar
 
 SHEET = 256
@@ -60,7 +60,7 @@ def write_samples(config: SampleConfig) -> None:
     sampler = run.context.sampler(config.sampling, config.temperature)
     folder = Path(config.out or Path(config.run) / "samples")
     prefixes = [f"{label}_" for label in cond[config.each]] if config.each else [""] * count
-    names = [f"{prefix}{config.seed}_{i:05d}" for i, prefix in enumerate(prefixes)]
+    names = [file_name(f"{prefix}{config.seed}_{i:05d}") for i, prefix in enumerate(prefixes)]
     with writing(Path(config.run), folder):
         try:
             outputs = drawn(run, sampler, config.seed, columns, count, config.batch, noise)

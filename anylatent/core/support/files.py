@@ -11,6 +11,9 @@ from typing import Any
 
 from torch import Tensor
 
+LONGEST = 120
+"""Bytes of a file's name that come from a text."""
+
 
 class UserError(Exception):
     """Something that the user can put right; shown without a traceback."""
@@ -44,6 +47,14 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
+def file_name(text: str) -> str:
+    """The text as a name for one file, or the beginning of one, in the folder where it is put: what
+    means anything else to a file system becomes an underscore, and what is long is cut."""
+    name = "".join("_" if c in '/\\:*?"<>|' or not c.isprintable() else c for c in text)
+    name = name.encode()[:LONGEST].decode(errors="ignore").strip()
+    return f"_{name.lstrip('.')}" if name.startswith(".") or not name else name
+
+
 def save_text(path: Path, text: str) -> None:
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -63,6 +74,16 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     with _opened(path) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return tensors, dict(file.metadata() or {})
+
+
+def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raises UserError for weights of a file that are not finite."""
+    for name, x in tensors.items():
+        if x.is_floating_point() and not bool(x.isfinite().all()):
+            raise UserError(
+                f"{path}: {name} has numbers that are not finite: the file is damaged, or what "
+                "made it failed. Make it again, or copy it anew"
+            )
 
 
 def load_metadata(path: Path) -> dict[str, str]:

@@ -145,9 +145,9 @@ class Stop(StageCallback):
 
     def __init__(self) -> None:
         self.asked = False
+        self.previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.previous: dict[int, Any] = {}
         for number in (signal.SIGINT, signal.SIGTERM):
             self.previous[number] = signal.signal(number, self._ask)
 

@@ -51,7 +51,7 @@ def check_weights(module: StageModule, kept: Path) -> None:
     fine = torch.stack([value.isfinite().all() for value in every]).tolist()
     wrong = [name for (name, _), good in zip(named * 2, fine, strict=True) if not good]
     if wrong:
-        raise UserError(not_finite(module, f"{wrong[0]} at step {module.number}", kept))
+        raise UserError(not_finite(module, f"the weight {wrong[0]} at step {module.number}", kept))
 
 
 def not_finite(module: StageModule, what: str, kept: Path) -> str:

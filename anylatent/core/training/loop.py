@@ -69,7 +69,7 @@ def begin(config: TrainConfig) -> Training:
         )
     for kind in map(stage_type, names("stage")):
         if (kind.told_as or kind.name) in config.training:
-            settings_of(kind, config.training)
+            build("optimizer", settings_of(kind, config.training).optimizer)
     torch.manual_seed(config.seed)
     directory, tuning = RunDirectory(Path(config.run)), build("tuning", config.tuning)
     system = System(config.model, data.facts, training=True)
