@@ -102,6 +102,7 @@ class Caption(Conditioner):
         self.key, self.tokens = key, tokens
         self.path = str(_directory(path))
         self.width = _width(Path(self.path))
+        _check_room(Path(self.path), tokens)
         self.spec = ConditionSpec(tokens={key: self.width})
         self.register_buffer("device_of", torch.empty(0), persistent=False)
 
@@ -168,6 +169,14 @@ def _directory(path: str) -> Path:
             "and model.safetensors, as `save_pretrained` of transformers writes it"
         )
     return folder
+
+
+def _check_room(folder: Path, tokens: int) -> None:
+    """Raises ValueError for more tokens than the encoder has places for."""
+    found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    most = found.get("max_position_embeddings")
+    if isinstance(most, int) and tokens > most:
+        raise ValueError(f"tokens={tokens}: the encoder of captions reads at most {most}")
 
 
 def _width(folder: Path) -> int:

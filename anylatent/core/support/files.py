@@ -36,15 +36,23 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, 0o666 & ~_mask())
         os.replace(temporary, path)
     except BaseException as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) or type(error).__name__ == "SafetensorError":
+        full = "inline_container" in str(error)  # torch's words for what the disk did not take
+        if isinstance(error, OSError) or type(error).__name__ == "SafetensorError" or full:
             old = "the old file is untouched" if os.path.exists(path) else "nothing was written"
             raise UserError(f"could not save {path}: {error}; {old}") from error
         raise
+
+
+def _mask() -> int:
+    """What the user takes from the rights of new files."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def file_name(text: str) -> str:

@@ -80,6 +80,7 @@ class History(StageCallback):
         self.path, self.every = path, every
         self.sums: dict[str, torch.Tensor] = {}
         self.count, self.rows = 0, list[dict[str, str]]()
+        self.broken = False
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StageModule)
@@ -107,7 +108,12 @@ class History(StageCallback):
         names = list(dict.fromkeys(name for row in self.rows for name in row))
         lines = [",".join(names)]
         lines += [",".join(row.get(name, "") for name in names) for row in self.rows]
-        save_text(self.path, "\n".join(lines) + "\n")
+        try:
+            save_text(self.path, "\n".join(lines) + "\n")
+        except UserError as error:  # training goes on; rows are written again later
+            if not self.broken:
+                print(f"warning: {error}; training goes on, with gaps in its logs", flush=True)
+            self.broken = True
         if trainer.logger is not None:
             trainer.logger.log_metrics(values, step=step)
 
@@ -126,9 +132,13 @@ class Checkpoint(StageCallback):
             return
         self.last = time.monotonic()
         check_weights(module, self.path)
+        self.save_or_warn(module)
+
+    def save_or_warn(self, module: StageModule) -> None:
+        """Training goes on where it can't be written; the last one is still there."""
         try:
             self.save(module)
-        except UserError as error:  # training goes on; the last checkpoint is still there
+        except UserError as error:
             print(f"warning: {error}", flush=True)
 
     def save(self, module: StageModule) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import TensorBoardLogger
 
 from anylatent.core.modality import Data
 from anylatent.core.nn.backbone import Backbone
@@ -24,11 +23,12 @@ from anylatent.core.runs.records import note, owned, taught
 from anylatent.core.runs.sources import Tuning, extend, tuned
 from anylatent.core.support.files import UserError
 from anylatent.core.training.callbacks import Checkpoint, History, Pictures, Progress, Stop
+from anylatent.core.training.events import Events, quiet_threads
 from anylatent.core.training.finite import Finite, check_weights
 from anylatent.core.training.hardware import has_bfloat16
 from anylatent.core.training.module import StageModule
 from anylatent.core.training.plan import longer, wanted
-from anylatent.core.training.settings import TrainConfig, TrainerConfig
+from anylatent.core.training.settings import TrainConfig
 from anylatent.core.training.stages.base import (
     Stage,
     Training,
@@ -174,15 +174,11 @@ def fit(training: Training, stage: Stage) -> None:
         module.restore(directory.load_checkpoint(checkpoint.path))
     elif stage.label in training.longer:
         module.restore(directory.load_checkpoint(finished.path))
-    finite = Finite(config.log_every, checkpoint.path)
-    history = History(directory.path / "logs" / f"{stage.label}.csv", config.log_every)
-    pictures = Pictures(config.pictures.every, directory.path / "pictures", history)
-    trainer = trainer_of(
-        training, stage, [finite, history, pictures, checkpoint, Stop(), Progress()]
-    )
+    trainer = trainer_of(training, module, checkpoint)
     training.system.eval()
     module.trained.train()
-    trainer.fit(module)
+    with quiet_threads():
+        trainer.fit(module)
     if module.number < stage.settings.steps:  # whoever ended it
         if trainer.is_global_zero:
             checkpoint.save(module)
@@ -192,36 +188,37 @@ def fit(training: Training, stage: Stage) -> None:
         )
     check_weights(module, checkpoint.path)
     if trainer.is_global_zero:
-        finished.save(module)
+        finished.save_or_warn(module)
     module.average.to(torch.device("cpu"))
     module.cpu()
     module.average.swap()
     module.eval()
 
 
-def trainer_of(training: Training, stage: Stage, callbacks: list[Any]) -> pl.Trainer:
-    config: TrainerConfig = training.config.trainer
-    options = {k: v for k, v in asdict(config).items() if k != "compile"}
-    if config.precision == "auto":
-        on_gpu = config.accelerator != "cpu" and torch.cuda.is_available()
+def trainer_of(training: Training, module: StageModule, checkpoint: Checkpoint) -> pl.Trainer:
+    """What drives a stage from its step `module.number` on."""
+    config, stage, logs = training.config, module.stage, training.directory.path / "logs"
+    history = History(logs / f"{stage.label}.csv", config.log_every)
+    pictures = Pictures(config.pictures.every, training.directory.path / "pictures", history)
+    finite = Finite(config.log_every, checkpoint.path)
+    options = {k: v for k, v in asdict(config.trainer).items() if k != "compile"}
+    options["callbacks"] = [finite, history, pictures, checkpoint, Stop(), Progress()]
+    options["logger"] = Events(logs, stage.label, module.number)
+    if config.trainer.precision == "auto":
+        on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
         fast = has_bfloat16("cuda" if on_gpu else "cpu")
         options["precision"] = "bf16-mixed" if fast else "32-true"
-    found = _trainer(training, stage, callbacks, options)
+    found = _trainer(options)
     if found.world_size > 1 and len(stage.optimisers()) > 1:  # a step may use one alone
-        options["strategy"] = "ddp_find_unused_parameters_true"
-        found = _trainer(training, stage, callbacks, options)
+        found = _trainer({**options, "strategy": "ddp_find_unused_parameters_true"})
     return found
 
 
-def _trainer(
-    training: Training, stage: Stage, callbacks: list[Any], options: Mapping[str, Any]
-) -> pl.Trainer:
+def _trainer(options: Mapping[str, Any]) -> pl.Trainer:
     return pl.Trainer(
         **options,
         max_epochs=1,
         log_every_n_steps=1,
-        logger=TensorBoardLogger(training.directory.path / "logs", name="", version=stage.label),
-        callbacks=callbacks,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
