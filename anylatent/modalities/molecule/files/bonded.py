@@ -7,15 +7,20 @@ bonded to nothing: they are ions.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from itertools import combinations
+from typing import TypeAlias
+
 import torch
 from torch import Tensor
 
 from anylatent.modalities.molecule.elements import NUMBERS
 from anylatent.modalities.molecule.molecule import Molecule
 
-RADII = torch.tensor(
-    [0.0]
-    + [
+_RADII = [
+    0.0,
+    *(
         float(text)
         for text in (
             "0.31 0.28 1.28 0.96 0.84 0.76 0.71 0.66 0.57 0.58 1.66 1.41 1.21 1.11 1.07 1.05 1.02 "
@@ -26,15 +31,19 @@ RADII = torch.tensor(
             "1.50 2.60 2.20 2.15 2.06 2.00 1.96 1.90 1.87 1.80 1.69 1.90 1.90 1.90 1.90 1.90 1.90 "
             "1.90 1.90 1.90 1.90 1.90 1.90 1.90 1.90 1.90 1.90 1.36 1.43 1.62 1.75 1.65 1.57"
         ).split()
-    ]
-)
+    ),
+]
+RADII = torch.tensor(_RADII, dtype=torch.float64)
 """The covalent radius of each atomic number in Å."""
+
+Positions: TypeAlias = Sequence[Sequence[float]]
 
 _FACTOR = 1.3
 _IONS = torch.tensor([NUMBERS[s] for s in "Na K Rb Cs Fr Ca Sr Ba Ra".split()])
 _ROWS = 1024  # of atoms, whose distances to all others are measured at once
 _EXACT = "donot_use_mm_for_euclid_dist"
-_TRIPLE, _LINEAR, _FLAT = 0.87, 150.0, 340.0  # of the sum of radii; degrees
+_TRIPLE, _DOUBLE = 0.87, 0.93  # longest, of the sum of radii
+_LINEAR, _FLAT = 150.0, 340.0  # degrees
 
 
 def near(molecule: Molecule) -> tuple[Tensor, float]:
@@ -76,31 +85,37 @@ def pieces(count: int, pairs: Tensor) -> list[list[int]]:
 def lacks_hydrogen(molecule: Molecule, pairs: Tensor) -> bool:
     """Whether an atom is shaped as if hydrogen had been there.
 
-    A carbon with one neighbour by no triple bond, with two at an angle, with three that are no
-    plane with it; a carbon, nitrogen or oxygen alone.
+    A carbon with one neighbour by no triple bond, with two at an angle, with three by single bonds
+    that are in no plane with it; a carbon, nitrogen or oxygen alone.
     """
     neighbours: list[list[int]] = [[] for _ in range(len(molecule))]
     for i, j in pairs.tolist():
         neighbours[i].append(j)
         neighbours[j].append(i)
-    numbers = molecule.z.tolist()
+    numbers, x = molecule.z.tolist(), molecule.x.tolist()
     return any(
-        (number in (6, 7, 8) and not around) or (number == 6 and _is_open(molecule, atom, around))
+        (number in (6, 7, 8) and not around) or (number == 6 and _is_open(numbers, x, atom, around))
         for atom, (number, around) in enumerate(zip(numbers, neighbours, strict=True))
     )
 
 
-def angles(molecule: Molecule, atom: int, around: list[int]) -> Tensor:
+def angles(x: Positions, atom: int, around: Sequence[int]) -> list[float]:
     """The angles between neighbours of an atom in degrees, one for each pair of them."""
-    arms = torch.nn.functional.normalize(molecule.x[around] - molecule.x[atom], dim=1)
-    first, second = torch.triu_indices(len(around), len(around), 1)
-    return (arms[first] * arms[second]).sum(1).clamp(-1, 1).acos().rad2deg()
+    arms = [[a - b for a, b in zip(x[other], x[atom], strict=True)] for other in around]
+    units = [[part / (math.hypot(*arm) or 1.0) for part in arm] for arm in arms]
+    cosines = (sum(p * q for p, q in zip(a, b, strict=True)) for a, b in combinations(units, 2))
+    return [math.degrees(math.acos(max(-1.0, min(1.0, cosine)))) for cosine in cosines]
 
 
-def _is_open(molecule: Molecule, atom: int, around: list[int]) -> bool:
+def _is_open(numbers: Sequence[int], x: Positions, atom: int, around: Sequence[int]) -> bool:
+    if not 1 <= len(around) <= 3:
+        return False
+    ratios = [
+        math.dist(x[atom], x[other]) / (_RADII[numbers[atom]] + _RADII[numbers[other]])
+        for other in around
+    ]
     if len(around) == 1:
-        radii = RADII[molecule.z[[atom, *around]]].sum()
-        return bool((molecule.x[atom] - molecule.x[around[0]]).norm() > _TRIPLE * radii)
+        return ratios[0] > _TRIPLE
     if len(around) == 2:
-        return bool(angles(molecule, atom, around) < _LINEAR)
-    return len(around) == 3 and bool(angles(molecule, atom, around).sum() < _FLAT)
+        return angles(x, atom, around)[0] < _LINEAR
+    return min(ratios) > _DOUBLE and sum(angles(x, atom, around)) < _FLAT

@@ -110,7 +110,7 @@ def _value(row: Mapping[str, str], name: str) -> float:
 def _charge(row: Mapping[str, str]) -> int:
     text = row.get("pdbx_formal_charge") or row.get("charge") or "0"
     found = number(text)
-    if found is None or found != int(found) or abs(found) > 20:
+    if found is None or not (abs(found) <= 20 and found == int(found)):
         raise BadRecord(f"'{short(text)}' is no formal charge")
     return int(found)
 

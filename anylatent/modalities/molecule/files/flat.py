@@ -2,10 +2,11 @@
 
 All atoms have one z. It is a drawing where the file says so, and where all atoms are in one
 place. Else, unless they are on a line, where one of these shows it: a carbon, nitrogen or silicon
-with four neighbours; wedged bonds; bonds of lengths that their atoms don't have, or all of one length though
-they are of several kinds; a carbon that the lengths of its bonds call tetrahedral with three
-neighbours, or with two at 120 degrees; a hydrogen atom without a neighbour. Where the file has no
-bonds or not their orders, that is asked of more than three heavy atoms only.
+with four neighbours; wedged bonds; bonds of lengths that their atoms don't have, or all of one
+length though they are of several kinds; a carbon that the lengths of its bonds call tetrahedral
+with three neighbours, or with two at 120 degrees; a hydrogen atom without a neighbour. Where the
+file has no bonds, or not their orders, there must be more than three heavy atoms, and the nearest
+neighbour of each at a wrong length.
 """
 
 from __future__ import annotations
@@ -103,7 +104,12 @@ def _has_wrong_lengths(bonds: list[_Bond]) -> bool:
     lengths = [bond.length for bond in bonds]
     known = any(bond.order != _UNKNOWN for bond in bonds)
     equal = known and len(kinds) > 1 and max(lengths) < _EQUAL * min(lengths)
-    return equal or any(_is_wrong(bond) for bond in bonds)
+    if known:
+        return equal or any(_is_wrong(bond) for bond in bonds)
+    nearest: dict[int, _Bond] = {}
+    for bond in sorted(bonds, key=lambda bond: -bond.ratio):
+        nearest |= dict.fromkeys(bond.atoms, bond)
+    return bool(nearest) and all(_is_wrong(bond) for bond in nearest.values())
 
 
 def _is_wrong(bond: _Bond) -> bool:
@@ -140,5 +146,5 @@ def _has_wrong_shape(parsed: Parsed, bonds: list[_Bond], small: bool) -> bool:
 
 def _is_impossible(parsed: Parsed, atom: int, others: list[int]) -> bool:
     if len(others) == 2:
-        return _WIDE[0] < float(angles(parsed.molecule, atom, others)) < _WIDE[1]
+        return _WIDE[0] < angles(parsed.molecule.x.tolist(), atom, others)[0] < _WIDE[1]
     return len(others) == 3

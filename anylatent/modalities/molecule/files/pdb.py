@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from anylatent.modalities.molecule.files.alternates import Site, taken
@@ -11,6 +12,8 @@ from anylatent.modalities.shared.chemistry import chemistry
 
 _ATOM = ("ATOM ", "HETATM")
 _NO_ATOM = ("ANISOU", "SIGATM", "SIGUIJ", "REMARK", "TITLE", "HEADER", "USER", "CRYST1")
+_POSITION = re.compile(r"(?:-?\d{1,4}\.\d{3}\s*){3}", re.ASCII)
+_INSIDE = re.compile("ATOM  |HETATM")
 _EVERYTHING = 1  # of RDKit: also alternates and pseudo-atoms, which it leaves out otherwise
 _OUTSIDE = "outside of all models"
 
@@ -56,11 +59,11 @@ def parse(lines: Lines) -> Parsed:
     if atoms[0] == _OUTSIDE:
         raise BadRecord(f"{len(atoms) - 1} atoms stand outside of all models")
     for line in atoms:
-        if not line.startswith(_ATOM):
-            raise BadRecord(f"'{short(line)}' has a position, but is no ATOM or HETATM")
+        if not line.startswith(_ATOM) or _is_stray(line):
+            raise BadRecord(f"'{short(line)}' has a position, but is no line of one ATOM or HETATM")
         if not _is_placed(line):
             raise BadRecord(f"'{short(line)}' is no atom: wanted a position in columns 31 to 54")
-    kept = [_without_letter(atoms[row]) for row in taken([_site(line) for line in atoms])]
+    kept = [_bare(atoms[row]) for row in taken([_site(line) for line in atoms])]
     bonds = [line for line in lines if line.startswith("CONECT")]
     text = "\n".join([*kept, *bonds]) + "\n"
     mol = mol_of(
@@ -76,12 +79,10 @@ def _is_placed(line: str) -> bool:
 
 
 def _is_stray(line: str) -> bool:
-    """A line of no kind that has a position where an atom's is: an atom whose name was lost."""
-    return (
-        not line.startswith((*_ATOM, *_NO_ATOM))
-        and _is_placed(line)
-        and all(line[at] == "." for at in (34, 42, 50))
-    )
+    """A line of no kind that has a position, or one with an atom behind it: an atom is lost."""
+    if any(_is_placed(line[found.start() :]) for found in _INSIDE.finditer(line, 1)):
+        return True
+    return not line.startswith((*_ATOM, *_NO_ATOM)) and bool(_POSITION.search(line))
 
 
 def _site(line: str) -> Site:
@@ -93,5 +94,6 @@ def _site(line: str) -> Site:
     return Site(line[21:27], line[17:20], line[12:16], letter, occupancy or 0.0)
 
 
-def _without_letter(line: str) -> str:
-    return f"{line[:16]} {line[17:]}"
+def _bare(line: str) -> str:
+    """Without letter, occupancy and temperature, which were read or do not matter."""
+    return f"{line[:16]} {line[17:54]}{'':12}{line[66:]}"
