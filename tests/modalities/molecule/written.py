@@ -1,8 +1,13 @@
 """Molecules as files of structures, as their formats say, apart from the code that reads them."""
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 
 from anylatent.modalities.molecule.elements import SYMBOLS
+from anylatent.modalities.molecule.files import read_molecules
+from anylatent.modalities.molecule.molecule import Molecule
 from tests.modalities.molecule.test_binarycif import packed
 
 
@@ -98,3 +103,18 @@ def bcif_bytes(molecules):
     category = {"name": "_atom_site", "rowCount": len(z), "columns": stored}
     block = {"header": "TEST", "categories": [category]}
     return packed({"encoder": "test", "version": "0.3.0", "dataBlocks": [block]})
+
+
+def only(path: Path, text: str) -> Molecule:
+    """The one molecule of a good file."""
+    path.write_text(text)
+    (record,), problems = read_molecules(path)
+    assert not problems
+    return record.molecule
+
+
+def refused(path: Path, text: str) -> str:
+    path.write_text(text)
+    with pytest.raises(ValueError) as error:
+        read_molecules(path)
+    return str(error.value)

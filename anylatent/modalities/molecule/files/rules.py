@@ -32,9 +32,9 @@ class Rules:
 
     `drawings`: refuse, keep. `fragments`, of records in several pieces (salts, waters): keep,
     largest (by heavy atoms, then by atoms, the first of equal ones), refuse. `missing_hydrogens`:
-    keep, refuse. Refused are atoms `nearest` Å or less apart (0: none), and `farthest` Å or more
-    from the centre, the median of all, and fewer than `least` atoms. Raises UserError for other
-    choices.
+    keep, refuse. Refused are atoms nearer than `nearest` Å to one another, atoms `farthest` Å and
+    more from the centre (the median of all), and fewer than `least` atoms. Raises UserError for
+    other choices.
     """
 
     drawings: str = "refuse"
