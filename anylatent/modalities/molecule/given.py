@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,9 @@ class Fragments(Given):
             return None
         paths = asked_of(cond, "fragment", samples)
         if any(not isinstance(path, (str, Path)) for path in paths):
-            raise UserError("cond.fragment: the path of a .sdf, .mol, .xyz or .pdb file is wanted")
+            raise UserError(
+                "cond.fragment: the path of a .sdf, .mol, .xyz, .pdb or .cif file is wanted"
+            )
         read = {path: self._item(Path(path)) for path in dict.fromkeys(paths)}
         return [read[path] for path in paths]
 
@@ -89,4 +92,4 @@ def _alone(path: Path) -> Molecule:
             + "".join(f"; {problem}" for problem in problems[:3])
             + ": a file of one molecule is wanted"
         )
-    return records[0].molecule
+    return replace(records[0].molecule, x=records[0].molecule.x.float())

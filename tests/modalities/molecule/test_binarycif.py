@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from anylatent.modalities.molecule.data.binarycif import _decode, _MessagePack, read_category
+from anylatent.modalities.molecule.files.binarycif import _decode, _MessagePack, read_category
 
 BYTES = {"kind": "ByteArray", "type": 1}
 

@@ -32,7 +32,7 @@ def canonical(mol):
 def same(got, wanted, tolerance=1e-4):
     assert torch.equal(got.z, wanted.z) and got.z.dtype == torch.long
     assert torch.equal(got.charge, wanted.charge) and got.charge.dtype == torch.long
-    assert got.x.dtype == torch.float32
+    assert got.x.dtype == torch.float64
     assert float((got.x - wanted.x).abs().max()) < tolerance
 
 

@@ -138,9 +138,9 @@ def test_many_problems_are_not_all_listed(root: Path) -> None:
 def test_read_once_until_a_file_changes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = read(root)
     calls: list[Path] = []
-    real = folder_module.read_molecules
+    real = folder_module.read
     monkeypatch.setattr(
-        folder_module, "read_molecules", lambda path: calls.append(path) or real(path)
+        folder_module, "read", lambda path, rules: calls.append(path) or real(path, rules)
     )
     again = read(root)
     assert not calls and again.fingerprint == first.fingerprint

@@ -22,7 +22,7 @@ from anylatent.modalities.molecule.data.skeletons import NEAREST, nearest, skele
 from anylatent.modalities.molecule.elements import NUMBERS
 
 if TYPE_CHECKING:
-    from anylatent.modalities.molecule.data.binarycif import Array
+    from anylatent.modalities.molecule.files.binarycif import Array
 
 ELEMENTS = ("H", "B", "C", "N", "O", "F", "Si", "P", "S", "Cl", "Se", "Br", "I")
 """Elements of organic chemistry; components with any other are left out."""
@@ -84,7 +84,7 @@ def _read() -> dict[str, Tensor]:
     """All organic components, their skeletons, and what was left out."""
     import numpy as np
 
-    from anylatent.modalities.molecule.data.binarycif import read_category
+    from anylatent.modalities.molecule.files.binarycif import read_category
 
     path = package_file("biotite", "structure", "info", "components.bcif", purpose=_PURPOSE)
     names = ["comp_id", "type_symbol", "charge", *_POSITION]

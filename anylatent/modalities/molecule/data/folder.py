@@ -1,11 +1,11 @@
-"""Any molecules in a folder: SDF, MOL, XYZ and PDB files."""
+"""Any molecules in a folder: SDF, MOL, XYZ, PDB and mmCIF files."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -15,30 +15,56 @@ from anylatent.core.support.packages import package_version
 from anylatent.core.support.progress import track
 from anylatent.modalities.molecule.data.base import MoleculeData
 from anylatent.modalities.molecule.data.packed import Packed
-from anylatent.modalities.molecule.data.skeletons import NEAREST, nearest, skeletons
-from anylatent.modalities.molecule.files import SUFFIXES, Record, read_molecules
+from anylatent.modalities.molecule.data.skeletons import NEAREST, skeletons
+from anylatent.modalities.molecule.files import SUFFIXES, Record, Rules, read
 from anylatent.modalities.shared.folder import Files
-from anylatent.modalities.shared.strings import listed, tensor_text, text_tensor
+from anylatent.modalities.shared.strings import (
+    lines_tensor,
+    listed,
+    tensor_lines,
+    tensor_text,
+    text_tensor,
+)
+
+_TOLD = {
+    "fragments": "in several pieces",
+    "missing_hydrogens": "without all of their hydrogen atoms",
+    "drawings": "drawings",
+}
+"""What is told of molecules that a setting lets pass, by the setting."""
 
 
 class MoleculeFolder(MoleculeData):
-    """The molecules in the files below `path`: sdf, mol, xyz and pdb, hidden ones left out.
+    """The molecules in the files below `path`: sdf, mol, xyz, pdb, cif, mmcif and bcif, hidden ones
+    left out.
 
-    Files are read in the order of their paths, as `files.read_molecules` says; an sdf or xyz file
-    may hold any number of molecules. Hydrogen atoms are those of the files: none is added, and
+    Files are read in the order of their paths, as `files.read_molecules` says; most may hold any
+    number of molecules. Hydrogen atoms are those of the files: none is added, and
     `hydrogens=False` leaves them out. Split by the skeleton of heavy atoms, so that copies and
     conformers of a molecule, stereoisomers and protonation states stay in one part.
 
-    What cannot be read, is a single atom, or has atoms nearer than 0.3 Å to one another is left
-    out; one warning counts and names it. Raises UserError without a path, for what is no folder,
-    where no molecule is found, and where fewer than two different ones are left, unless `held_out`
-    is 0; `MissingPackage` without RDKit. `elements` and `charges`: see `MoleculeData`.
+    `fragments` says what becomes of several pieces that no bond joins, as in salts and with water:
+    keep, largest (only the piece with most heavy atoms) or refuse. `missing_hydrogens`: keep or
+    refuse molecules that lack some of their hydrogen atoms. `drawings`: refuse, or keep what is a
+    drawing in the plane. Atoms nearer than `nearest` Å to one another or farther than `farthest` Å
+    from the centre are refused.
+
+    What cannot be read, is a single atom, or is refused is left out; one warning counts and names
+    it, and what was kept though one of these settings could refuse it. Raises UserError without a
+    path, for what is no folder, where no molecule is found, and where fewer than two different ones
+    are left, unless `held_out` is 0; `MissingPackage` without RDKit. `elements` and `charges`: see
+    `MoleculeData`.
     """
 
     def __init__(
         self,
         path: str = "",
         hydrogens: bool = True,
+        fragments: str = "keep",
+        missing_hydrogens: str = "keep",
+        drawings: str = "refuse",
+        nearest: float = NEAREST,
+        farthest: float = 100.0,
         held_out: float = 0.1,
         seed: int = 0,
         elements: Sequence[str] | None = None,
@@ -51,8 +77,12 @@ class MoleculeFolder(MoleculeData):
             wanted=f"a folder of molecules ({' '.join(SUFFIXES)})",
             what="molecules",
         )
+        self.rules = Rules(drawings, fragments, missing_hydrogens, nearest, farthest, least=2)
         self.fraction, self.seed = held_out, seed
-        self._source = {"made by": [f"rdkit {package_version('rdkit')}", "1"]}
+        self._source = {
+            "made by": [f"rdkit {package_version('rdkit')}", "2"],
+            "rules": asdict(self.rules),
+        }
         given = {"files": self.files.stamps, "held_out": held_out, "seed": seed}
         super().__init__({**given, **self._source}, hydrogens, elements=elements, charges=charges)
 
@@ -61,52 +91,63 @@ class MoleculeFolder(MoleculeData):
         """What was left out, and why."""
         return [line for line in tensor_text(self._tensors["problems"]).split("\n") if line]
 
+    @cached_property
+    def told(self) -> dict[str, list[str]]:
+        """The names of what was kept or cut down, by the setting that says so."""
+        rules = [rule for rule in _TOLD if self.hydrogens or rule != "missing_hydrogens"]
+        named = {rule: tensor_lines(self._tensors[f"told.{rule}"]) for rule in rules}
+        return {rule: names for rule, names in named.items() if names}
+
     def parts(self) -> Mapping[str, Packed]:
         every, root = Packed.of_cache(self._tensors), self.files.root
         if not len(every):
-            raise UserError(_summary(self.problems, 0, root))
-        if self.problems:
-            warnings.warn(_summary(self.problems, len(every), root), stacklevel=2)
+            raise UserError(f"{root}: no molecule can be used, and {_left_out(self.problems)}")
+        if self.problems or self.told:
+            warnings.warn(self._summary(len(every)), stacklevel=2)
         groups = [str(key) for key in self._tensors["skeletons"].tolist()]
         return every.split(groups, self.fraction, self.seed, str(root))
 
+    def _summary(self, good: int) -> str:
+        parts = [f"{good} molecules were read"]
+        parts += [f"and {_left_out(self.problems)}"] if self.problems else []
+        for rule, names in self.told.items():
+            choice = getattr(self.rules, rule)
+            parts.append(f"{len(names)} {_TOLD[rule]} (data.{rule}={choice}): {listed(names)}")
+        return f"{self.files.root}: {', '.join(parts)}"
+
     @cached_property
     def _tensors(self) -> dict[str, Tensor]:
-        return self.files.read("molecules", self._source, lambda: _read(self.files))
+        return self.files.read("molecules", self._source, lambda: _read(self.files, self.rules))
 
 
-def _read(files: Files) -> dict[str, Tensor]:
-    """All good molecules, their skeletons, and the problems with the others."""
+def _read(files: Files, rules: Rules) -> dict[str, Tensor]:
+    """All good molecules, their skeletons, the problems with the others, and what is told."""
     records: list[Record] = []
     problems: list[str] = []
-    named = zip(files.paths, files.names, strict=True)
-    for path, place in track(named, "reading molecules", len(files.paths)):
+    told: dict[str, list[str]] = {rule: [] for rule in _TOLD}
+    for path in track(files.paths, "reading molecules", len(files.paths)):
         try:
-            found, bad = read_molecules(path)
+            found = read(path, rules)
         except (ValueError, OSError) as error:
             problems.append(" ".join(str(error).split()))
             continue
-        problems += bad
-        for record in found:
-            if len(record.molecule) > 1:
-                records.append(record)
-            else:
-                problems.append(f"{place}, {record.name}: a single atom")
+        problems += found.problems
+        records += found.records
+        for rule, names in found.told.items():
+            told[rule] += [" ".join(name.split()) for name in names]
     every = _pack(records)
-    least = nearest(every)
-    for row in (least < NEAREST).nonzero()[:, 0].tolist():
-        close = f"{records[row].name}: atoms {least[row]:.2g} Å from one another"
-        problems.append(f"{close}, nearer than {NEAREST} Å")
-    good = (least >= NEAREST).nonzero()[:, 0]
-    kept = every.select(good)
-    told = {"skeletons": skeletons(kept), "problems": text_tensor("\n".join(problems))}
-    return {**kept.compact(), **told}
+    return {
+        **every.compact(),
+        "skeletons": skeletons(every),
+        "problems": text_tensor("\n".join(problems)),
+        **{f"told.{rule}": lines_tensor(names) for rule, names in told.items()},
+    }
 
 
 def _pack(records: Sequence[Record]) -> Packed:
     molecules = [record.molecule for record in records]
     return Packed(
-        torch.cat([torch.empty(0, 3), *(molecule.x for molecule in molecules)]),
+        torch.cat([torch.empty(0, 3), *(molecule.x.float() for molecule in molecules)]),
         torch.cat([torch.empty(0).long(), *(molecule.z for molecule in molecules)]),
         torch.cat([torch.empty(0).long(), *(molecule.charge for molecule in molecules)]),
         torch.tensor([len(molecule) for molecule in molecules], dtype=torch.long),
@@ -114,6 +155,5 @@ def _pack(records: Sequence[Record]) -> Packed:
     )
 
 
-def _summary(problems: Sequence[str], good: int, root: Path) -> str:
-    read = f"{good} molecules were read" if good else "no molecule can be used"
-    return f"{root}: {read}, and {len(problems)} things left out: {listed(problems)}"
+def _left_out(problems: Sequence[str]) -> str:
+    return f"{len(problems)} things left out: {listed(problems)}"

@@ -1,10 +1,11 @@
-"""Molecules from and to files: SDF, MOL, XYZ and PDB.
+"""Molecules from files, SDF, MOL, XYZ, PDB and mmCIF, and to SDF and XYZ. Positions are in Å.
 
-Positions are in Å. RDKit reads and writes everything but XYZ.
+RDKit reads SDF, MOL and PDB, and writes SDF.
 """
 
-from anylatent.modalities.molecule.files.reading import SUFFIXES, read_molecules
+from anylatent.modalities.molecule.files.reading import SUFFIXES, Reading, read, read_molecules
 from anylatent.modalities.molecule.files.records import Record
+from anylatent.modalities.molecule.files.rules import Rules
 from anylatent.modalities.molecule.files.writing import (
     formula,
     symbols,
@@ -14,8 +15,11 @@ from anylatent.modalities.molecule.files.writing import (
 
 __all__ = [
     "SUFFIXES",
+    "Reading",
     "Record",
+    "Rules",
     "formula",
+    "read",
     "read_molecules",
     "symbols",
     "write_sdf",

@@ -7,7 +7,7 @@ last to the first. Only what BinaryCIF uses of MessagePack is read, and nothing 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -24,6 +24,18 @@ _SIZED = {0xC4: ("bytes", ">B"), 0xC5: ("bytes", ">H"), 0xC6: ("bytes", ">I")}
 _SIZED |= {0xD9: ("text", ">B"), 0xDA: ("text", ">H"), 0xDB: ("text", ">I")}
 _SIZED |= {0xDC: ("list", ">H"), 0xDD: ("list", ">I"), 0xDE: ("map", ">H"), 0xDF: ("map", ">I")}
 _TYPES = {1: "<i1", 2: "<i2", 3: "<i4", 4: "<u1", 5: "<u2", 6: "<u4", 32: "<f4", 33: "<f8"}
+
+# what reading a damaged file may end with
+_DAMAGE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
 
 
 class _MessagePack:
@@ -76,8 +88,55 @@ def read_category(path: Path, category: str, columns: Iterable[str]) -> dict[str
         found = {c["name"]: c for c in block["categories"]}[f"_{category.lstrip('_')}"]["columns"]
         by_name = {column["name"]: column for column in found}
         return {name: _column(by_name[name]) for name in columns}
-    except (KeyError, IndexError, TypeError, struct.error) as error:
+    except _DAMAGE as error:
         raise ValueError(f"{path} is no BinaryCIF file with {category}: {error!r}") from error
+
+
+def read_categories(
+    path: Path, categories: Iterable[str]
+) -> list[tuple[str, dict[str, dict[str, list[str]]]]]:
+    """The data blocks by name, with all columns of some categories as text, "" where missing.
+
+    Raises ValueError for what is no BinaryCIF file, and for a column of another length.
+    """
+    import numpy as np
+
+    wanted = [f"_{name}" for name in categories]
+    try:
+        blocks = _MessagePack(path.read_bytes()).value()["dataBlocks"]
+        with np.errstate(all="ignore"):
+            return [
+                (str(block["header"]), dict(_wanted(block["categories"], wanted)))
+                for block in blocks
+            ]
+    except _DAMAGE as error:
+        reason = " ".join(str(error).split())[:100]
+        raise ValueError(
+            f"{path.name} is no whole BinaryCIF file ({type(error).__name__}: {reason})"
+        ) from error
+
+
+def _wanted(
+    categories: Iterable[Mapping[str, Any]], names: Collection[str]
+) -> Iterator[tuple[str, dict[str, list[str]]]]:
+    for category in categories:
+        if category["name"] in names:
+            yield str(category["name"])[1:], _texts(category)
+
+
+def _texts(category: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The columns of a category as text; ValueError for one that has not all of its rows."""
+    found = {}
+    for column in category["columns"]:
+        texts = [str(value) for value in _column(column).tolist()]
+        if column["mask"] is not None:
+            mask = _decode(column["mask"]).tolist()
+            texts = ["" if hidden else text for text, hidden in zip(texts, mask, strict=True)]
+        if len(texts) != category["rowCount"]:
+            name, rows = column["name"], category["rowCount"]
+            raise ValueError(f"column {name} has {len(texts)} rows of {rows}")
+        found[str(column["name"])] = texts
+    return found
 
 
 def _column(column: Mapping[str, Any]) -> Array:
@@ -117,6 +176,8 @@ def _interval(data: Array, encoding: Mapping[str, Any]) -> Array:
 def _run_length(data: Array, encoding: Mapping[str, Any]) -> Array:
     import numpy as np
 
+    if int(data[1::2].astype("int64").sum()) != encoding["srcSize"]:
+        raise ValueError(f"runs are not of {encoding['srcSize']} numbers")
     return np.repeat(data[::2], data[1::2])
 
 
