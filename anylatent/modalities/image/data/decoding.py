@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from anylatent.core.support.packages import MissingPackage
+from anylatent.modalities.image.data.depth import Levels, is_deep
 from anylatent.modalities.shared.report import reason_of
 
 if TYPE_CHECKING:
@@ -47,8 +48,9 @@ def _known() -> tuple[frozenset[str], list[str]]:
     return frozenset(endings), [kind for kind in _SIGNED if kind in Image.OPEN]
 
 
-def read_picture(path: Path, size: int) -> Tensor | str:
-    """A picture as uint8, (3, size, size); or why it cannot be read."""
+def read_picture(path: Path, size: int, levels: Levels) -> Tensor | str:
+    """A picture as uint8, (3, size, size); or why it cannot be read. `levels` are black and white
+    in those of more than 8 bits."""
     try:
         import numpy as np
         from PIL import Image
@@ -56,7 +58,7 @@ def read_picture(path: Path, size: int) -> Tensor | str:
         raise MissingPackage("pillow", "the data set 'folder'") from error
     try:
         with Image.open(path) as image:
-            pixels = np.array(_square(image, size))
+            pixels = np.array(_square(image, size, levels))
     except Exception as error:  # decoders raise whatever they like at broken files
         return _why(path, error)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
@@ -69,13 +71,14 @@ def _why(path: Path, error: Exception) -> str:
     return "the file is empty" if empty else "no picture that Pillow knows"
 
 
-def _square(image: Image.Image, size: int) -> Image.Image:
+def _square(image: Image.Image, size: int, levels: Levels) -> Image.Image:
     """Upright, on white, the central square, resized with antialiasing."""
     from PIL import Image, ImageOps
 
     upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I"):  # 16 bits a pixel, which `convert` would clip
-        upright = upright.point(lambda value: value / 257).convert("L")
+    if is_deep(upright.mode):
+        grey = ImageOps.fit(levels.grey(upright), (size, size), Image.Resampling.LANCZOS)
+        return grey.point(lambda value: value + 0.5).convert("RGB")  # which rounds down
     if upright.has_transparency_data:
         layer = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)

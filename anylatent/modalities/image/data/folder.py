@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from functools import cached_property
 from hashlib import blake2b
 
@@ -18,6 +21,13 @@ from anylatent.core.support.stored import Stored
 from anylatent.modalities.image.data.base import PictureData, Table
 from anylatent.modalities.image.data.captions import Captions
 from anylatent.modalities.image.data.decoding import SUFFIXES, opens, read_picture
+from anylatent.modalities.image.data.depth import (
+    SHALLOW,
+    Levels,
+    check_levels,
+    depths,
+    levels_of,
+)
 from anylatent.modalities.shared.folder import CLOSED, DOCUMENTS, Files, Kinds
 from anylatent.modalities.shared.layout import HELD_OUT, TRAIN, layout
 from anylatent.modalities.shared.reading import check_encoding
@@ -25,6 +35,8 @@ from anylatent.modalities.shared.report import Report, shown
 from anylatent.modalities.shared.strings import tensor_text, text_tensor
 
 _OTHER = "other"
+_MADE_BY = [f"pillow {package_version('pillow')}", "2"]
+_DARK = 25  # of 255: nothing in a picture can be seen that is darker throughout
 
 
 class Folder(PictureData):
@@ -43,6 +55,9 @@ class Folder(PictureData):
     classes; `held_out` and `seed` do not count then, and copies of what is learned from are not
     held out. Else copies, whose pixels are equal, stay in one part.
 
+    Pictures of more than 8 bits are scaled by all of them: integers by the bits that are used (10,
+    12, 14, 16, ...), floats by their range, or both from black to white as `levels` say, [0,4095].
+
     What is not used, and why, is in `report`; one warning counts and names it. Raises UserError
     for the path, where no picture is found, and where none is left to hold out, unless `held_out`
     is 0.
@@ -55,8 +70,10 @@ class Folder(PictureData):
         held_out: float = 0.1,
         seed: int = 0,
         encoding: str = "",
+        levels: tuple[float, ...] = (),
     ) -> None:
         check_encoding(encoding)
+        self._given = check_levels(levels)
         self.files = Files(
             path,
             Kinds(SUFFIXES, DOCUMENTS, opens),
@@ -75,7 +92,8 @@ class Folder(PictureData):
             "files": self.files.stamps,
             "captions": self._captions,
             "size": size,
-            "made by": [f"pillow {package_version('pillow')}", "2"],
+            "levels": self._given,
+            "made by": _MADE_BY,
         }
         classes = {"category": sorted(set(self._folders))} if self._folders else {}
         super().__init__(key, (3, size, size), classes, held_out, seed)
@@ -118,7 +136,7 @@ class Folder(PictureData):
     def _read_all(self) -> tuple[Shards, Report, list[int]]:
         """The pictures on disk, what became of the files, and which are used."""
         key = {name: value for name, value in self._key.items() if name != "captions"}
-        key["root"] = self.files.place
+        key |= {"root": self.files.place, "levels": asdict(self._levels)}
         count, report = len(self.files.names), self._found.extended()
         stored = self.stored("folder", key, count, self._read, "reading pictures")
         good = Stored(stored, "good")[range(count)][:, 0].tolist()
@@ -129,13 +147,14 @@ class Folder(PictureData):
         report.used = len(rows)
         if not rows:
             raise UserError(report.summary)
+        self._warn_of_night(int(Stored(stored, "brightest")[rows].max()))
         return stored, report, rows
 
     def _read(self, items: range) -> Iterator[Columns]:
         """The pixels of some pictures, black where they can't be read, and which ones can."""
-        size, black = self.shape[1], torch.zeros(self.shape, dtype=torch.uint8)
+        black = torch.zeros(self.shape, dtype=torch.uint8)
         with ThreadPoolExecutor() as pool:
-            for found in pool.map(lambda i: read_picture(self.files.paths[i], size), items):
+            for found in pool.map(lambda i: self._picture(i), items):
                 pixels, why = (black, found) if isinstance(found, str) else (found, "")
                 reason = text_tensor(why)
                 yield {
@@ -143,7 +162,33 @@ class Folder(PictureData):
                     "good": torch.tensor([[not why]]),
                     "reason": Ragged(reason, torch.tensor([len(reason)])),
                     "copy": _digest(pixels)[None],
+                    "brightest": pixels.amax().reshape(1, 1),
                 }
+
+    def _picture(self, item: int) -> Tensor | str:
+        return read_picture(self.files.paths[item], self.shape[1], self._levels)
+
+    @cached_property
+    def _levels(self) -> Levels:
+        """Black and white of those of more than 8 bits, which are said."""
+        if all(path.suffix.lower() in SHALLOW for path in self.files.paths):
+            return Levels()
+        key = {"made by": _MADE_BY}
+        found = self.files.read("depths", key, lambda: depths(self.files.paths))
+        levels, said = levels_of(found, self._given)
+        for line in said:
+            print(f"{self.files.root}: {line}", file=sys.stderr)
+        return levels
+
+    def _warn_of_night(self, brightest: int) -> None:
+        if brightest < _DARK:
+            warnings.warn(
+                f"all pictures in {self.files.root} are nearly black: the brightest of their "
+                f"pixels is {brightest} of 255. If they have more than 8 bits, data.levels="
+                "[BLACK,WHITE] says their range; of colours with 16 bits the upper 8 are read, so "
+                "scale them first",
+                stacklevel=2,
+            )
 
     def _first(self, stored: Shards, rows: Sequence[int]) -> list[str]:
         """Of each picture, the name of the first one with the same pixels."""
@@ -180,8 +225,8 @@ class Folder(PictureData):
         return kept
 
     def _note_captions(self, rows: Sequence[int], report: Report) -> None:
-        """Those that are empty, where others are not."""
-        if any(self._captions[i] for i in rows) or any(said is not None for said in self._said):
+        """Those that are empty, where there are files of captions."""
+        if any(said is not None for said in self._said):
             for i in rows:
                 if not self._captions[i]:
                     report.note("pictures without a caption", self.files.names[i])
