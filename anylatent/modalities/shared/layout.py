@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from anylatent.modalities.shared.report import Report
+
 TRAIN, HELD_OUT = "train", "held_out"
 PARTS = {
     **dict.fromkeys(("train", "training"), TRAIN),
@@ -45,3 +47,11 @@ def layout(names: Sequence[Path]) -> Layout:
         part = known.get(name.parts[0]) if len(name.parts) > 1 else None
         parts.append(part if given else "")
     return Layout(parts, [Path(*name.parts[1:]) if len(name.parts) > 1 else name for name in names])
+
+
+def note_split(names: Sequence[Path], report: Report) -> None:
+    """Tells of folders `train`, `test` and the like where they are read as one, and split anew."""
+    if layout(names).given:
+        tops = dict.fromkeys(name.parts[0] for name in names if name.parts[0].casefold() in PARTS)
+        for top in tops:
+            report.note("folders that are mixed and split anew, whatever they are called", top)

@@ -56,6 +56,12 @@ class Report:
         return copy
 
     @property
+    def entries(self) -> list[str]:
+        """All that is told, a line each."""
+        every = [*self.left_out.items(), *self.noted.items()]
+        return [f"{name} ({kind})" for kind, names in every for name in names]
+
+    @property
     def summary(self) -> str:
         """One line: the counts, and by kind the first names."""
         kinds = [_kind(kind, names) for kind, names in self.left_out.items()]

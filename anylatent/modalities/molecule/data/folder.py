@@ -17,7 +17,8 @@ from anylatent.modalities.molecule.data.base import MoleculeData
 from anylatent.modalities.molecule.data.packed import Packed
 from anylatent.modalities.molecule.data.skeletons import NEAREST, nearest, skeletons
 from anylatent.modalities.molecule.files import SUFFIXES, Record, read_molecules
-from anylatent.modalities.shared.folder import Files
+from anylatent.modalities.shared.folder import DOCUMENTS, Files, Kinds
+from anylatent.modalities.shared.layout import note_split
 from anylatent.modalities.shared.strings import listed, tensor_text, text_tensor
 
 
@@ -46,11 +47,12 @@ class MoleculeFolder(MoleculeData):
     ) -> None:
         self.files = Files(
             path,
-            SUFFIXES,
+            Kinds(SUFFIXES, DOCUMENTS),
             purpose="the data set 'molecule_folder'",
             wanted=f"a folder of molecules ({' '.join(SUFFIXES)})",
             what="molecules",
         )
+        note_split(self.files.names, self.files.report)
         self.fraction, self.seed = held_out, seed
         self._source = {"made by": [f"rdkit {package_version('rdkit')}", "1"]}
         given = {"files": self.files.stamps, "held_out": held_out, "seed": seed}
@@ -59,7 +61,8 @@ class MoleculeFolder(MoleculeData):
     @cached_property
     def problems(self) -> list[str]:
         """What was left out, and why."""
-        return [line for line in tensor_text(self._tensors["problems"]).split("\n") if line]
+        read = tensor_text(self._tensors["problems"]).split("\n")
+        return [*(line for line in read if line), *self.files.report.entries]
 
     def parts(self) -> Mapping[str, Packed]:
         every, root = Packed.of_cache(self._tensors), self.files.root
