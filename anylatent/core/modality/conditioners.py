@@ -78,9 +78,10 @@ class ClassLabel(Conditioner):
         """
         if isinstance(entry, bool):
             return str(entry).lower() if str(entry).lower() in map(_alike, names) else entry
-        if isinstance(entry, int | float) and any(_NUMBER.fullmatch(name) for name in names):
-            return str(entry)
-        return entry
+        if not isinstance(entry, int | float) or not any(map(_NUMBER.fullmatch, names)):
+            return entry
+        same = isinstance(entry, int) and 0 <= entry < len(names) and names[entry] == str(entry)
+        return entry if same else str(entry)
 
     def _label(self, entry: object) -> int:
         if isinstance(entry, str):

@@ -27,7 +27,7 @@ DOCUMENTS = (
 
 _BESIDE = ("readme", "license", "licence", "copying", "authors", "notice", "citation", "changelog")
 _CLUTTER = ("thumbs.db", "desktop.ini", "makefile")
-CLOSED = "that cannot be read"
+CLOSED = "cannot be read"
 _OTHER = "of another kind"
 
 

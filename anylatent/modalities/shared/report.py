@@ -64,11 +64,11 @@ class Report:
     @property
     def summary(self) -> str:
         """One line: the counts, and by kind the first names."""
-        kinds = [_kind(kind, names) for kind, names in self.left_out.items()]
+        left = [_kind(kind, names) for kind, names in self.left_out.items()]
         notes = [_kind(kind, names) for kind, names in self.noted.items()]
-        told = f"{self.root}: {self.used} {self.what} are used of {self.seen} entries"
-        told += f"; left out are {'; '.join(kinds)}" if kinds else ""
-        return told + (f"; there are {'; '.join(notes)}" if notes else "")
+        told = f"of {self.seen} {self.what} in {self.root}, "
+        told += "; ".join([*left, f"{self.used} are used"])
+        return told + (f". Besides, {'; '.join(notes)}" if notes else "")
 
     def tell(self) -> None:
         """One warning, if there is anything to tell."""
@@ -97,4 +97,4 @@ def _add(kinds: dict[str, list[str]], kind: str, name: str | Path, reason: str) 
 
 def _kind(kind: str, names: Iterable[str]) -> str:
     found = list(names)
-    return f"{len(found)} {kind} ({listed(found, _FIRST, ', ')})"
+    return f"{len(found)} {kind}: {listed(found, _FIRST, ', ')}"

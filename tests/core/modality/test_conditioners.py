@@ -69,7 +69,7 @@ def test_names_that_are_numbers_are_names_and_an_index_is_numbered() -> None:
     assert label({"c": typed}).values["c"].tolist() == [1, 2, 3, 1, 0, 0]
     with pytest.raises(ValueError, match="unknown c '0': allowed are 1, 10, 2, 3, or .* #0 to #3"):
         label({"c": [ClassLabel.typed(0, names)]})
-    assert ClassLabel.typed(2, ["a", "b", "c"]) == 2
+    assert ClassLabel.typed(2, ["a", "b", "c"]) == 2 == ClassLabel.typed(2, ["0", "1", "2"])
     assert (
         ClassLabel.typed(True, ["True", "b"]) == "true" and ClassLabel.typed(1.5, ["1.5"]) == "1.5"
     )

@@ -252,7 +252,7 @@ def test_broken_pictures_are_left_out_and_named(tmp_path: Path) -> None:
     Image.effect_noise((64, 64), 50).save(whole)
     (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:900])
     for _ in range(2):  # the second time from the cache
-        with pytest.warns(UserWarning, match="10 pictures .* 13 entries.* 3 that ") as caught:
+        with pytest.warns(UserWarning, match="of 13 pictures .* 3 cannot be read") as caught:
             found = everything(Folder(str(tmp_path), size=8))
         assert len(found) == 10 and len(caught) == 1
         message = str(caught[0].message)
@@ -268,7 +268,7 @@ def test_folders_that_hold_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"nothing")
     with pytest.raises(UserError, match="is a file"):
         Folder(str(tmp_path / "a.png"))
-    with pytest.raises(UserError, match="1 that cannot be read .a.png: no picture"):
+    with pytest.raises(UserError, match="1 cannot be read: a.png: no picture"):
         Folder(str(tmp_path)).train()
     paint(tmp_path / "a.png")
     with pytest.raises(UserError, match="too small to hold out"):

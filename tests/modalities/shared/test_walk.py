@@ -92,7 +92,7 @@ def test_what_may_not_be_opened_is_named_with_the_reason(tmp_path, monkeypatch):
     report = files(tmp_path).report
     assert report.left_out == {
         "folders that can't be opened": ["shut: permission denied"],
-        "that cannot be read": ["2.note: permission denied"],
+        "cannot be read": ["2.note: permission denied"],
     }
     assert (report.seen, report.used) == (3, 1)
 
@@ -119,7 +119,9 @@ def test_other_kinds_are_named_and_documents_are_not(tmp_path):
     beside = {"c.md", "d.csv", "README", "Thumbs.db", "LICENSE.x"}
     assert {path.name for path in found.others} == beside
     assert sorted(found.report.beside["hidden"]) == [".git", ".hidden.note"]
-    with pytest.warns(UserWarning, match=r"2 notes are used of 3 entries; left out are 1 of anoth"):
+    with pytest.warns(
+        UserWarning, match=r"of 3 notes in .*, 1 of another kind: 3.heic; 2 are used"
+    ):
         found.report.tell()
 
 
@@ -145,7 +147,7 @@ def test_a_good_folder_tells_nothing(tmp_path):
 
 def test_a_folder_of_other_kinds_alone_says_what_is_there(tmp_path):
     make(tmp_path, "1.heic", "2.heic")
-    with pytest.raises(UserError, match=r"no notes .* looked for .note. .*2 of another kind \(1.h"):
+    with pytest.raises(UserError, match=r"no notes .* looked for .note. .*2 of another kind: 1.h"):
         files(tmp_path)
 
 
@@ -175,12 +177,12 @@ def test_a_report_counts_and_shows_the_first():
         report.leave("of another kind", f"{number}.odd")
     report.note("empty ones", "a.note")
     copy = report.extended()
-    copy.leave("that cannot be read", "x.note", "cut short")
+    copy.leave("cannot be read", "x.note", "cut short")
     assert report.summary == (
-        "here: 3 notes are used of 10 entries; left out are 7 of another kind (0.odd, 1.odd, "
-        "2.odd, 3.odd, 4.odd, and 2 more); there are 1 empty ones (a.note)"
+        "of 10 notes in here, 7 of another kind: 0.odd, 1.odd, 2.odd, 3.odd, 4.odd, and 2 more; "
+        "3 are used. Besides, 1 empty ones: a.note"
     )
-    assert "1 that cannot be read (x.note: cut short)" in copy.summary and copy.seen == 11
+    assert "1 cannot be read: x.note: cut short" in copy.summary and copy.seen == 11
 
 
 # ---- folders that are parts -------------------------------------------------------------------

@@ -312,7 +312,7 @@ def test_a_folder_of_files(tmp_path):
         (tmp_path / "texts" / place).parent.mkdir()
         (tmp_path / "texts" / place).write_text(place)
     (tmp_path / "texts" / "c.text").write_text("other")
-    with pytest.warns(UserWarning, match=r"1 of another kind \(c.text\)"):
+    with pytest.warns(UserWarning, match=r"1 of another kind: c.text"):
         every(TextFile(path=str(tmp_path / "texts"), vocabulary=256))
 
 
@@ -323,7 +323,7 @@ def test_lines_in_other_encodings(tmp_path):
     for _ in range(2):  # the second time from the cache
         data = TextFile(path=str(path), vocabulary=256)
         with pytest.warns(
-            UserWarning, match=r"1 lines that are no text .some.txt, line 1: byte 0xe9"
+            UserWarning, match=r"1 lines that are no text: some.txt, line 1: byte 0xe9"
         ):
             assert Counter(item["text"] for item in every(data)) == Counter(LINES)
     with warnings.catch_warnings():

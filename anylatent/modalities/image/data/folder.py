@@ -217,9 +217,9 @@ class Folder(PictureData):
         kept = []
         for i, name in zip(rows, first, strict=True):
             if parts[i] is None:
-                report.leave("beside the folders of the split", self.files.names[i])
+                report.leave("lie beside the folders of the split", self.files.names[i])
             elif parts[i] == HELD_OUT and name in learned:
-                report.leave("held-out copies of what is learned from", self.files.names[i])
+                report.leave("are held-out copies of what is learned from", self.files.names[i])
             else:
                 kept.append(i)
         return kept
