@@ -137,13 +137,21 @@ def _split(header: str) -> list[str]:
 
 def _parquet(path: Path) -> Iterable[Mapping[str, Any]]:
     """Needs pyarrow, or pandas with an engine of its own."""
-    try:
-        table = importlib.import_module("pyarrow.parquet").read_table(path)
-    except ImportError:
+    for name, read in (("pyarrow.parquet", _by_arrow), ("pandas", _by_pandas)):
         try:
-            pandas = importlib.import_module("pandas")
+            package = importlib.import_module(name)
         except ImportError:
-            raise ImportError("it needs the package pyarrow, which is not installed") from None
-        records: Iterable[Mapping[str, Any]] = pandas.read_parquet(path).to_dict("records")
-        return records
-    return list(table.to_pylist())
+            continue
+        try:
+            return read(package, path)
+        except Exception as error:  # both have errors of many kinds
+            raise ValueError(reason_of(error)) from error
+    raise ImportError("it needs the package pyarrow, which is not installed")
+
+
+def _by_arrow(package: Any, path: Path) -> Iterable[Mapping[str, Any]]:
+    return list(package.read_table(path).to_pylist())
+
+
+def _by_pandas(package: Any, path: Path) -> Iterable[Mapping[str, Any]]:
+    return list(package.read_parquet(path).to_dict("records"))
