@@ -35,9 +35,19 @@ def layout(names: Sequence[Path]) -> Layout:
     """How files, by their paths below the root, lie in folders.
 
     `train` beside `test`, `val` or the like is a split, as is a single one of them with nothing
-    beside it, which then holds everything. `train` beside `car` and `bus` is a class.
+    beside it, which then holds everything. `train` beside `car` and `bus` is a class. A folder
+    around the whole split is none.
     """
-    tops = {name.parts[0] if len(name.parts) > 1 else "" for name in names}
+    found, below = _layout(names), names
+    while not found.given and len(_tops(below)) == 1 and "" not in _tops(below):
+        below = [Path(*name.parts[1:]) for name in below]
+        if (deeper := _layout(below)).given:
+            return deeper
+    return found
+
+
+def _layout(names: Sequence[Path]) -> Layout:
+    tops = _tops(names)
     known = {top: PARTS[top.casefold()] for top in tops if top.casefold() in PARTS}
     given = set(known.values()) == {TRAIN, HELD_OUT}
     if not given and set(known) != tops:
@@ -49,9 +59,15 @@ def layout(names: Sequence[Path]) -> Layout:
     return Layout(parts, [Path(*name.parts[1:]) if len(name.parts) > 1 else name for name in names])
 
 
+def _tops(names: Sequence[Path]) -> set[str]:
+    """The folders on top, "" for files that are in none."""
+    return {name.parts[0] if len(name.parts) > 1 else "" for name in names}
+
+
 def note_split(names: Sequence[Path], report: Report) -> None:
     """Tells of folders `train`, `test` and the like where they are read as one, and split anew."""
-    if layout(names).given:
-        tops = dict.fromkeys(name.parts[0] for name in names if name.parts[0].casefold() in PARTS)
-        for top in tops:
+    found = layout(names)
+    if found.given:
+        pairs = zip(names, found.inner, strict=True)
+        for top in dict.fromkeys(name.parts[-len(inner.parts) - 1] for name, inner in pairs):
             report.note("folders that are mixed and split anew, whatever they are called", top)

@@ -226,6 +226,12 @@ def test_a_split_without_classes_and_what_lies_beside_it(tmp_path):
     assert "1 are held-out copies of what is learned from: test/copy.png" in message
 
 
+def test_a_class_that_is_held_out_alone_is_named(tmp_path):
+    paint(tmp_path, "train/cat/1.png", "train/dog/2.png", "test/Cat/3.png", "test/4.png")
+    with pytest.warns(UserWarning, match="2 classes that are held out and never .*: Cat, other"):
+        items(tmp_path)
+
+
 def test_train_alone_is_a_folder_around_everything(tmp_path):
     paint(tmp_path, *(f"train/{name}/{k}.png" for name in ("cat", "dog") for k in range(5)))
     data = quiet(Folder, str(tmp_path), size=8, held_out=0.2)

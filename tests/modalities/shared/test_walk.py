@@ -8,7 +8,7 @@ import pytest
 
 from anylatent.core.support.files import UserError
 from anylatent.modalities.shared.folder import DOCUMENTS, Files, Kinds
-from anylatent.modalities.shared.layout import layout
+from anylatent.modalities.shared.layout import layout, note_split
 from anylatent.modalities.shared.report import Report, reason_of, shown
 from anylatent.modalities.shared.walk import walk
 
@@ -196,6 +196,7 @@ def test_train_and_test_on_top_are_parts():
     assert parts == ["train", "train", "held_out", "held_out", None, None]
     assert inner[:4] == ["cat/1", "2", "cat/1", "3"]
     assert layout([Path("train/1"), Path("valid/2")]).given
+    assert laid("all/train/cat/1", "all/test/cat/2") == (["train", "held_out"], ["cat/1", "cat/2"])
 
 
 def test_one_of_them_alone_holds_everything():
@@ -206,7 +207,17 @@ def test_one_of_them_alone_holds_everything():
 
 @pytest.mark.parametrize(
     "names",
-    [("train/1", "car/2"), ("test/1", "bus/2"), ("train/1", "2"), ("a/train/1", "a/test/2")],
+    [("train/1", "car/2"), ("test/1", "bus/2"), ("train/1", "2"), ("a/train/1", "b/test/2")],
 )
 def test_classes_that_are_called_so_are_classes(names):
     assert laid(*names) == ([""] * len(names), list(names))
+
+
+def test_readers_without_parts_of_their_own_say_that_they_mix_them(tmp_path):
+    report = Report(tmp_path, "notes")
+    note_split([Path("all/train/1"), Path("all/Test/deep/2")], report)
+    (names,) = report.noted.values()
+    assert names == ["train", "Test"]
+    quiet = Report(tmp_path, "notes")
+    note_split([Path("train/1"), Path("car/2")], quiet)
+    assert not quiet.noted

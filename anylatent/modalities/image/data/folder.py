@@ -222,6 +222,10 @@ class Folder(PictureData):
                 report.leave("are held-out copies of what is learned from", self.files.names[i])
             else:
                 kept.append(i)
+        if self._folders:
+            known = {self._folders[i] for i in kept if parts[i] == TRAIN}
+            for name in sorted({self._folders[i] for i in kept} - known):
+                report.note("classes that are held out and never learned", name)
         return kept
 
     def _note_captions(self, rows: Sequence[int], report: Report) -> None:
