@@ -37,6 +37,11 @@ class Data(ABC):
         return {"shape": list(self.shape), "classes": classes}
 
     @property
+    def empty(self) -> Sequence[str]:
+        """The columns of texts that are empty in every item: no conditioner could learn of them."""
+        return ()
+
+    @property
     @abstractmethod
     def fingerprint(self) -> str:
         """A digest that changes whenever an item would; keys the caches."""

@@ -88,7 +88,8 @@ class InvertedData:
             raise UserError(f"cond.{sizes[0]} is told by the data that are inverted; leave it out")
         columns = columns_of(self.items, [name for name in known if name not in asked], n)
         own = {name: [self._named(name, v) for v in values] for name, values in columns.items()}
-        return (self._known(own) if self.foreign else own) | per_sample(asked, n)
+        asked_for = per_sample(asked, n, run.config.classes)
+        return (self._known(own) if self.foreign else own) | asked_for
 
     def _known(self, columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
         """Null instead of classes of other data that the run has not, and a warning about them."""

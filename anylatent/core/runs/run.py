@@ -12,7 +12,7 @@ import torch
 from anylatent.core.denoisers import Denoiser
 from anylatent.core.generators import Guidance, Sampler
 from anylatent.core.latents import Latent
-from anylatent.core.modality import Outputs
+from anylatent.core.modality import ClassLabel, Outputs
 from anylatent.core.process import Grid
 from anylatent.core.runs.config import Node, RunConfig, SamplingConfig
 from anylatent.core.runs.directory import RunDirectory
@@ -77,7 +77,7 @@ class Run:
         seeds = _seeds(n, seed, seeds, noise)
         how = guidance_of(guidance, self.config.sampling.guidance)
         sampler = self.sampler(solver, grid, how, steps, temperature)
-        columns = per_sample(cond or {}, len(seeds))
+        columns = per_sample(cond or {}, len(seeds), self.config.classes)
         self.check_asked(list(columns), how)
         return self.draw(sampler, seeds, columns, batch, callback, noise)
 
@@ -189,16 +189,20 @@ def _seeds(
     return found
 
 
-def per_sample(cond: Mapping[str, Any], count: int) -> dict[str, list[Any]]:
+def per_sample(
+    cond: Mapping[str, Any], count: int, classes: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, list[Any]]:
     """A list with a value for each sample, for conditions that are given once for all (a value, or
-    a list with nothing else in it) or once for each."""
+    a list with nothing else in it) or once for each. A number is the class of that name, where
+    `classes` have such names."""
     columns = {}
     for name, value in cond.items():
         values = list(value) if isinstance(value, (list, tuple)) else [value] * count
         values = values * count if len(values) == 1 else values
         if len(values) != count:
             raise UserError(f"cond.{name} has {len(values)} values for {count} samples")
-        columns[name] = values
+        names = (classes or {}).get(name, ())
+        columns[name] = [ClassLabel.typed(entry, names) for entry in values]
     return columns
 
 

@@ -55,7 +55,7 @@ def write_samples(config: SampleConfig) -> None:
     if config.noise is not None:
         noise, own = _stored(run, config, list(range(config.n)) * max(1, len(labels)))
         cond = {**own, **cond}
-    columns = per_sample(cond, count)
+    columns = per_sample(cond, count, run.config.classes)
     run.check_asked(list(columns), config.sampling.guidance)
     sampler = run.context.sampler(config.sampling, config.temperature)
     folder = Path(config.out or Path(config.run) / "samples")

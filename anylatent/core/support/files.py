@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -112,20 +112,6 @@ def _opened(path: Path) -> Iterator[Any]:
             f"{path} is not a whole safetensors file ({error}). It may be cut short, or a pickle, "
             "which is never loaded because it could run code. Train again, or copy it anew"
         ) from error
-
-
-def visible_files(root: Path, suffixes: Collection[str]) -> list[Path]:
-    """The files below a folder, at any depth, with one of the (lower-case) suffixes, sorted.
-
-    What begins with a dot is left out, and what lies in a folder that does.
-    """
-    return sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in suffixes
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-    )
 
 
 def stamp(path: Path) -> tuple[int, int]:

@@ -73,6 +73,7 @@ def begin(config: TrainConfig) -> Training:
     torch.manual_seed(config.seed)
     directory, tuning = RunDirectory(Path(config.run)), build("tuning", config.tuning)
     system = System(config.model, data.facts, training=True)
+    _check_told(system, data)
     extend(system, begun_with(config, directory))
     autoencoder, generator = system.autoencoder, system.generator
     if not (autoencoder.alone or generator.slopes):
@@ -96,6 +97,18 @@ def begin(config: TrainConfig) -> Training:
     elif not found.told and found.stages.done:
         training.save()
     return training
+
+
+def _check_told(system: System, data: Data) -> None:
+    """Warns where a conditioner would learn nothing, since there is nothing to learn from."""
+    empty = [name for name in system.conditioner.columns if name in data.empty]
+    if empty:
+        warnings.warn(
+            f"the conditioner reads the column '{empty[0]}', which is empty in every item of the "
+            f"data: the model will not follow cond.{empty[0]}. Give the data some, or set "
+            "conditioner=none",
+            stacklevel=3,
+        )
 
 
 def begun_with(config: TrainConfig, directory: RunDirectory) -> Node:

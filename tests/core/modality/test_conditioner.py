@@ -1,5 +1,8 @@
 """What a conditioner may be: columns of other names, variants, weights that learn; its contract."""
 
+import warnings
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -8,6 +11,7 @@ import anylatent as al
 from anylatent.core.autoencoders import FrozenEncoder
 from anylatent.core.runs import System
 from anylatent.core.support.files import UserError
+from anylatent.core.training import loop
 from tests.cli import TINY
 from tests.test_configs import train_config
 
@@ -187,3 +191,15 @@ def test_the_encoder_is_frozen_and_owned_by_nobody():
     found = encode(batch)
     assert not found["z"].requires_grad and all(m.training for m in conv.modules())
     assert torch.equal(found["z"], conv.eval().encode(batch).mean["z"])
+
+
+def test_a_column_that_is_empty_throughout_is_a_warning(monkeypatch):
+    """Where the conditioner reads it; another one, or data that have some, are told nothing."""
+    model = system(Numbers, monkeypatch)
+    (column,) = model.conditioner.columns[:1]
+    with pytest.warns(UserWarning, match=f"'{column}', which is empty in every item"):
+        loop._check_told(model, SimpleNamespace(empty=[column]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loop._check_told(model, SimpleNamespace(empty=["caption"]))
+        loop._check_told(model, SimpleNamespace(empty=[]))

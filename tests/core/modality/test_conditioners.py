@@ -62,6 +62,29 @@ def test_unknown_label_lists_the_names(entry: object) -> None:
         ClassLabel(CLASSES)({"digit": ["zero", entry]})
 
 
+def test_names_that_are_numbers_are_names_and_an_index_is_numbered() -> None:
+    """Folders 1, 2, 3 and 10: 10 is the folder, the last of them is #3."""
+    label, names = ClassLabel({"c": ["1", "10", "2", "3"]}), ["1", "10", "2", "3"]
+    typed = [ClassLabel.typed(entry, names) for entry in (10, 2, "3", "#1", "#0", None)]
+    assert label({"c": typed}).values["c"].tolist() == [1, 2, 3, 1, 0, 0]
+    with pytest.raises(ValueError, match="unknown c '0': allowed are 1, 10, 2, 3, or .* #0 to #3"):
+        label({"c": [ClassLabel.typed(0, names)]})
+    assert ClassLabel.typed(2, ["a", "b", "c"]) == 2 == ClassLabel.typed(2, ["0", "1", "2"])
+    assert (
+        ClassLabel.typed(True, ["True", "b"]) == "true" and ClassLabel.typed(1.5, ["1.5"]) == "1.5"
+    )
+    with pytest.raises(ValueError, match="unknown digit '#3'"):
+        ClassLabel(CLASSES)({"digit": ["#3"]})
+
+
+def test_names_that_differ_in_case_or_in_how_accents_are_written() -> None:
+    label = ClassLabel({"c": ["Cat", "cat", "e\u0301t\u00e9", "#0"]})
+    asked = ["cat", "Cat", "\u00e9t\u00e9", "\u00c9T\u00c9", "#0", "#1"]
+    assert label({"c": asked}).values["c"].tolist() == [1, 0, 2, 2, 3, 1]
+    with pytest.raises(ValueError, match="unknown c 'CAT': allowed are Cat, cat"):
+        label({"c": ["CAT"]})
+
+
 def test_unknown_columns() -> None:
     with pytest.raises(ValueError, match="the condition is 'digit', got colour"):
         ClassLabel(CLASSES)({"colour": ["red"]})

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -302,9 +303,39 @@ def test_a_folder_of_files(tmp_path):
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text("\n".join(LINES[k::4]), encoding="utf-8")
     (tmp_path / "texts" / ".hidden.txt").write_text("hidden")
-    (tmp_path / "texts" / "other.md").write_text("other")
-    data = TextFile(path=str(tmp_path / "texts"), vocabulary=256)
-    assert Counter(item["text"] for item in every(data)) == Counter(LINES)
+    (tmp_path / "texts" / "README.md").write_text("other")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = TextFile(path=str(tmp_path / "texts"), vocabulary=256)
+        assert Counter(item["text"] for item in every(data)) == Counter(LINES)
+    for place in ("train/a.txt", "test/b.txt"):
+        (tmp_path / "texts" / place).parent.mkdir()
+        (tmp_path / "texts" / place).write_text(place)
+    (tmp_path / "texts" / "c.text").write_text("other")
+    with pytest.warns(UserWarning, match=r"1 of another kind: c.text"):
+        every(TextFile(path=str(tmp_path / "texts"), vocabulary=256))
+
+
+def test_lines_in_other_encodings(tmp_path):
+    """One bad byte costs a line, which is named, or nothing where the encoding is said."""
+    path = tmp_path / "some.txt"
+    path.write_bytes("\n".join(["caf\xe9", *LINES]).encode("latin-1"))
+    for _ in range(2):  # the second time from the cache
+        data = TextFile(path=str(path), vocabulary=256)
+        with pytest.warns(
+            UserWarning, match=r"1 lines that are no text: some.txt, line 1: byte 0xe9"
+        ):
+            assert Counter(item["text"] for item in every(data)) == Counter(LINES)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        said = TextFile(path=str(path), vocabulary=256, encoding="latin-1")
+        assert Counter(item["text"] for item in every(said)) == Counter(["café", *LINES])
+        path.write_text("\n".join(LINES), encoding="utf-16")
+        wide = TextFile(path=str(path), vocabulary=256)
+        assert Counter(item["text"] for item in every(wide)) == Counter(LINES)
+    assert len({data.fingerprint, said.fingerprint, wide.fingerprint}) == 3
+    with pytest.raises(UserError, match="encoding=klingon"):
+        TextFile(path=str(path), encoding="klingon")
 
 
 def test_a_changed_file_is_read_again(tmp_path):
@@ -345,9 +376,10 @@ BAD = {
     "empty": (b"", "has no text: a document is wanted on each line"),
     "blank": (b" \n\n\t\r\n", "has no text"),
     "two lines": (b"one\ntwo\ntwo\n", "3 texts, of which 2 different ones, are too few"),
-    "latin-1": (b"good\nG\xfcte\n", r"some.txt, line 2: byte 0xfc at place 2 is no UTF-8"),
+    "latin-1": (b"good\nG\xfcte\n",
+                r"1 lines .* some.txt, line 2: byte 0xfc at place 2 is no UTF-8.*data.encoding="),
     "cut short": (b"good\nG\xc3", r"some.txt, line 2: byte 0xc3 at place 2 is no UTF-8"),
-    "utf-16": ("good\nbad".encode("utf-16"), r"line 1: byte 0xff at place 1 is no UTF-8"),
+    "utf-16": ("good\nbad".encode("utf-16-le"), r"0 lines of text and 2 .* zero bytes.*utf-16"),
     "too long": (b"a" * 200 + b"\n" + b"b" * 200 + b"\n" + b"c" * 200,
                  r"nothing is left .* \(3 left out: longer than 64 tokens\): raise data.longest"),
 }  # fmt: skip

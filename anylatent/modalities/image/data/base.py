@@ -17,6 +17,7 @@ from anylatent.core.support.columns import Columns
 from anylatent.core.support.disk_cache import digest
 from anylatent.core.support.shards import Shards, rows_of
 from anylatent.core.support.stored import Stored, cached_rows
+from anylatent.modalities.shared.layout import HELD_OUT, TRAIN
 from anylatent.modalities.shared.splits import by_quota, check_fraction
 
 
@@ -26,13 +27,19 @@ class Table:
 
     The pictures stay on disk, once for all processes of a machine. `groups` tells which pictures
     are near copies of one another, `strata` what the held-out part should have in the same
-    proportions as the whole.
+    proportions as the whole. `parts` names each picture's part where the data have a split of
+    their own, "train" or "held_out".
     """
 
     pixels: Stored
     columns: Mapping[str, Sequence[Any]]
     groups: Sequence[str]
     strata: Sequence[int]
+    parts: Sequence[str] = ()
+
+    def rows(self, part: str) -> list[int]:
+        """Those of a part of the data's own split."""
+        return [row for row, own in enumerate(self.parts) if own == part]
 
 
 class Pictures(Dataset[Item]):
@@ -118,6 +125,8 @@ class PictureData(Data):
     @cached_property
     def _parts(self) -> tuple[Pictures, Pictures]:
         table = self.table()
+        if table.parts:
+            return Pictures(table, table.rows(TRAIN)), Pictures(table, table.rows(HELD_OUT))
         how = (self._fraction, self._seed, "pictures")
         train, held_out = by_quota(table.groups, table.strata, *how)
         return Pictures(table, train), Pictures(table, held_out)

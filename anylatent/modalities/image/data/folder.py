@@ -1,139 +1,242 @@
-"""Any pictures in a folder, with captions from text files beside them or from folder names."""
+"""Any pictures in a folder, with captions from files beside them or from folder names."""
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from functools import cached_property
+from hashlib import blake2b
 
 import torch
 from torch import Tensor
 
+from anylatent.core.support.columns import Columns, Ragged
 from anylatent.core.support.files import UserError
-from anylatent.core.support.packages import MissingPackage, package_version
+from anylatent.core.support.packages import package_version
+from anylatent.core.support.shards import Shards
 from anylatent.core.support.stored import Stored
 from anylatent.modalities.image.data.base import PictureData, Table
-from anylatent.modalities.shared.folder import Files
-from anylatent.modalities.shared.strings import listed
+from anylatent.modalities.image.data.captions import Captions
+from anylatent.modalities.image.data.decoding import SUFFIXES, opens, read_picture
+from anylatent.modalities.image.data.depth import (
+    SHALLOW,
+    Levels,
+    check_levels,
+    depths,
+    levels_of,
+)
+from anylatent.modalities.shared.folder import CLOSED, DOCUMENTS, Files, Kinds
+from anylatent.modalities.shared.layout import HELD_OUT, TRAIN, layout
+from anylatent.modalities.shared.reading import check_encoding
+from anylatent.modalities.shared.report import Report, shown
+from anylatent.modalities.shared.strings import tensor_text, text_tensor
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _OTHER = "other"
+_MADE_BY = [f"pillow {package_version('pillow')}", "2"]
+_DARK = 25  # of 255: nothing in a picture can be seen that is darker throughout
 
 
 class Folder(PictureData):
     """The pictures below `path`, cropped to their central square, `size` × `size` pixels.
 
-    Read recursively in the order of their paths, hidden files left out: png, jpg, jpeg, webp, bmp,
-    gif, tif and tiff (the first frame); turned as their EXIF says, transparency on white.
+    Read recursively in the order of their paths, through links, hidden files left out: whatever
+    Pillow opens (of several frames the first); turned as their EXIF says, transparency on white.
 
     Columns: `image` (3, size, size) in [-1, 1], `caption`, `name` (path below the folder) and,
     where there are sub-folders, `category`: the first folder on the way to the picture, "other"
-    for pictures that lie beside the folders. The caption is the text of the `.txt` file of the
-    same name, else the name of the innermost sub-folder, else empty.
+    for pictures that lie beside the folders. The caption is that of a file beside the picture or
+    of a table (`Captions`), else the name of the innermost sub-folder, else empty. `encoding` is
+    that of such files that are not in UTF-8 and have no mark.
 
-    A picture that cannot be read is left out; one warning counts and names them. Raises UserError
+    Folders `train` and `test` (or `val`, `valid`, `validation`) on top are the split, and no
+    classes; `held_out` and `seed` do not count then, and copies of what is learned from are not
+    held out. Else copies, whose pixels are equal, stay in one part.
+
+    Pictures of more than 8 bits are scaled by all of them: integers by the bits that are used (10,
+    12, 14, 16, ...), floats by their range, or both from black to white as `levels` say, [0,4095].
+
+    What is not used, and why, is in `report`; one warning counts and names it. Raises UserError
     for the path, where no picture is found, and where none is left to hold out, unless `held_out`
     is 0.
     """
 
     def __init__(
-        self, path: str = "", size: int = 64, held_out: float = 0.1, seed: int = 0
+        self,
+        path: str = "",
+        size: int = 64,
+        held_out: float = 0.1,
+        seed: int = 0,
+        encoding: str = "",
+        levels: tuple[float, ...] = (),
     ) -> None:
+        check_encoding(encoding)
+        self._given = check_levels(levels)
         self.files = Files(
             path,
-            SUFFIXES,
+            Kinds(SUFFIXES, DOCUMENTS, opens),
             purpose="the data set 'folder'",
             wanted="a folder of pictures",
             what="pictures",
         )
-        self.names = self.files.names
-        folders = [name.parts[0] if len(name.parts) > 1 else _OTHER for name in self.names]
-        self._folders = folders if any(len(name.parts) > 1 for name in self.names) else []
-        self._captions = [_caption(self.files.root, name) for name in self.names]
+        self._found, names = self.files.report.extended(), self.files.names
+        self._layout = layout(names)
+        inner = self._layout.inner
+        folders = [shown(name.parts[0]) if len(name.parts) > 1 else _OTHER for name in inner]
+        self._folders = folders if any(len(name.parts) > 1 for name in inner) else []
+        said = Captions(self.files, encoding, self._found)
+        self._said = [said[name] for name in names]
         key = {
             "files": self.files.stamps,
             "captions": self._captions,
             "size": size,
-            "made by": [f"pillow {package_version('pillow')}", "1"],
+            "levels": self._given,
+            "made by": _MADE_BY,
         }
         classes = {"category": sorted(set(self._folders))} if self._folders else {}
         super().__init__(key, (3, size, size), classes, held_out, seed)
 
+    @property
+    def report(self) -> Report:
+        """What became of the entries of the folder."""
+        return self._read_all[1]
+
+    @property
+    def empty(self) -> Sequence[str]:
+        return [] if any(self._captions) else ["caption"]
+
     def table(self) -> Table:
-        key = {name: value for name, value in self._key.items() if name != "captions"}
-        key["root"] = self.files.place
-        stored = self.stored("folder", key, len(self.names), self._read, "reading pictures")
-        fine = Stored(stored, "good")[range(len(self.names))]
-        good = fine.nonzero()[:, 0].tolist()
-        self._warn(sorted(set(range(len(self.names))) - set(good)))
+        stored, report, rows = self._read_all
+        report.tell()
         columns: dict[str, list[object]] = {
-            "caption": [self._captions[i] for i in good],
-            "name": [self.names[i].as_posix() for i in good],
+            "caption": [self._captions[i] for i in rows],
+            "name": [shown(self.files.names[i]) for i in rows],
         }
-        strata = [0] * len(good)
+        strata = [0] * len(rows)
         if self._folders:
             names = list(self.classes["category"])
-            strata = [names.index(self._folders[i]) for i in good]
+            strata = [names.index(self._folders[i]) for i in rows]
             columns["category"] = list(strata)
-        pixels = Stored(stored, "pixels").select(good)
-        return Table(pixels, columns, [str(self.names[i]) for i in good], strata)
+        parts = [str(self._layout.parts[i]) for i in rows] if self._layout.given else []
+        groups = self._first(stored, rows)
+        return Table(Stored(stored, "pixels").select(rows), columns, groups, strata, parts)
 
-    def _read(self, items: range) -> Iterator[dict[str, Tensor]]:
+    # ---- captions -----------------------------------------------------------------------------
+    @cached_property
+    def _captions(self) -> list[str]:
+        """Of each picture, that of the folder where nothing else says one."""
+        spaces = str.maketrans("_-", "  ")
+        folders = [shown(name.parent.name).translate(spaces) for name in self._layout.inner]
+        return [f if s is None else s for f, s in zip(folders, self._said, strict=True)]
+
+    # ---- pixels -------------------------------------------------------------------------------
+    @cached_property
+    def _read_all(self) -> tuple[Shards, Report, list[int]]:
+        """The pictures on disk, what became of the files, and which are used."""
+        key = {name: value for name, value in self._key.items() if name != "captions"}
+        key |= {"root": self.files.place, "levels": asdict(self._levels)}
+        count, report = len(self.files.names), self._found.extended()
+        stored = self.stored("folder", key, count, self._read, "reading pictures")
+        good = Stored(stored, "good")[range(count)][:, 0].tolist()
+        rows = [i for i in range(count) if good[i]]
+        self._leave_unread(stored, [i for i in range(count) if not good[i]], report)
+        rows = self._leave_unsplit(self._first(stored, rows), rows, report)
+        self._note_captions(rows, report)
+        report.used = len(rows)
+        if not rows:
+            raise UserError(report.summary)
+        self._warn_of_night(int(Stored(stored, "brightest")[rows].max()))
+        return stored, report, rows
+
+    def _read(self, items: range) -> Iterator[Columns]:
         """The pixels of some pictures, black where they can't be read, and which ones can."""
-        size, black = self.shape[1], torch.zeros(self.shape, dtype=torch.uint8)
+        black = torch.zeros(self.shape, dtype=torch.uint8)
         with ThreadPoolExecutor() as pool:
-            for found in pool.map(lambda i: read_picture(self.files.paths[i], size), items):
-                fine = not isinstance(found, Exception)
+            for found in pool.map(lambda i: self._picture(i), items):
+                pixels, why = (black, found) if isinstance(found, str) else (found, "")
+                reason = text_tensor(why)
                 yield {
-                    "pixels": found[None] if isinstance(found, Tensor) else black[None],
-                    "good": torch.tensor([fine]),
+                    "pixels": pixels[None],
+                    "good": torch.tensor([[not why]]),
+                    "reason": Ragged(reason, torch.tensor([len(reason)])),
+                    "copy": _digest(pixels)[None],
+                    "brightest": pixels.amax().reshape(1, 1),
                 }
 
-    def _warn(self, bad: Sequence[int]) -> None:
-        if not bad:
-            return
-        shown = listed([self.names[i].as_posix() for i in bad], between=", ")
-        message = f"of {len(self.names)} pictures in {self.files.root}, {len(bad)} cannot be read"
-        if len(bad) == len(self.names):
-            raise UserError(f"{message}: {shown}")
-        warnings.warn(f"{message} and are left out: {shown}", stacklevel=2)
+    def _picture(self, item: int) -> Tensor | str:
+        return read_picture(self.files.paths[item], self.shape[1], self._levels)
+
+    @cached_property
+    def _levels(self) -> Levels:
+        """Black and white of those of more than 8 bits, which are said."""
+        if all(path.suffix.lower() in SHALLOW for path in self.files.paths):
+            return Levels()
+        key = {"made by": _MADE_BY}
+        found = self.files.read("depths", key, lambda: depths(self.files.paths))
+        levels, said = levels_of(found, self._given)
+        for line in said:
+            print(f"{self.files.root}: {line}", file=sys.stderr)
+        return levels
+
+    def _warn_of_night(self, brightest: int) -> None:
+        if brightest < _DARK:
+            warnings.warn(
+                f"all pictures in {self.files.root} are nearly black: the brightest of their "
+                f"pixels is {brightest} of 255. If they have more than 8 bits, data.levels="
+                "[BLACK,WHITE] says their range; of colours with 16 bits the upper 8 are read, so "
+                "scale them first",
+                stacklevel=2,
+            )
+
+    def _first(self, stored: Shards, rows: Sequence[int]) -> list[str]:
+        """Of each picture, the name of the first one with the same pixels."""
+        if not rows:
+            return []
+        digests, first = Stored(stored, "copy")[rows].tolist(), dict[tuple[int, ...], str]()
+        names = [shown(self.files.names[i]) for i in rows]
+        pairs = zip(digests, names, strict=True)
+        return [first.setdefault(tuple(digest), name) for digest, name in pairs]
+
+    # ---- what is left out ---------------------------------------------------------------------
+    def _leave_unread(self, stored: Shards, bad: Sequence[int], report: Report) -> None:
+        for i in bad:
+            reason = stored.take("reason", torch.tensor([i]))
+            assert isinstance(reason, Ragged)
+            report.leave(CLOSED, self.files.names[i], tensor_text(reason.values))
+
+    def _leave_unsplit(
+        self, first: Sequence[str], rows: Sequence[int], report: Report
+    ) -> list[int]:
+        """Without what lies beside the folders of a split, and what is on both of its sides."""
+        if not self._layout.given:
+            return list(rows)
+        parts = self._layout.parts
+        learned = {name for i, name in zip(rows, first, strict=True) if parts[i] == TRAIN}
+        kept = []
+        for i, name in zip(rows, first, strict=True):
+            if parts[i] is None:
+                report.leave("lie beside the folders of the split", self.files.names[i])
+            elif parts[i] == HELD_OUT and name in learned:
+                report.leave("are held-out copies of what is learned from", self.files.names[i])
+            else:
+                kept.append(i)
+        if self._folders:
+            known = {self._folders[i] for i in kept if parts[i] == TRAIN}
+            for name in sorted({self._folders[i] for i in kept} - known):
+                report.note("classes that are held out and never learned", name)
+        return kept
+
+    def _note_captions(self, rows: Sequence[int], report: Report) -> None:
+        """Those that are empty, where there are files of captions."""
+        if any(said is not None for said in self._said):
+            for i in rows:
+                if not self._captions[i]:
+                    report.note("pictures without a caption", self.files.names[i])
 
 
-def read_picture(path: Path, size: int) -> Tensor | Exception:
-    """A picture as uint8, (3, size, size); or why it cannot be read."""
-    try:
-        import numpy as np
-        from PIL import Image
-    except ImportError as error:
-        raise MissingPackage("pillow", "the data set 'folder'") from error
-    try:
-        with Image.open(path) as image:
-            pixels = np.array(_square(image, size))
-    except Exception as error:  # decoders raise whatever they like at broken files
-        return error
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
-
-
-def _square(image: Image.Image, size: int) -> Image.Image:
-    """Upright, on white, the central square, resized with antialiasing."""
-    from PIL import Image, ImageOps
-
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I"):  # 16 bits a pixel, which `convert` would clip
-        upright = upright.point(lambda value: value / 257).convert("L")
-    if upright.has_transparency_data:
-        layer = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return ImageOps.fit(upright.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
-
-
-def _caption(root: Path, name: Path) -> str:
-    text = (root / name).with_suffix(".txt")
-    if text.is_file():
-        return " ".join(text.read_text(encoding="utf-8", errors="replace").split())
-    return name.parent.name.replace("_", " ").replace("-", " ")
+def _digest(pixels: Tensor) -> Tensor:
+    """128 bits that tell pictures apart, int64 (2,)."""
+    found = bytearray(blake2b(pixels.numpy().tobytes(), digest_size=16).digest())
+    return torch.frombuffer(found, dtype=torch.int64).clone()

@@ -17,7 +17,8 @@ from anylatent.modalities.molecule.data.base import MoleculeData
 from anylatent.modalities.molecule.data.packed import Packed
 from anylatent.modalities.molecule.data.skeletons import NEAREST, skeletons
 from anylatent.modalities.molecule.files import SUFFIXES, Record, Rules, read
-from anylatent.modalities.shared.folder import Files
+from anylatent.modalities.shared.folder import DOCUMENTS, Files, Kinds
+from anylatent.modalities.shared.layout import note_split
 from anylatent.modalities.shared.strings import (
     lines_tensor,
     listed,
@@ -72,12 +73,13 @@ class MoleculeFolder(MoleculeData):
     ) -> None:
         self.files = Files(
             path,
-            SUFFIXES,
+            Kinds(SUFFIXES, DOCUMENTS),
             purpose="the data set 'molecule_folder'",
             wanted=f"a folder of molecules ({' '.join(SUFFIXES)})",
             what="molecules",
         )
         self.rules = Rules(drawings, fragments, missing_hydrogens, nearest, farthest, least=2)
+        note_split(self.files.names, self.files.report)
         self.fraction, self.seed = held_out, seed
         self._source = {
             "made by": [f"rdkit {package_version('rdkit')}", "2"],
@@ -89,7 +91,8 @@ class MoleculeFolder(MoleculeData):
     @cached_property
     def problems(self) -> list[str]:
         """What was left out, and why."""
-        return [line for line in tensor_text(self._tensors["problems"]).split("\n") if line]
+        read = tensor_text(self._tensors["problems"]).split("\n")
+        return [*(line for line in read if line), *self.files.report.entries]
 
     @cached_property
     def told(self) -> dict[str, list[str]]:

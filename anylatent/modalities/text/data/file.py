@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
+from torch import Tensor
+
 from anylatent.core.support.files import UserError
-from anylatent.modalities.shared.folder import Files
+from anylatent.modalities.shared.folder import CLOSED, Files, Kinds
+from anylatent.modalities.shared.layout import note_split
+from anylatent.modalities.shared.reading import check_encoding, lines_of
+from anylatent.modalities.shared.report import Report, reason_of, shown
+from anylatent.modalities.shared.strings import lines_tensor, listed, tensor_lines
 from anylatent.modalities.text.data.base import TextData
 from anylatent.modalities.text.data.documents import Documents
 
 _SUFFIXES = (".txt",)
-_MADE_BY = {"made by": ["1"]}
-_BOM = b"\xef\xbb\xbf"
+_NO_TEXT = "lines that are no text"
+_FEWEST = 3  # different texts, one for each part
 
 
 class TextFile(TextData):
     """The lines of the .txt file `path`, or of those in the folder `path` at any depth.
 
-    Each line in UTF-8 is a document, without white space at its ends; empty ones do not count.
+    Each line is a document, without white space at its ends; empty ones do not count. They are in
+    UTF-8, in UTF-16 with a mark, or in `encoding`; a line that is no text in it is left out.
     Copies stay in one part. `tokenizer`, `vocabulary`, `longest`, `truncate` and `keyword`: see
-    `TextData`. Raises UserError without a path, for a path that is missing or has no text, for
-    bytes that are no UTF-8 (naming file and line), and for fewer than three different lines without
-    a `tokenizer`.
+    `TextData`.
+
+    What is not used, and why, is in `report`; one warning counts and names it. Raises UserError
+    without a path, for a path that is missing or has no text, and for fewer than three different
+    lines without a `tokenizer`.
     """
 
     def __init__(
@@ -34,49 +44,79 @@ class TextFile(TextData):
         longest: int = 64,
         truncate: bool = False,
         keyword: str = "",
+        encoding: str = "",
     ) -> None:
+        check_encoding(encoding)
         self.files = Files(
             path,
-            _SUFFIXES,
+            Kinds(_SUFFIXES),
             purpose="the data set 'text_file'",
             wanted="a .txt file with a document on each line, or a folder of such files",
             what="text",
             single=True,
         )
-        source = {"files": self.files.stamps, "root": self.files.place, **_MADE_BY}
+        note_split(self.files.names, self.files.report)
+        self._made_by = {"made by": ["2"], "encoding": encoding}
+        self._encoding, self._learns = encoding, not tokenizer
+        source = {"files": self.files.stamps, "root": self.files.place, **self._made_by}
         super().__init__(source, vocabulary, longest, truncate, keyword, tokenizer)
 
     @property
     def name(self) -> str:
         return str(self.files.root)
 
+    @cached_property
+    def report(self) -> Report:
+        """What became of the files and their lines."""
+        report, tensors = self.files.report.extended(), self._tensors_of_lines
+        for line in tensor_lines(tensors["bad"]):
+            report.note(_NO_TEXT, line)
+        for line in tensor_lines(tensors["unread"]):
+            report.leave(CLOSED, line)
+            report.used -= 1
+        return report
+
     def documents(self) -> Documents:
-        read = self.files.read("text_file", _MADE_BY, lambda: self._read().compact())
-        return Documents.of_cache(read)
+        documents = Documents.of_cache(self._tensors_of_lines)
+        self._check(documents)
+        self.report.tell()
+        return documents
 
-    def _read(self) -> Documents:
-        texts = [line for path in self.files.paths for line in lines(path)]
-        if not texts:
+    def _check(self, documents: Documents) -> None:
+        """Raises UserError where nothing is left, or too little because of lines that are none."""
+        bad = self.report.noted.get(_NO_TEXT, [])
+        if documents.texts and not (bad and self._learns and len(set(documents.texts)) < _FEWEST):
+            return
+        if not bad and not self.report.left_out:
+            read = f"; {len(self.files.paths)} files were read" if self.files.root.is_dir() else ""
             raise UserError(
-                f"{self.files.root} has no text: a document is wanted on each line"
-                + (f"; {len(self.files.paths)} files were read" if self.files.root.is_dir() else "")
+                f"{self.files.root} has no text: a document is wanted on each line{read}"
             )
-        return Documents(texts)
+        raise UserError(
+            f"{self.files.root} has {len(documents.texts)} lines of text and {len(bad)} that are "
+            f"none: {listed(bad or self.report.entries, 3)}. Convert it, for instance with iconv, "
+            "or say what it is in: data.encoding=latin-1, cp1252, utf-16, ..."
+        )
+
+    @cached_property
+    def _tensors_of_lines(self) -> dict[str, Tensor]:
+        return self.files.read("text_file", self._made_by, self._read)
+
+    def _read(self) -> dict[str, Tensor]:
+        texts, bad, unread = list[str](), list[str](), list[str]()
+        for path, name in zip(self.files.paths, self.files.names, strict=True):
+            try:
+                texts.extend(_texts(path, shown(name), self._encoding, bad))
+            except OSError as error:
+                unread.append(f"{shown(name)}: {reason_of(error)}")
+        told = {"bad": lines_tensor(bad), "unread": lines_tensor(unread)}
+        return {**Documents(texts).compact(), **told}
 
 
-def lines(path: Path) -> Iterator[str]:
-    """The lines of a file that are not empty. Raises UserError, naming the line, for no UTF-8."""
-    try:
-        content = path.read_bytes().removeprefix(_BOM)
-    except OSError as error:
-        raise UserError(f"{path} can't be read: {error}") from error
-    for number, line in enumerate(content.split(b"\n"), 1):
-        try:
-            text = line.decode("utf-8").strip()
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"{path}, line {number}: byte {error.object[error.start]:#04x} at place "
-                f"{error.start + 1} is no UTF-8; convert the file, for instance with iconv"
-            ) from error
-        if text:
+def _texts(path: Path, name: str, encoding: str, bad: list[str]) -> Iterator[str]:
+    """The lines of a file that are not empty; those that are no text are added to `bad`."""
+    for number, (line, reason) in enumerate(lines_of(path, encoding), 1):
+        if line is None:
+            bad.append(f"{name}, line {number}: {reason}")
+        elif text := line.strip():
             yield text
