@@ -154,7 +154,7 @@ WRONG = {
     "no such tuple": (["backbone.multipliers=3"], ["backbone.multipliers"]),
     "no run": (["run=???"], ["run must be set"]),
     "no path": (["data=folder"], ["data.path="]),
-    "grammar": (["run=a=b=[", "x"], ["run=a=b=["]),
+    "grammar": (["steps=a=b=["], ["steps=a=b=["]),
     "stage": (["stage=both"], ["both", "autoencoder", "diffusion", "all"]),
     "meaning": (["schedule=flow", "prediction=noise"], ["t = 1", "prediction=v"]),
     "no number": (["training.diffusion.steps=many"], ["training.diffusion.steps=many", "Integer"]),

@@ -17,6 +17,7 @@ from anylatent.core.modality.conditioner import Conditioner
 from anylatent.core.modality.data import Classes
 from anylatent.core.registry import register
 from anylatent.core.support.packages import MissingPackage, package_file
+from anylatent.core.support.typed import as_typed
 
 
 @register("conditioner", "none")
@@ -106,9 +107,10 @@ class Caption(Conditioner):
         self.register_buffer("device_of", torch.empty(0), persistent=False)
 
     def forward(self, columns: Mapping[str, Any]) -> Condition:
-        entries = column_entries(columns, self.key)
-        if entries is None:
+        found = column_entries(columns, self.key)
+        if found is None:
             return Condition()
+        entries = [as_typed(entry) for entry in found]
         wrong = [entry for entry in entries if not isinstance(entry, str | None)]
         if wrong:
             raise ValueError(f"a {self.key} is a text, got {wrong[0]!r}")

@@ -114,7 +114,7 @@ class RunDirectory:
         if not self.config_path.is_file():
             raise UserError(f"{self.path} is no run directory: it has no config.yaml")
         try:
-            config = OmegaConf.to_container(OmegaConf.load(self.config_path), resolve=True)
+            config = OmegaConf.to_container(OmegaConf.load(self.config_path), resolve=False)
         except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
             raise UserError(f"{self.config_path} can not be read: {error}") from error
         if not isinstance(config, dict) or "facts" not in config:
