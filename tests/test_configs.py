@@ -192,7 +192,10 @@ def test_unknown_command_and_help(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["trian"])
     assert stopped.value.code == 1
-    assert "benchmark, evaluate, invert, sample, solvers, train, list" in capsys.readouterr().err
+    assert (
+        "benchmark, cache, cache clear, evaluate, invert, sample, solvers"
+        in capsys.readouterr().err
+    )
     main(["--help"])
     assert "anylatent sample run=" in capsys.readouterr().out
 

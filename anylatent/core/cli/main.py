@@ -24,6 +24,7 @@ ANYLATENT_PLUGINS=module,module loads plugins that are not installed. ANYLATENT_
 tracebacks.
 """
 
+TWO_WORDS = {"benchmark solvers": "solvers", "cache clear": "cache_clear"}
 PACKAGE = Path(__file__).resolve().parents[2]
 
 
@@ -39,8 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(anylatent.__version__)
         return
     name, rest = given[0], given[1:]
-    if name == "benchmark" and rest[:1] == ["solvers"]:
-        name, rest = "solvers", rest[1:]
+    if f"{name} {' '.join(rest[:1])}" in TWO_WORDS:
+        name, rest = TWO_WORDS[f"{name} {rest[0]}"], rest[1:]
     with _plain_warnings():
         _guard(lambda: _run(name, rest), name)
 
@@ -67,7 +68,8 @@ def _run(name: str, rest: list[str]) -> None:
 
     discover("anylatent.core.cli.commands")
     if name not in known("command") and name not in names("command"):
-        _fail(f"unknown command '{name}'; choose one of {', '.join([*names('command'), 'list'])}")
+        every = ", ".join([*names("command"), "list"]).replace("_", " ")
+        _fail(f"unknown command '{name}'; choose one of {every}")
     from anylatent.core.cli.launch import launch
 
     launch(name, get("command", name)(), rest)

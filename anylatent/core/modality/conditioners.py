@@ -106,6 +106,10 @@ class Caption(Conditioner):
         self.spec = ConditionSpec(tokens={key: self.width})
         self.register_buffer("device_of", torch.empty(0), persistent=False)
 
+    @property
+    def files(self) -> Sequence[Path]:
+        return [path for path in sorted(Path(self.path).rglob("*")) if path.is_file()]
+
     def forward(self, columns: Mapping[str, Any]) -> Condition:
         found = column_entries(columns, self.key)
         if found is None:

@@ -97,9 +97,3 @@ def visible_files(root: Path, suffixes: Collection[str]) -> list[Path]:
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(root).parts)
     )
-
-
-def stamp(path: Path) -> tuple[int, int]:
-    """Size and time of the last change of a file: another stamp, another content."""
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
