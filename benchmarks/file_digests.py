@@ -2,8 +2,8 @@
 
     python benchmarks/file_digests.py [--files 20000] [--bytes 50000] [--directory /tmp/...]
 
-First with nothing known, every file is read (the system has them in memory, or not: `--drop` asks it
-to forget them, which only root may); then with all digests known.
+First with nothing known, when every file is read (the system has them in memory, unless `--drop`
+makes it forget them, which only root may), then with all digests known.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ Help and usage errors cost no heavy import. The other commands take Hydra overri
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import warnings
@@ -30,6 +31,7 @@ PACKAGE = Path(__file__).resolve().parents[2]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command; exits with 0, or with 1 and one message on stderr."""
+    _shown_anywhere(sys.stdout)
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help", "help"):
         print(help_text(), end="")
@@ -73,6 +75,12 @@ def _run(name: str, rest: list[str]) -> None:
     from anylatent.core.cli.launch import launch
 
     launch(name, get("command", name)(), rest)
+
+
+def _shown_anywhere(stream: object) -> None:
+    """Lets a terminal show signs that it does not have as escapes, instead of an error."""
+    if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        stream.reconfigure(errors="backslashreplace")
 
 
 def _guard(action: Callable[[], Any], command: str) -> None:
