@@ -7,6 +7,7 @@ from pathlib import Path
 
 from anylatent.core.support.files import UserError
 from anylatent.modalities.shared.folder import Files
+from anylatent.modalities.shared.strings import Lines
 from anylatent.modalities.text.data.base import TextData
 from anylatent.modalities.text.data.documents import Documents
 
@@ -55,8 +56,8 @@ class TextFile(TextData):
         return Documents.of_cache(read)
 
     def _read(self) -> Documents:
-        texts = [line for path in self.files.paths for line in lines(path)]
-        if not texts:
+        texts = Lines.of(line for path in self.files.paths for line in lines(path))
+        if not len(texts):
             raise UserError(
                 f"{self.files.root} has no text: a document is wanted on each line"
                 + (f"; {len(self.files.paths)} files were read" if self.files.root.is_dir() else "")
@@ -67,16 +68,20 @@ class TextFile(TextData):
 def lines(path: Path) -> Iterator[str]:
     """The lines of a file that are not empty. Raises UserError, naming the line, for no UTF-8."""
     try:
-        content = path.read_bytes().removeprefix(_BOM)
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                text = _decoded(line.removeprefix(_BOM) if number == 1 else line, path, number)
+                if text:
+                    yield text
     except OSError as error:
         raise UserError(f"{path} can't be read: {error}") from error
-    for number, line in enumerate(content.split(b"\n"), 1):
-        try:
-            text = line.decode("utf-8").strip()
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"{path}, line {number}: byte {error.object[error.start]:#04x} at place "
-                f"{error.start + 1} is no UTF-8; convert the file, for instance with iconv"
-            ) from error
-        if text:
-            yield text
+
+
+def _decoded(line: bytes, path: Path, number: int) -> str:
+    try:
+        return line.decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}, line {number}: byte {error.object[error.start]:#04x} at place "
+            f"{error.start + 1} is no UTF-8; convert the file, for instance with iconv"
+        ) from error
