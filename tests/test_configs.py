@@ -154,7 +154,7 @@ WRONG = {
     "no such tuple": (["backbone.multipliers=3"], ["backbone.multipliers"]),
     "no run": (["run=???"], ["run must be set"]),
     "no path": (["data=folder"], ["data.path="]),
-    "grammar": (["run=a=b=[", "x"], ["run=a=b=["]),
+    "grammar": (["steps=a=b=["], ["steps=a=b=["]),
     "stage": (["stage=both"], ["both", "autoencoder", "diffusion", "all"]),
     "meaning": (["schedule=flow", "prediction=noise"], ["t = 1", "prediction=v"]),
     "no number": (["training.diffusion.steps=many"], ["training.diffusion.steps=many", "Integer"]),
@@ -192,7 +192,10 @@ def test_unknown_command_and_help(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["trian"])
     assert stopped.value.code == 1
-    assert "benchmark, evaluate, invert, sample, solvers, train, list" in capsys.readouterr().err
+    assert (
+        "benchmark, cache, cache clear, evaluate, invert, sample, solvers"
+        in capsys.readouterr().err
+    )
     main(["--help"])
     assert "anylatent sample run=" in capsys.readouterr().out
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from anylatent.core.cli.command import Command
 from anylatent.core.cli.configs import publish_own
+from anylatent.core.cli.texts import Words
 from anylatent.core.registry import groups
 from anylatent.core.runs import RunConfig, RunDirectory
 from anylatent.core.runs.sources import source_of
@@ -20,10 +21,10 @@ def has_source(command: Command) -> bool:
     return "source" in {field.name for field in fields(command.config)}
 
 
-def of_source(given: Mapping[str, str]) -> list[str]:
+def of_source(given: Mapping[str, Any], words: Words) -> list[str]:
     """Publishes what a source has of model, sampling and data, where `given`, values by key, does
     not choose others; returns the overrides that choose it, before what the user typed."""
-    if given.get("source", "null") == "null":
+    if given.get("source") is None:
         return []
     config = _config(given["source"], given.get("run"))
     modality = config.model.modality
@@ -33,7 +34,7 @@ def of_source(given: Mapping[str, str]) -> list[str]:
             f"{modality['name']}"
         )
     if given.get("take", "all") == "autoencoder":
-        return _autoencoder_of(config, given)
+        return _autoencoder_of(config, given, words)
     if "experiment" in given:
         raise UserError(
             f"experiment={given['experiment']} and from={given['source']} both say what the model "
@@ -41,20 +42,23 @@ def of_source(given: Mapping[str, str]) -> list[str]:
             "than the autoencoder by take=autoencoder"
         )
     own = {**asdict(config.model), **asdict(config.sampling), "data": config.data}
-    return _publish({key: value for key, value in own.items() if key not in given})
+    return published({key: value for key, value in own.items() if key not in given}, words)
 
 
-def _autoencoder_of(config: RunConfig, given: Mapping[str, str]) -> list[str]:
+def _autoencoder_of(config: RunConfig, given: Mapping[str, Any], words: Words) -> list[str]:
     """The autoencoder as it is; all else is what the modality has by default."""
     modality = dict(config.model.modality)
     name, own = modality.pop("name"), {"autoencoder": config.model.autoencoder}
     kept = {key: value for key, value in own.items() if key not in given}
     settings: dict[str, Any] = {"modality": modality} if modality else {}
     chosen = [] if "modality" in given else [f"modality={name}"]
-    return [*chosen, *publish_own(kept, settings)]
+    return [*chosen, *publish_own(words.hidden(kept), words.hidden(settings))]
 
 
-def _publish(own: Mapping[str, Any]) -> list[str]:
+def published(own: Mapping[str, Any], words: Words) -> list[str]:
+    """Publishes parts and settings, by key, of a run; returns the overrides that choose them. What
+    looks like a reference to another value is text there too."""
+    own = words.hidden(own)
     nodes = {key: value for key, value in own.items() if key in groups()}
     return publish_own(nodes, {key: own[key] for key in own if key not in nodes})
 
@@ -67,9 +71,3 @@ def _config(source: str, run: str | None) -> RunConfig:
         if config.source == source:
             return config
     return source_of(source).config
-
-
-def typed_values(overrides: Sequence[str]) -> dict[str, str]:
-    """What a user typed, by key."""
-    pairs = (item.lstrip("+~").partition("=") for item in overrides if "=" in item)
-    return {key: value.strip("'\"") for key, _, value in pairs}

@@ -20,30 +20,29 @@ def launch(name: str, command: Command, typed: list[str]) -> None:
     from omegaconf import DictConfig, OmegaConf
 
     from anylatent.core.cli.configs import publish
-    from anylatent.core.cli.inheritance import has_source, of_source, typed_values
-    from anylatent.core.cli.overrides import of_run, quoted, read_typed
+    from anylatent.core.cli.inheritance import has_source, of_source
+    from anylatent.core.cli.overrides import of_run, told
     from anylatent.core.runs import read
 
     publish(name, command)
-    overrides = read_typed(typed, command)
+    given = told(typed, command)
     failures, original = list[Exception](), sys.argv
-    inherited = of_run(overrides, command.own) if command.own else []
+    inherited = of_run(given.values, command.own, given.words) if command.own else []
     if has_source(command):
-        inherited += of_source(typed_values(overrides))
+        inherited += of_source(given.values, given.words)
 
     def task(config: DictConfig) -> None:
         sys.argv = [original[0], name, *typed]  # from which Lightning starts processes
         try:
             plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-            assert isinstance(plain, dict)
-            check(plain)
-            told = {str(key): value for key, value in plain.items()}
-            command.run(read(command.config, told, "the command", strict=True))
+            values = given.words.restored(plain)
+            check(values)
+            command.run(read(command.config, values, "the command", strict=True))
         except Exception as error:  # kept from hydra's own printer; a sweep goes on
             failures.append(error)
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to us, not to hydra's printer
-    sys.argv = [original[0], *inherited, *(quoted(override) for override in overrides)]
+    sys.argv = [original[0], *inherited, *given.overrides]
     try:
         hydra.main("pkg://anylatent.conf", name, version_base="1.3")(task)()
     finally:

@@ -5,6 +5,7 @@ Help and usage errors cost no heavy import. The other commands take Hydra overri
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import warnings
@@ -24,11 +25,13 @@ ANYLATENT_PLUGINS=module,module loads plugins that are not installed. ANYLATENT_
 tracebacks.
 """
 
+TWO_WORDS = {"benchmark solvers": "solvers", "cache clear": "cache_clear"}
 PACKAGE = Path(__file__).resolve().parents[2]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command; exits with 0, or with 1 and one message on stderr."""
+    _shown_anywhere(sys.stdout)
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help", "help"):
         print(help_text(), end="")
@@ -39,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(anylatent.__version__)
         return
     name, rest = given[0], given[1:]
-    if name == "benchmark" and rest[:1] == ["solvers"]:
-        name, rest = "solvers", rest[1:]
+    if f"{name} {' '.join(rest[:1])}" in TWO_WORDS:
+        name, rest = TWO_WORDS[f"{name} {rest[0]}"], rest[1:]
     with _plain_warnings():
         _guard(lambda: _run(name, rest), name)
 
@@ -67,10 +70,17 @@ def _run(name: str, rest: list[str]) -> None:
 
     discover("anylatent.core.cli.commands")
     if name not in known("command") and name not in names("command"):
-        _fail(f"unknown command '{name}'; choose one of {', '.join([*names('command'), 'list'])}")
+        every = ", ".join([*names("command"), "list"]).replace("_", " ")
+        _fail(f"unknown command '{name}'; choose one of {every}")
     from anylatent.core.cli.launch import launch
 
     launch(name, get("command", name)(), rest)
+
+
+def _shown_anywhere(stream: object) -> None:
+    """Lets a terminal show signs that it does not have as escapes, instead of an error."""
+    if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        stream.reconfigure(errors="backslashreplace")
 
 
 def _guard(action: Callable[[], Any], command: str) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from anylatent.core.cli.command import Command
-from anylatent.core.cli.configs import publish_own
-from anylatent.core.cli.inheritance import has_source, typed_values
+from anylatent.core.cli.inheritance import has_source, published
+from anylatent.core.cli.kinds import kind_of
+from anylatent.core.cli.texts import Kind, Words, reading
 from anylatent.core.registry import groups, names, part
 from anylatent.core.runs import RunDirectory, stored_config
+from anylatent.core.support.files import UserError
 
 NAME = r"(?!(true|false|null)$)[a-z]\w*"
 
@@ -42,20 +44,67 @@ def choice(override: str) -> str:
     return f"{group}@{override}"
 
 
+@dataclass(frozen=True)
+class Told:
+    """What a user told a command: the values by key, as they are meant, Hydra's overrides, in which
+    words stand for texts, and those words."""
+
+    values: Mapping[str, Any]
+    overrides: Sequence[str]
+    words: Words
+
+
+def told(typed: Sequence[str], command: Command) -> Told:
+    """Reads what was typed. Raises UserError for a reference in a value that is no text."""
+    found, words = read_typed(typed, command), Words()
+    pairs = [item.partition("=") for item in found if "=" in item and item[:1] != "-"]
+    chosen = {key.lstrip("+"): value for key, _, value in pairs}
+    sweeps = any(item in ("-m", "--multirun") for item in found)
+    values, overrides = dict[str, Any](), list[str]()
+    for item in found:
+        key, sign, value = item.partition("=")
+        plain = key.lstrip("+~")
+        kind = None if not sign or item[:1] in "-~" else kind_of(plain, command, chosen)
+        if kind is None or value == "???":
+            _no_reference(item)
+            overrides.append(quoted(item))
+            values[plain] = value.strip("'\"") if value != "null" else None
+            continue
+        values[plain] = reading(value, kind, hydras=key != plain)
+        overrides.append(_override(key, value, values[plain], kind, sweeps, words))
+    return Told(values, overrides, words)
+
+
+def _override(key: str, value: str, meant: Any, kind: Kind, sweeps: bool, words: Words) -> str:
+    """For Hydra, with words in place of texts; of a text that is swept over, one for each."""
+    if kind is Kind.CONDITION:  # a name of any signs
+        place, _, name = key.lstrip("+").partition(".")
+        return f"++{place}.{words.word(name)}={words.word(meant)}"
+    if meant is None:
+        return f"{key}=null"
+    if kind is Kind.TEXTS:
+        return (
+            f"{key}=[{','.join(map(words.word, meant))}]"
+            if isinstance(meant, list)
+            else f"{key}={words.word(meant)}"
+        )
+    several = value.split(",") if sweeps and meant == value else [meant]
+    return f"{key}={','.join(words.word(text) for text in several)}"
+
+
+def _no_reference(item: str) -> None:
+    if "${" in item:
+        raise UserError(
+            f"{item}: ${{...}} refers to nothing on the command line, it is text like any other, "
+            f"and {key_of(item)} takes none: give the value itself"
+        )
+
+
 def quoted(override: str) -> str:
-    """`cond.x=free text` may hold spaces and commas, and names a key of any name, as do settings
-    with names of the user's own."""
+    """Below a setting whose own keys are the user's, `{name: value}`, a key may be new."""
     key, sign, value = override.partition("=")
     key = key.lstrip("+")
-    if sign and _open(key):
-        return f"++{key}={value}"
-    if not sign or not (key.startswith("cond.") or key == "tuning.pattern"):
-        return override
-    plain = re.match(r"""^(['"\[{]|-?\d+(\.\d*)?$|true$|false$|null$)""", value)
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    if key == "tuning.pattern":  # a regular expression may have any signs
-        return override if value[:1] in "'\"" else f"{key}='{escaped}'"
-    return f"++{key}={value}" if plain else f"++{key}='{escaped}'"
+    return f"++{key}={value}" if sign and _open(key) else override
 
 
 def _open(key: str) -> bool:
@@ -75,17 +124,15 @@ def key_of(override: str) -> str:
 
 
 # ---- what a run has ---------------------------------------------------------------------------
-def of_run(overrides: Sequence[str], wanted: Sequence[str]) -> list[str]:
+def of_run(given: Mapping[str, Any], wanted: Sequence[str], words: Words) -> list[str]:
     """Publishes what the run has of the wanted groups and keys, or the noise that samples are to
     start from; returns the overrides that choose it, before what the user typed."""
-    given = typed_values(overrides)
     if "run" not in given:
         return []
     config = RunDirectory(Path(given["run"])).config()
     own: dict[str, Any] = {"data": config.data, **asdict(config.sampling)}
-    if given.get("noise", "null") != "null":
+    if given.get("noise") is not None:
         sampling, count = stored_config(Path(given["noise"]))
         own, wanted = {**own, **asdict(sampling), "n": count}, [*wanted, "n"]
     mine = {key: own[key] for key in wanted if key in own and key not in given}
-    nodes = {key: value for key, value in mine.items() if key in groups()}
-    return publish_own(nodes, {key: mine[key] for key in mine if key not in nodes})
+    return published(mine, words)

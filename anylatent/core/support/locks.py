@@ -63,3 +63,56 @@ class Claims:
                 fcntl.lockf(self._file, fcntl.LOCK_UN, 1, piece)
         except (ImportError, OSError):
             pass
+
+
+class InUse:
+    """Says that a thing on disk is in use, by a shared lock that lasts as long as the object, and
+    in processes that are forked from its own as long as they. Waits while the thing is removed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._file = path, _locked(path, shared=True)
+
+    def __getstate__(self) -> Path:
+        return self._path
+
+    def __setstate__(self, path: Path) -> None:
+        self.__init__(path)  # type: ignore[misc]
+
+    def __del__(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+@contextmanager
+def unused(path: Path) -> Iterator[bool]:
+    """Whether no process says that the thing is in use, and none does while the block runs."""
+    try:
+        file = _locked(path, shared=False)
+    except BlockingIOError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        if file is not None:
+            file.close()
+
+
+def _locked(path: Path, shared: bool) -> BinaryIO | None:
+    """The file with a lock on it, without which it is on systems and in directories that have
+    none. Raises BlockingIOError where one that is not shared can't be had at once."""
+    try:
+        import fcntl
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "ab", buffering=0)  # noqa: SIM115 - it is the lock
+    except (ImportError, OSError):
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise
+    except OSError:
+        pass
+    return file

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from anylatent.core.support.cache_entries import sweep
 from anylatent.core.support.columns import Column, Columns
 from anylatent.core.support.files import UserError, replacing, save_text
 from anylatent.core.support.locks import Claims
@@ -37,13 +38,14 @@ Advance = Callable[[int], None]
 class Shards:
     """`size` items in the files of a directory, `rows` to a file; see the module.
 
-    A shard that can't be written is kept in memory, with a warning.
+    A shard that can't be written is kept in memory, with a warning. `held` keeps others from
+    removing them, for as long as the object lives.
     """
 
-    def __init__(self, directory: Path, size: int, rows: int) -> None:
+    def __init__(self, directory: Path, size: int, rows: int, held: object = None) -> None:
         if size < 1 or rows < 1:
             raise ValueError(f"need at least one item and one row to a shard, got {size}, {rows}")
-        self.directory, self.size, self.rows = directory, size, rows
+        self.directory, self.size, self.rows, self.held = directory, size, rows, held
         self._reader, self._writes = ShardReader(rows), True
 
     def __len__(self) -> int:
@@ -66,15 +68,16 @@ class Shards:
         return self._reader.lengths(name)
 
     # ---- making -------------------------------------------------------------------------------
-    def fill(self, make: Callable[[range], Iterable[Columns]], description: str) -> None:
-        """Makes the shards that are not there; returns when all are, whoever made them.
+    def fill(self, make: Callable[[range], Iterable[Columns]], description: str) -> bool:
+        """Makes the shards that are not there; returns when all are, whoever made them, and
+        whether any was not.
 
         `make` yields the columns of the items in a range, in pieces. One of the processes shows
         how far they are.
         """
         missing = self._missing(range(self._count), warn=True)
         if not missing:
-            return
+            return False
         total = sum(len(self._items(number)) for number in missing)
         with Claims(self.directory / "claims") as claims:
             with claims.claim(self._count + 1, wait=False) as first:
@@ -83,6 +86,7 @@ class Shards:
                     for wait in (False, True):  # at last what others had begun
                         for number in missing:
                             self._make(number, make, claims, wait, advance)
+        return True
 
     def _make(
         self,
@@ -119,11 +123,11 @@ class Shards:
         self._reader.add(number, buffer.getvalue())
 
     def _write(self, path: Path, pieces: list[Columns], claims: Claims) -> None:
-        for left in self.directory.glob(f".{path.name}.*"):
-            left.unlink(missing_ok=True)  # by a process that died: the shard is claimed
+        sweep(path)  # what a process that died has left: the shard is claimed
         with replacing(path) as temporary, open(temporary, "wb") as file:
             write_shard(file, pieces)
         with claims.claim(self._count):
+            sweep(self.directory / "index.json")
             files = {**self._index(), path.name: path.stat().st_size}
             index = {"size": self.size, "rows": self.rows, "files": files}
             save_text(self.directory / "index.json", json.dumps(index, indent=0))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor
 
+from anylatent.core.support.cache_entries import ABOUT, shrink, summary, touch, use
 from anylatent.core.support.columns import Columns
 from anylatent.core.support.disk_cache import cache_directory, digest
 from anylatent.core.support.shards import Shards
@@ -19,11 +21,21 @@ def cached_rows(
     rows: int,
     make: Callable[[range], Iterable[Columns]],
     description: str,
+    about: object = None,
 ) -> Shards:
     """Columns of `size` items, `rows` to a file, in the cache directory under a name made of the
-    plain values that they were made by; what is not there, `make` makes. See `Shards.fill`."""
-    shards = Shards(cache_directory() / f"{name}-{digest(made_by)}", size, rows)
-    shards.fill(make, description)
+    plain values that they were made by; what is not there, `make` makes. See `Shards.fill`.
+
+    They stay as long as the shards are in use. `about` tells a person what made them, where
+    `made_by` does not.
+    """
+    path = cache_directory() / f"{name}-{digest(made_by)}"
+    shards = Shards(path, size, rows, use(path))
+    if shards.fill(make, description):
+        with suppress(OSError):
+            (path / ABOUT).write_text(summary(about or made_by), encoding="utf-8")
+        shrink(path.parent, path)
+    touch(path / ABOUT)
     return shards
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,6 +11,7 @@ import torch
 from anylatent.core.latents import Noise, Stream
 from anylatent.core.modality import Batch, fetch, move
 from anylatent.core.support.disk_cache import digest
+from anylatent.core.support.file_digests import file_digests
 from anylatent.core.support.files import UserError
 from anylatent.core.training.latent_store import Entry, LatentCache, cached_latents
 
@@ -35,6 +38,8 @@ def posteriors(training: Training, copies: int = 1) -> LatentCache:
         "autoencoder": model.autoencoder,
         "conditioner": [model.conditioner, training.data.facts],
     }
+    if files := system.conditioner.files:
+        made_by["files"] = file_digests(Path(os.path.commonpath(files)), files)
     if copies > 1:
         made_by["copies"] = [copies, training.config.seed]
     trained, parts = system.trained(), ("autoencoder.", "conditioner.")
@@ -46,6 +51,7 @@ def posteriors(training: Training, copies: int = 1) -> LatentCache:
         len(encoder.dataset) * copies,
         encoder,
         encoder.lengths,
+        {**made_by, "run": training.config.run},
     )
     system.cpu()
     return cache

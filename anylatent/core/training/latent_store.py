@@ -134,12 +134,13 @@ def cached_latents(
     size: int,
     encode: Callable[[list[int]], Entry],
     lengths: Tensor | None = None,
+    about: object = None,
 ) -> LatentCache:
     """The cache of this key: what is on disk is read, the rest made by `encode` and kept.
 
     `encode` gives the posteriors and conditions of some of the `size` entries. With their `lengths`
     (size,), those encoded together are of nearly equal lengths, so that hardly anything is padding;
-    the cache is in the data's order all the same.
+    the cache is in the data's order all the same. `about` tells a person what made it.
     """
     order = None if lengths is None else lengths.argsort(stable=True)
     rows = rows_of(_bytes(spec, lengths), BATCH)
@@ -149,7 +150,7 @@ def cached_latents(
             batch = torch.arange(start, min(start + BATCH, items.stop))
             yield flatten(*encode((batch if order is None else order[batch]).tolist()))
 
-    store = cached_rows("latents", key, size, rows, make, "encoding")
+    store = cached_rows("latents", key, size, rows, make, "encoding", about)
     return LatentCache(spec, store, order)
 
 

@@ -12,6 +12,7 @@ import torch
 from anylatent.core.latents import Latent
 from anylatent.core.modality import Batch, Given, Item, Outputs, asked_of
 from anylatent.core.support.files import UserError
+from anylatent.core.support.typed import as_typed
 from anylatent.modalities.molecule.batches import collate, unpacked
 from anylatent.modalities.molecule.elements import indices
 from anylatent.modalities.molecule.molecule import Molecule
@@ -50,7 +51,7 @@ class Fragments(Given):
         """The fragment of each sample, None where none is asked for."""
         if cond.get("fragment") is None:
             return None
-        paths = asked_of(cond, "fragment", samples)
+        paths = [as_typed(path) for path in asked_of(cond, "fragment", samples)]
         if any(not isinstance(path, (str, Path)) for path in paths):
             raise UserError(
                 "cond.fragment: the path of a .sdf, .mol, .xyz, .pdb or .cif file is wanted"

@@ -1,7 +1,7 @@
 """A folder of files that a data set is read from: which they are, and what was left out.
 
-The files below a path, hidden ones left out, are read in the order of their paths; their names,
-sizes and times of change are the key under which what was read of them is kept.
+The files below a path, hidden ones left out, are read in the order of their paths; their names and
+digests of their contents are the key under which what was read of them is kept.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from pathlib import Path
 from torch import Tensor
 
 from anylatent.core.support.disk_cache import cached
-from anylatent.core.support.files import UserError, stamp
+from anylatent.core.support.file_digests import file_digests
+from anylatent.core.support.files import UserError
 from anylatent.modalities.shared.report import Report
 from anylatent.modalities.shared.walk import walk
 
@@ -81,8 +82,8 @@ class Files:
         self.paths = self._find(kinds if isinstance(kinds, Kinds) else Kinds(kinds), single)
         base = self.root if self.root.is_dir() else self.root.parent
         self.names = [file.relative_to(base) for file in self.paths]
-        stamps = zip(self.names, self.paths, strict=True)
-        self.stamps = [[str(name), *stamp(file)] for name, file in stamps]
+        found = zip(self.names, file_digests(self.root, self.paths), strict=True)
+        self.stamps = [[str(name), content] for name, content in found]
 
     @property
     def place(self) -> str:

@@ -15,6 +15,9 @@ import hashlib
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from anylatent.core.support.files import UserError
 
@@ -98,18 +101,32 @@ def by_shares(
     so that the first of a part are a fair choice. Raises UserError where there are fewer groups
     than parts.
     """
-    rows: dict[str, Rows] = {}
-    for row, group in enumerate(groups):
-        rows.setdefault(group, []).append(row)
-    if len(rows) <= len(shares):
+    order, starts = _by_hash(groups)
+    if len(starts) <= len(shares):
         wanted = f"at least {len(shares) + 1} are needed, for {', '.join([*shares, rest])}"
         raise _too_few(where, groups, what, wanted)
-    ordered, start, parts = _ordered(rows), 0, dict[str, Rows]()
-    for part, size in [*((name, share(len(rows))) for name, share in shares.items()), (rest, None)]:
-        end = len(ordered) if size is None else start + size
-        parts[part] = [row for group in ordered[start:end] for row in rows[group]]
-        start = end
+    sizes = [*((name, share(len(starts))) for name, share in shares.items()), (rest, len(starts))]
+    start, parts = 0, dict[str, Rows]()
+    for part, size in sizes:
+        first, last = (starts[k] if k < len(starts) else len(order) for k in (start, start + size))
+        parts[part] = order[first:last].tolist()
+        start += size
     return parts
+
+
+def _by_hash(groups: Sequence[str]) -> tuple[Any, Any]:
+    """The rows in the order of the hashes of their groups, and where each group begins: arrays,
+    as there may be millions."""
+    content = bytearray()
+    for group in groups:
+        content += _hash(group)
+    if not content:
+        return np.empty(0, dtype=int), np.empty(0, dtype=int)
+    hashes = np.frombuffer(content, dtype=">u8").astype(np.uint64).reshape(-1, 4)
+    order = np.lexsort(hashes.T[::-1])
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = (hashes[order[1:]] != hashes[order[:-1]]).any(1)
+    return order, np.flatnonzero(new)
 
 
 def _quotas(sizes: Mapping[int, int], fraction: float) -> dict[int, int]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
 
 def text_tensor(text: str) -> Tensor:
     """A text as bytes of UTF-8."""
-    return torch.tensor(list(text.encode()), dtype=torch.uint8)
+    return _bytes(bytearray(text.encode()))
 
 
 def tensor_text(tensor: Tensor) -> str:
@@ -27,6 +29,70 @@ def lines_tensor(lines: Sequence[str]) -> Tensor:
 def tensor_lines(tensor: Tensor) -> list[str]:
     """The strings of `lines_tensor`."""
     return tensor_text(tensor).split("\n")[:-1]
+
+
+def _bytes(content: bytearray) -> Tensor:
+    return torch.frombuffer(content, dtype=torch.uint8) if content else torch.empty(0).byte()
+
+
+class Lines(Sequence[str]):
+    """N strings without line breaks in the bytes of one tensor, each made when it is asked for."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        self._ends = np.flatnonzero(tensor.numpy() == ord("\n"))
+
+    @classmethod
+    def of(cls, lines: Iterable[str]) -> Lines:
+        """Of strings that come one after another."""
+        content = bytearray()
+        for line in lines:
+            content += line.encode()
+            content.append(ord("\n"))
+        return cls(_bytes(content))
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Picked: ...
+    def __getitem__(self, index: int | slice) -> str | Picked:
+        if isinstance(index, slice):
+            return Picked(self, range(len(self))[index])
+        place = range(len(self))[index]
+        start = self._ends[place - 1] + 1 if place else 0
+        return self.tensor.numpy()[start : self._ends[place]].tobytes().decode()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Picked(Sequence[str]):
+    """Some of many strings, without a list of them."""
+
+    def __init__(self, texts: Sequence[str], rows: Sequence[int]) -> None:
+        self._texts, self._rows = texts, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Picked: ...
+    def __getitem__(self, index: int | slice) -> str | Picked:
+        if isinstance(index, slice):
+            return Picked(self._texts, self._rows[index])
+        return self._texts[self._rows[index]]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def key(text: str) -> int:

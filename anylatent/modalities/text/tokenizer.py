@@ -117,6 +117,15 @@ class Symbols(Tokenizer):
         return _dump("symbols", list(self.alphabet))
 
 
+_WORDS = re.compile(r"[^\S\x1c-\x1f]*[\S\x1c-\x1f]+|[^\S\x1c-\x1f]+")
+"""Words with the white space before them. GPT-2's splitter always parts where white space follows
+something else, so that each of these has the tokens that it has alone. (U+001C to U+001F are white
+space to Python only.)"""
+
+_REMEMBERED = 2**16
+"""Words whose tokens are kept, of at most 32 characters; what is frequent comes early."""
+
+
 class BytePairs(Tokenizer):
     """Byte-level byte-pair encoding: lossless on any text.
 
@@ -138,6 +147,7 @@ class BytePairs(Tokenizer):
                 self._bytes.append(left + right)
         self.merges = [(int(left), int(right)) for left, right in merges]
         self.size = len(self._bytes)
+        self._known: dict[str, list[int]] = {}  # the tokens of words
 
     def _piece(self, place: int) -> bytes:
         if not 0 <= place < len(self._bytes):
@@ -164,6 +174,19 @@ class BytePairs(Tokenizer):
         return cls(found)
 
     def encode(self, text: str) -> list[int]:
+        found = list[int]()
+        for word in _WORDS.findall(text):
+            tokens = self._known.get(word)
+            if tokens is None:
+                if len(self._known) >= _REMEMBERED:  # at once is faster than rare words one by one
+                    return self._tokens(text)
+                tokens = self._tokens(word)
+                if len(word) <= 32:
+                    self._known[word] = tokens
+            found += tokens
+        return found
+
+    def _tokens(self, text: str) -> list[int]:
         return list(self._encoder.encode(text, add_special_tokens=False).ids)
 
     def decode(self, tokens: Sequence[int]) -> str:

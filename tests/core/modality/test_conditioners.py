@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor
 from anylatent.core.latents.latent import Latent
 from anylatent.core.modality.conditioners import Caption, ClassLabel, NoCondition
 from anylatent.core.support.packages import MissingPackage
+from anylatent.core.support.typed import typed_number
 
 CLASSES = {"digit": ["zero", "One", "two"]}
 
@@ -118,9 +120,33 @@ def test_caption_means_something(caption: Caption) -> None:
 
 
 def test_caption_padding_is_zero_and_long_texts_are_cut(caption: Caption) -> None:
-    short, mask = states(caption, ["dog", "dog " * 100])
+    with pytest.warns(UserWarning, match="has 102, of which 78 are lost, 'dog dog"):
+        short, mask = states(caption, ["dog", "dog " * 100])
     assert bool((short[~mask] == 0).all()) and bool((short[mask].abs().sum(1) > 0).all())
     assert mask.sum(1).tolist() == [3, caption.tokens]
+
+
+def test_captions_that_are_cut_are_told_ever_less_often(caption: Caption) -> None:
+    caption, words = Caption(tokens=5), "red green blue gold"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        caption({"caption": ["red green blue"] * 3})
+    with pytest.warns(UserWarning) as told:
+        caption({"caption": [f"{words} {k}" for k in range(120)]})
+        caption({"caption": [words] * 5})
+    found = [" ".join(str(warning.message).split()[:3]) for warning in told]
+    assert found == ["1 of 2", "10 of 11", "100 of 101"]
+    assert "'red green blue gold 0' has 7, of which 2 are lost, 'gold 0'" in str(told[0].message)
+    assert "conditioner.tokens=7" in str(told[0].message)
+
+
+def test_a_number_that_was_typed_is_a_caption(caption: Caption) -> None:
+    found, _ = states(caption, [typed_number("042"), "042"])
+    assert torch.equal(found[0], found[1])
+
+
+def test_the_encoder_s_files_are_told(caption: Caption) -> None:
+    assert {"config.json", "model.safetensors"} <= {path.name for path in caption.files}
 
 
 def test_caption_is_frozen_and_weighs_nothing(caption: Caption) -> None:

@@ -137,3 +137,25 @@ BAD = {
 def test_what_is_no_tokenizer_is_an_error(case):
     with pytest.raises(UserError, match="this is no tokenizer of anylatent"):
         Tokenizer.from_json(BAD[case])
+
+
+SPACED = [" ", "  ", "\t", "\r", "\x1c", "\x85", "\xa0", "\u1680", "\u2028", "\u3000", "\u200b"]
+SIGNS = [*SPACED, "a", "the", "É", "雪", "1", "²", "'s", "'ll", "'", "!", "..", "\u0301", "😀"]
+
+
+@given(st.lists(st.lists(st.sampled_from(SIGNS)).map("".join), min_size=1))
+@settings(deadline=None)
+def test_words_that_are_known_have_the_tokens_of_the_whole_text(texts):
+    tokenizer = BytePairs.train([*texts, "the snow, the 'snow's'  the"], 300)
+    for text in [*texts, *texts]:
+        whole = tokenizer._encoder.encode(text, add_special_tokens=False).ids
+        assert tokenizer.encode(text) == whole
+
+
+def test_a_text_of_words_that_are_not_known_when_no_more_are_kept(monkeypatch):
+    monkeypatch.setattr("anylatent.modalities.text.tokenizer._REMEMBERED", 3)
+    tokenizer = BytePairs.train(["one two three four five six"] * 9, 280)
+    text = "one two three four five six one"
+    whole = tokenizer._encoder.encode(text, add_special_tokens=False).ids
+    assert tokenizer.encode(text) == whole == tokenizer.encode(text)
+    assert len(tokenizer._known) == 3 and tokenizer.decode(whole) == text

@@ -6,7 +6,7 @@ import sys
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, overload
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from anylatent.core.modality import Data, Item
 from anylatent.core.support.disk_cache import cached, digest
 from anylatent.core.support.files import UserError
-from anylatent.modalities.shared.strings import tensor_text
+from anylatent.modalities.shared.strings import Picked, tensor_text
 from anylatent.modalities.text.attributes import KEYWORD, has
 from anylatent.modalities.text.data.documents import PARTS, Documents, split
 from anylatent.modalities.text.data.encoder import Encoder, in_words, left_out, taught, tokenized
@@ -23,6 +23,26 @@ from anylatent.modalities.text.tokenizer import Tokenizer
 
 _VERSION = "1"
 _BYTES = 256
+
+
+class _Cut(Sequence[Tensor]):
+    """One tensor as many, one of each of the `sizes` after another."""
+
+    def __init__(self, whole: Tensor, sizes: Tensor) -> None:
+        self.whole, self.sizes, self._ends = whole, sizes, sizes.cumsum(0)
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Tensor]: ...
+    def __getitem__(self, index: int | slice) -> Tensor | Sequence[Tensor]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(len(self))[index]]
+        end = int(self._ends[index])
+        return self.whole[end - int(self.sizes[index]) : end]
 
 
 class TextSet(Dataset[Item]):
@@ -35,7 +55,8 @@ class TextSet(Dataset[Item]):
     def __init__(
         self, tokens: Sequence[Tensor], tokenizer: Tokenizer, columns: Mapping[str, Sequence[Any]]
     ) -> None:
-        self.lengths = torch.tensor([len(row) for row in tokens], dtype=torch.long)
+        own = tokens.sizes if isinstance(tokens, _Cut) else [len(row) for row in tokens]
+        self.lengths = torch.as_tensor(own, dtype=torch.long)
         self._tokens, self._tokenizer, self._columns = tokens, tokenizer, columns
 
     def __len__(self) -> int:
@@ -154,9 +175,10 @@ class TextData(Data):
         return self.documents()
 
     def _set(self, name: str) -> TextSet:
+        tokens = _Cut(self._tensors[f"{name}.tokens"], self._tensors[f"{name}.sizes"])
+        if not (self._documents.columns or self.keyword):
+            return TextSet(tokens, self.tokenizer, {})
         rows = self._tensors[f"{name}.rows"].tolist()
-        sizes = self._tensors[f"{name}.sizes"].tolist()
-        tokens = torch.split(self._tensors[f"{name}.tokens"], sizes)
         columns = {
             key: [column[row] for row in rows] for key, column in self._documents.columns.items()
         }
@@ -199,6 +221,6 @@ class TextData(Data):
             parts = {**dict.fromkeys(PARTS, list[int]()), "train": list(range(len(texts)))}
         else:
             parts = split(texts, self.name)
-            tokenizer = taught([texts[row] for row in parts["train"]], self.kind, self.vocabulary)
+            tokenizer = taught(Picked(texts, parts["train"]), self.kind, self.vocabulary)
         encoder = Encoder(tokenizer, self.longest, self.truncate)
         return tokenized(self._documents, parts, encoder, self.name)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from anylatent.modalities.shared.splits import Share, by_shares
-from anylatent.modalities.shared.strings import lines_tensor, tensor_lines
+from anylatent.modalities.shared.strings import Lines, lines_tensor, tensor_lines
 
 Column: TypeAlias = Sequence[int] | Sequence[float] | Sequence[str]
 
@@ -36,7 +36,8 @@ class Documents:
     # ---- caches -------------------------------------------------------------------------------
     def compact(self) -> dict[str, Tensor]:
         """Tensors for a cache, strings as lines of UTF-8."""
-        tensors = {"texts": lines_tensor(self.texts)}
+        texts = self.texts if isinstance(self.texts, Lines) else Lines.of(self.texts)
+        tensors = {"texts": texts.tensor}
         for name, column in self.columns.items():
             if column and isinstance(column[0], str):
                 tensors[f"strings.{name}"] = lines_tensor([str(entry) for entry in column])
@@ -59,7 +60,7 @@ class Documents:
                 columns[name] = tensor.tolist()
             elif kind == "left_out":
                 left_out[name] = int(tensor)
-        return cls(tensor_lines(tensors["texts"]), columns, left_out)
+        return cls(Lines(tensors["texts"]), columns, left_out)
 
 
 def split(texts: Sequence[str], what: str) -> dict[str, list[int]]:

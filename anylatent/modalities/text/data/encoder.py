@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
@@ -78,28 +80,37 @@ class Encoder:
     def __init__(self, tokenizer: Tokenizer, longest: int, truncate: bool) -> None:
         self.tokenizer, self.longest, self.truncate = tokenizer, longest, truncate
         self.left_out: Counter[str] = Counter()
-        self._part_of: dict[tuple[int, ...], str] = {}
+        self._known = torch.empty(0, dtype=torch.long)  # keys of what other parts have
 
     def __call__(
         self, part: str, rows: Sequence[int], texts: Sequence[str], advance: Callable[[], None]
     ) -> dict[str, Tensor]:
         """`rows` (M,) that are used, `sizes` (M,), and `tokens`, one text after another."""
-        kept, sizes = list[int](), list[int]()
-        flat = list[int]()
+        kept, sizes, flat, keys = array("i"), array("i"), array("i"), array("q")
         for row in rows:
-            tokens = self._tokens(texts[row], part)
+            tokens = self._tokens(texts[row])
             if tokens is not None:
                 kept.append(row)
                 sizes.append(len(tokens))
-                flat += tokens
+                flat.extend(tokens)
+                keys.append(_key(tokens))
             advance()
-        return {
-            "rows": torch.tensor(kept, dtype=torch.int32),
-            "sizes": torch.tensor(sizes, dtype=torch.int32),
-            "tokens": torch.tensor(flat, dtype=torch.int32),
-        }
+        found = [_tensor(numbers) for numbers in (kept, sizes, flat, keys)]
+        return self._apart(*found)
 
-    def _tokens(self, text: str, part: str) -> list[int] | None:
+    def _apart(
+        self, rows: Tensor, sizes: Tensor, tokens: Tensor, keys: Tensor
+    ) -> dict[str, Tensor]:
+        """Without what another part has."""
+        copies = torch.isin(keys, self._known)
+        self._known = torch.cat([self._known, keys])
+        if bool(copies.any()):
+            self.left_out["copy"] += int(copies.sum())
+            tokens = tokens[~copies.repeat_interleave(sizes)]
+            rows, sizes = rows[~copies], sizes[~copies]
+        return {"rows": rows, "sizes": sizes, "tokens": tokens}
+
+    def _tokens(self, text: str) -> list[int] | None:
         """The tokens of a text, None where it is left out."""
         try:
             tokens = self.tokenizer.encode(text)
@@ -108,10 +119,16 @@ class Encoder:
             return None
         if len(tokens) > self.longest:
             self.left_out["cut" if self.truncate else "too_long"] += 1
-            if not self.truncate:
-                return None
-            tokens = tokens[: self.longest]
-        if self._part_of.setdefault(tuple(tokens), part) != part:
-            self.left_out["copy"] += 1
-            return None
+            return tokens[: self.longest] if self.truncate else None
         return tokens
+
+
+def _key(tokens: Sequence[int]) -> int:
+    """64 bits that tell some tokens from others."""
+    content = hashlib.blake2b(array("i", tokens), digest_size=8).digest()
+    return int.from_bytes(content, "little", signed=True)
+
+
+def _tensor(numbers: array[int]) -> Tensor:
+    dtype = torch.int32 if numbers.typecode == "i" else torch.int64
+    return torch.frombuffer(numbers, dtype=dtype) if numbers else torch.empty(0, dtype=dtype)

@@ -13,7 +13,7 @@ from anylatent.modalities.shared.folder import CLOSED, Files, Kinds
 from anylatent.modalities.shared.layout import note_split
 from anylatent.modalities.shared.reading import check_encoding, lines_of
 from anylatent.modalities.shared.report import Report, reason_of, shown
-from anylatent.modalities.shared.strings import lines_tensor, listed, tensor_lines
+from anylatent.modalities.shared.strings import Lines, lines_tensor, listed, tensor_lines
 from anylatent.modalities.text.data.base import TextData
 from anylatent.modalities.text.data.documents import Documents
 
@@ -103,14 +103,18 @@ class TextFile(TextData):
         return self.files.read("text_file", self._made_by, self._read)
 
     def _read(self) -> dict[str, Tensor]:
-        texts, bad, unread = list[str](), list[str](), list[str]()
-        for path, name in zip(self.files.paths, self.files.names, strict=True):
-            try:
-                texts.extend(_texts(path, shown(name), self._encoding, bad))
-            except OSError as error:
-                unread.append(f"{shown(name)}: {reason_of(error)}")
+        bad, unread = list[str](), list[str]()
+        texts = Lines.of(self._every(bad, unread))
         told = {"bad": lines_tensor(bad), "unread": lines_tensor(unread)}
         return {**Documents(texts).compact(), **told}
+
+    def _every(self, bad: list[str], unread: list[str]) -> Iterator[str]:
+        """The texts of all files, one after another; what is none is added to the others."""
+        for path, name in zip(self.files.paths, self.files.names, strict=True):
+            try:
+                yield from _texts(path, shown(name), self._encoding, bad)
+            except OSError as error:
+                unread.append(f"{shown(name)}: {reason_of(error)}")
 
 
 def _texts(path: Path, name: str, encoding: str, bad: list[str]) -> Iterator[str]:

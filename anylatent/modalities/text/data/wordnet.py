@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from anylatent.core.support.disk_cache import cached
-from anylatent.core.support.files import UserError, stamp
+from anylatent.core.support.file_digests import file_digests
+from anylatent.core.support.files import UserError
 from anylatent.modalities.text.data.base import TextData
 from anylatent.modalities.text.data.documents import Documents
 
@@ -42,7 +43,9 @@ class WordNet(TextData):
                 f"the data set 'wordnet' needs {', '.join(missing)}: apt-get install wordnet-base, "
                 "or give data.path=..., the folder with WordNet's files"
             )
-        source = {"files": [[file.name, *stamp(file)] for file in self.paths], "made by": ["1"]}
+        found = zip(self.paths, file_digests(Path(path).expanduser(), self.paths), strict=True)
+        files = [[file.name, content] for file, content in found]
+        source = {"files": files, "made by": ["1"]}
         self._source = source
         super().__init__(source, vocabulary, longest, truncate, keyword)
 
