@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from anylatent.core.latents.latent import Latent
-from anylatent.core.modality.conditioners import Caption, ClassLabel, NoCondition
+from anylatent.core.modality.captions import Caption
+from anylatent.core.modality.conditioners import ClassLabel, NoCondition
 from anylatent.core.support.packages import MissingPackage
 from anylatent.core.support.typed import typed_number
 
