@@ -64,6 +64,7 @@ def test_drawings_by_their_geometry(smiles, scale, flag, tmp_path):
 
 
 FLAT = ("c1ccccc1", "C=C", "O=C", "c1ccncc1", "O", "NC=O", "c1ccc2ccccc2c1", "C=CC=C", "O=C=O")
+FLAT += ("c1conc1", "c1nnn[nH]1", "c1nonc1", "N1C=NN=C1", "c1cnsc1")
 FLAT += ("C#C", "OC=O", "c1ccoc1", "O=C(O)C=C", "c1ccsc1", "N#CC#N", "FC(F)=C(F)F", "[N-]=[N+]=O")
 
 

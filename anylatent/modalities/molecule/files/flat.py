@@ -12,7 +12,7 @@ neighbour of each at a wrong length.
 from __future__ import annotations
 
 from itertools import chain
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
@@ -20,22 +20,28 @@ from anylatent.modalities.molecule.files.bonded import RADII, angles, near
 from anylatent.modalities.molecule.files.rdkit_text import lacks, sanitised
 from anylatent.modalities.molecule.files.records import Parsed
 
+if TYPE_CHECKING:
+    from rdkit.Chem import Bond
+
 _UNKNOWN = 0.0
 _LEAST, _MOST = 0.7, 1.3  # of the sum of covalent radii, for any bond
-_LONGEST = {1.5: 0.97, 2.0: 0.97, 3.0: 0.87}  # by order, between C, N and O
+_LONGEST = {2.0: 0.97, 3.0: 0.87}  # by the order that the file says, between C, N and O
 _ORGANIC = {6, 7, 8}
 _TETRAHEDRAL = 0.97  # bonds of a tetrahedral carbon are longer
 _SHORTEST_TETRAHEDRAL = 0.93  # where the file's bonds say that it is one
 _WIDE = (118.5, 150.0)  # degrees, wider than a tetrahedral carbon has them
-_EQUAL = 1.005
+_EQUAL = 1.001
 _SMALL = 3  # heavy atoms, which always lie in a plane
 _WEDGE = "_MolFileBondStereo"
 
 
 class _Bond(NamedTuple):
+    """`order`: 1.5 in aromatic rings; `written`: the file's own, by which these alternate."""
+
     atoms: tuple[int, int]
     numbers: tuple[int, int]
     order: float
+    written: float
     ratio: float
     length: float
     tetrahedral: bool
@@ -77,26 +83,33 @@ def _bonds(parsed: Parsed) -> list[_Bond]:
     whole = sanitised(parsed.mol)
     known = whole is not None and not (parsed.complete and lacks(whole))
     mol = whole if whole is not None and known else parsed.mol
-    bonds = []
-    for bond in mol.GetBonds():
-        ends = bond.GetBeginAtom(), bond.GetEndAtom()
-        tetrahedral = known and any(
-            a.GetAtomicNum() == 6 and str(a.GetHybridization()) == "SP3" for a in ends
-        )
-        order = bond.GetBondTypeAsDouble() if known else _UNKNOWN
-        i, j = (a.GetIdx() for a in ends)
-        bonds.append(_bond(parsed, i, j, order, tetrahedral))
-    return bonds
+    return [
+        _bond(parsed, *_ends(bond), bond.GetBondTypeAsDouble(), raw.GetBondTypeAsDouble(), bond)
+        if known
+        else _bond(parsed, *_ends(bond))
+        for bond, raw in zip(mol.GetBonds(), parsed.mol.GetBonds(), strict=True)
+    ]
+
+
+def _ends(bond: Bond) -> tuple[int, int]:
+    return bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
 
 
 def _bond(
-    parsed: Parsed, i: int, j: int, order: float = _UNKNOWN, tetrahedral: bool = False
+    parsed: Parsed,
+    i: int,
+    j: int,
+    order: float = _UNKNOWN,
+    written: float = _UNKNOWN,
+    bond: Bond | None = None,
 ) -> _Bond:
+    ends = [] if bond is None else [bond.GetBeginAtom(), bond.GetEndAtom()]
+    tetrahedral = any(a.GetAtomicNum() == 6 and str(a.GetHybridization()) == "SP3" for a in ends)
     z, x = parsed.molecule.z, parsed.molecule.x
     length = float((x[i] - x[j]).norm())
     ratio = length / float(RADII[z[i]] + RADII[z[j]])
     first, second = sorted((int(z[i]), int(z[j])))
-    return _Bond((i, j), (first, second), order, ratio, length, tetrahedral)
+    return _Bond((i, j), (first, second), order, written, ratio, length, tetrahedral)
 
 
 def _has_wrong_lengths(bonds: list[_Bond]) -> bool:
@@ -115,7 +128,7 @@ def _has_wrong_lengths(bonds: list[_Bond]) -> bool:
 def _is_wrong(bond: _Bond) -> bool:
     least, most = _LEAST, _MOST
     if set(bond.numbers) <= _ORGANIC:
-        most = _LONGEST.get(bond.order, most)
+        most = _LONGEST.get(bond.written, most)
         least = _SHORTEST_TETRAHEDRAL if bond.tetrahedral and bond.order == 1 else least
     return not least < bond.ratio < most
 
