@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -183,7 +182,7 @@ class Folder(PictureData):
         found = self.files.read("depths", key, lambda: depths(self.files.paths))
         levels, said = levels_of(found, self._given)
         for line in said:
-            print(f"{self.files.root}: {line}", file=sys.stderr)
+            print(f"{self.files.root}: {line}", flush=True)
         return levels
 
 
