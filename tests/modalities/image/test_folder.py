@@ -299,7 +299,7 @@ def test_the_range_is_that_of_all_pictures(tmp_path, capsys):
     wanted = {"a.png": 1000 / 4095, "b.png": 3000 / 4095, "c.png": 100 / 255}
     for name, mean in quiet(means, tmp_path).items():
         assert mean == pytest.approx(2 * wanted[name] - 1, abs=1 / 255), name
-    told = capsys.readouterr().err
+    told = capsys.readouterr().out
     assert "2 pictures have integers of more than 8 bits from 1000 to 3000" in told
     assert "12 bits are used: 0 is black, 4095 is white" in told
 

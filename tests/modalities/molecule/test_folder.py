@@ -215,3 +215,16 @@ def test_wrong_folders(tmp_path: Path, build: Build) -> None:
     write_xyz(build("CCO")[0], tmp_path / "one" / "a.xyz")
     with pytest.raises(UserError, match="1 molecules, of which 1 different ones, are too few"):
         MoleculeFolder(str(tmp_path / "one")).train()
+
+
+def test_entries_that_are_no_molecules_are_named_too(root: Path) -> None:
+    """Links that lead nowhere and files of other kinds, but no documents."""
+    (root / "gone.xyz").symlink_to(root / "nowhere.xyz")
+    (root / "other.odd").write_text("odd")
+    (root / "README.md").write_text("about it")
+    data = MoleculeFolder(str(root), held_out=0.3)
+    with pytest.warns(UserWarning, match="8 molecules were read, and 2 things left out") as record:
+        assert len(all_items(data)) == 8
+    message = str(record[0].message)
+    assert "gone.xyz: no such file or directory (links that lead nowhere)" in message
+    assert "other.odd (of another kind)" in message and "README" not in message

@@ -98,15 +98,16 @@ def test_what_may_not_be_opened_is_named_with_the_reason(tmp_path, monkeypatch):
 
 
 def test_a_tree_deeper_than_the_stack(tmp_path):
-    deep = tmp_path
-    for _ in range(1500):
-        deep = deep / "d"
-        try:
-            deep.mkdir()
-        except OSError:
-            break
-    make(tmp_path, "1.note")
-    assert "1.note" in walked(tmp_path)[0]
+    deep = [tmp_path]
+    for _ in range(1200):
+        deep.append(deep[-1] / "d")
+        deep[-1].mkdir()
+    make(deep[-1], "1.note")
+    names, left = walked(tmp_path)
+    assert names == ["d/" * 1200 + "1.note"] and not left
+    (deep[-1] / "1.note").unlink()
+    for folder in deep[:0:-1]:  # which `rmtree` could not
+        folder.rmdir()
 
 
 # ---- kinds ------------------------------------------------------------------------------------

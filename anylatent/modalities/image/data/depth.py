@@ -98,7 +98,8 @@ def levels_of(found: dict[str, Tensor], given: Range | None) -> tuple[Levels, li
             continue
         least, most = float(found["least"][mine].min()), float(found["most"][mine].max())
         black, white = given or (_whole(least, most) if kind == _INTEGER else (least, most))
-        levels[kind] = black, white if white != black else black + 1
+        white = white if white != black else black + 1
+        levels[kind] = black, white
         bits = f", of which {_bits(most)} bits are used" if kind == _INTEGER and least >= 0 else ""
         said.append(
             f"{int(mine.sum())} pictures have {name} from {least:g} to {most:g}{bits}: "

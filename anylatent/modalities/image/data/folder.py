@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import cached_property
 from hashlib import blake2b
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from anylatent.core.support.shards import Shards
 from anylatent.core.support.stored import Stored
 from anylatent.modalities.image.data.base import PictureData, Table
 from anylatent.modalities.image.data.captions import Captions
+from anylatent.modalities.image.data.choice import Places, first_copies, leave_unread
 from anylatent.modalities.image.data.decoding import SUFFIXES, opens, read_picture
 from anylatent.modalities.image.data.depth import (
     SHALLOW,
@@ -28,11 +29,11 @@ from anylatent.modalities.image.data.depth import (
     depths,
     levels_of,
 )
-from anylatent.modalities.shared.folder import CLOSED, DOCUMENTS, Files, Kinds
-from anylatent.modalities.shared.layout import HELD_OUT, TRAIN, layout
+from anylatent.modalities.shared.folder import DOCUMENTS, Files, Kinds
+from anylatent.modalities.shared.layout import layout
 from anylatent.modalities.shared.reading import check_encoding
 from anylatent.modalities.shared.report import Report, shown
-from anylatent.modalities.shared.strings import tensor_text, text_tensor
+from anylatent.modalities.shared.strings import text_tensor
 
 _OTHER = "other"
 _MADE_BY = [f"pillow {package_version('pillow')}", "2"]
@@ -120,7 +121,8 @@ class Folder(PictureData):
             strata = [names.index(self._folders[i]) for i in rows]
             columns["category"] = list(strata)
         parts = [str(self._layout.parts[i]) for i in rows] if self._layout.given else []
-        groups = self._first(stored, rows)
+        first = first_copies(stored, [shown(name) for name in self.files.names])
+        groups = [first[i] for i in rows]
         return Table(Stored(stored, "pixels").select(rows), columns, groups, strata, parts)
 
     # ---- captions -----------------------------------------------------------------------------
@@ -141,13 +143,16 @@ class Folder(PictureData):
         stored = self.stored("folder", key, count, self._read, "reading pictures")
         good = Stored(stored, "good")[range(count)][:, 0].tolist()
         rows = [i for i in range(count) if good[i]]
-        self._leave_unread(stored, [i for i in range(count) if not good[i]], report)
-        rows = self._leave_unsplit(self._first(stored, rows), rows, report)
-        self._note_captions(rows, report)
+        leave_unread(self.files.names, stored, report)
+        places = Places(self.files.names, self._layout, self._folders)
+        rows = places.kept(first_copies(stored, places.names), rows, report)
+        if any(said is not None for said in self._said):
+            for i in (i for i in rows if not self._captions[i]):
+                report.note("pictures without a caption", self.files.names[i])
         report.used = len(rows)
         if not rows:
             raise UserError(report.summary)
-        self._warn_of_night(int(Stored(stored, "brightest")[rows].max()))
+        _warn_of_night(self.files.root, int(Stored(stored, "brightest")[rows].max()))
         return stored, report, rows
 
     def _read(self, items: range) -> Iterator[Columns]:
@@ -177,63 +182,18 @@ class Folder(PictureData):
         found = self.files.read("depths", key, lambda: depths(self.files.paths))
         levels, said = levels_of(found, self._given)
         for line in said:
-            print(f"{self.files.root}: {line}", file=sys.stderr)
+            print(f"{self.files.root}: {line}", flush=True)
         return levels
 
-    def _warn_of_night(self, brightest: int) -> None:
-        if brightest < _DARK:
-            warnings.warn(
-                f"all pictures in {self.files.root} are nearly black: the brightest of their "
-                f"pixels is {brightest} of 255. If they have more than 8 bits, data.levels="
-                "[BLACK,WHITE] says their range; of colours with 16 bits the upper 8 are read, so "
-                "scale them first",
-                stacklevel=2,
-            )
 
-    def _first(self, stored: Shards, rows: Sequence[int]) -> list[str]:
-        """Of each picture, the name of the first one with the same pixels."""
-        if not rows:
-            return []
-        digests, first = Stored(stored, "copy")[rows].tolist(), dict[tuple[int, ...], str]()
-        names = [shown(self.files.names[i]) for i in rows]
-        pairs = zip(digests, names, strict=True)
-        return [first.setdefault(tuple(digest), name) for digest, name in pairs]
-
-    # ---- what is left out ---------------------------------------------------------------------
-    def _leave_unread(self, stored: Shards, bad: Sequence[int], report: Report) -> None:
-        for i in bad:
-            reason = stored.take("reason", torch.tensor([i]))
-            assert isinstance(reason, Ragged)
-            report.leave(CLOSED, self.files.names[i], tensor_text(reason.values))
-
-    def _leave_unsplit(
-        self, first: Sequence[str], rows: Sequence[int], report: Report
-    ) -> list[int]:
-        """Without what lies beside the folders of a split, and what is on both of its sides."""
-        if not self._layout.given:
-            return list(rows)
-        parts = self._layout.parts
-        learned = {name for i, name in zip(rows, first, strict=True) if parts[i] == TRAIN}
-        kept = []
-        for i, name in zip(rows, first, strict=True):
-            if parts[i] is None:
-                report.leave("lie beside the folders of the split", self.files.names[i])
-            elif parts[i] == HELD_OUT and name in learned:
-                report.leave("are held-out copies of what is learned from", self.files.names[i])
-            else:
-                kept.append(i)
-        if self._folders:
-            known = {self._folders[i] for i in kept if parts[i] == TRAIN}
-            for name in sorted({self._folders[i] for i in kept} - known):
-                report.note("classes that are held out and never learned", name)
-        return kept
-
-    def _note_captions(self, rows: Sequence[int], report: Report) -> None:
-        """Those that are empty, where there are files of captions."""
-        if any(said is not None for said in self._said):
-            for i in rows:
-                if not self._captions[i]:
-                    report.note("pictures without a caption", self.files.names[i])
+def _warn_of_night(root: Path, brightest: int) -> None:
+    if brightest < _DARK:
+        warnings.warn(
+            f"all pictures in {root} are nearly black: the brightest of their pixels is "
+            f"{brightest} of 255. If they have more than 8 bits, data.levels=[BLACK,WHITE] says "
+            "their range; of colours with 16 bits the upper 8 are read, so scale them first",
+            stacklevel=3,
+        )
 
 
 def _digest(pixels: Tensor) -> Tensor:
