@@ -1,4 +1,4 @@
-"""Many strings in one tensor; and parts of them by hash, as a dictionary of groups would have it."""
+"""Many strings in one tensor; and parts of them by hash, as a table of groups would have it."""
 
 import hashlib
 
