@@ -21,8 +21,9 @@ TAIL = """\
 
 Every override is Hydra's: group=part chooses a part, group.setting=value sets it, -m sweeps.
 'anylatent COMMAND --help' shows the groups and the whole configuration of a command.
-ANYLATENT_PLUGINS=module,module loads plugins that are not installed. ANYLATENT_DEBUG=1 shows
-tracebacks.
+A text or a path is what you type, whatever signs are in it; README tells of lists and quotes.
+ANYLATENT_PLUGINS=module,module loads plugins that are not installed. ANYLATENT_CACHE=folder is
+where the cache is, ANYLATENT_CACHE_BYTES=2e10 its limit. ANYLATENT_DEBUG=1 shows tracebacks.
 """
 
 TWO_WORDS = {"benchmark solvers": "solvers", "cache clear": "cache_clear"}

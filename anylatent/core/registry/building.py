@@ -21,8 +21,8 @@ def build(group: str, node: Mapping[str, Any], **runtime: Any) -> Any:
     for key, value in given.items():
         if key in record.parts:
             given[key] = _inner(record, key, value, runtime)
-        elif isinstance(value, list):
-            given[key] = tuple(value)
+        else:
+            given[key] = record.valued(key, value)
     extra = {key: value for key, value in runtime.items() if key in parameters and key not in given}
     return record.factory(**given, **extra)
 

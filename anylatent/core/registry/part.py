@@ -7,6 +7,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 _PLAIN = (int, float, bool, str, type(None))
@@ -54,7 +55,7 @@ class Part:
             return inspect.signature(self.factory).parameters
 
     def settings(self) -> dict[str, tuple[Any, Any]]:
-        """Type and default by name of what a configuration may set."""
+        """Type and default by name of what a configuration may set; a path is a text there."""
         found, parameters = {}, self.parameters()
         only = inspect.Parameter.KEYWORD_ONLY
         strict = any(parameter.kind is only for parameter in parameters.values())
@@ -62,12 +63,21 @@ class Part:
             many = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
             if name in self.parts or many or (strict and parameter.kind is not only):
                 continue
-            if parameter.default is inspect.Parameter.empty:
-                if parameter.annotation in _PLAIN:  # to be given by the user
-                    found[name] = (parameter.annotation, MISSING)
-            elif _plain(parameter.default, parameter.annotation):
-                found[name] = (parameter.annotation, parameter.default)
+            annotation, default = _as_text(parameter.annotation, parameter.default)
+            if default is inspect.Parameter.empty:
+                if annotation in _PLAIN:  # to be given by the user
+                    found[name] = (annotation, MISSING)
+            elif _plain(default, annotation):
+                found[name] = (annotation, default)
         return found
+
+    def valued(self, name: str, value: Any) -> Any:
+        """What a configuration has for a setting, as the signature has it: tuples, paths."""
+        if isinstance(value, list):
+            return tuple(value)
+        annotation = self.parameters()[name].annotation
+        wanted = Path in (annotation, *typing.get_args(annotation))
+        return Path(value) if wanted and isinstance(value, str) else value
 
     def makes(self, name: str) -> bool:
         """Whether the part of this name within it is handed over unbuilt."""
@@ -79,6 +89,16 @@ class Part:
         """The names of what it is given at run time: neither settings nor parts of it."""
         settings = self.settings()
         return [n for n in self.parameters() if n not in settings and n not in self.parts]
+
+
+def _as_text(annotation: Any, default: Any) -> tuple[Any, Any]:
+    """Annotation and default of a path as those of a text; others as they are. A path without a
+    default is given at run time."""
+    if annotation == Path and isinstance(default, Path):
+        return str, str(default)
+    if annotation == (Path | None) and (default is None or isinstance(default, Path)):
+        return str | None, None if default is None else str(default)
+    return annotation, default
 
 
 def _plain(default: Any, annotation: Any) -> bool:

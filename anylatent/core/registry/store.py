@@ -1,7 +1,7 @@
 """Parts by group and name, and the plugins that bring them.
 
 `@register("solver", "heun")` records a class or function. Its parameters with plain defaults
-(numbers, strings, booleans, tuples of them), or of such a type without a default, are its
+(numbers, strings, paths, booleans, tuples of them), or of such a type without a default, are its
 settings; all others are given at run time by whoever builds it, and must be among what the group
 offers (see `declarations`). Where a signature has keyword-only parameters, the settings are among
 those alone.

@@ -72,9 +72,20 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     """Tensors as safetensors."""
     from safetensors.torch import save_file
 
-    owned = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    owned = dict(_apart(tensors))
     with replacing(path) as temporary:
         save_file(owned, temporary, dict(metadata))
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Each with memory of its own, which safetensors asks for; a copy only of what has not."""
+    seen = set[int]()
+    for name, tensor in tensors.items():
+        flat = tensor.detach().cpu().contiguous()
+        storage = flat.untyped_storage()
+        alone = storage.nbytes() == flat.nbytes and storage.data_ptr() not in seen
+        seen.add(storage.data_ptr())
+        yield name, flat if alone else flat.clone()
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

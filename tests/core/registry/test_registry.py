@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -206,3 +207,21 @@ def test_every_part_has_a_line_of_documentation_and_constructs_with_its_defaults
             assert summary and len(summary) < 120, f"{group}={name}: {summary!r}"
             if group in plain:
                 al.get(group, name)()
+
+
+def test_a_path_is_a_text_in_configurations_and_a_path_to_the_part(clean):
+    class Reader(al.Weighting):
+        """Reads."""
+
+        def __init__(self, file: Path = Path("a b"), other: Path | None = None) -> None:
+            self.found = file, other
+
+        def data(self, log_snr, measure):
+            return log_snr
+
+    al.register("weighting", "reader")(Reader)
+    record = part("weighting", "reader")
+    assert record.settings() == {"file": (str, "a b"), "other": (str | None, None)}
+    assert build("weighting", {"name": "reader"}).found == (Path("a b"), None)
+    told = {"name": "reader", "file": "c", "other": "ü/[d]"}
+    assert build("weighting", told).found == (Path("c"), Path("ü/[d]"))

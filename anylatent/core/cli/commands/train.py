@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import make_dataclass
 from typing import TYPE_CHECKING, Any
@@ -71,4 +72,5 @@ train modality=image run=runs/emoji [overrides]
         path, how = train(config), ""
         if config.stage == "classifier":
             how = f" guidance=classifier guidance.scale=2 cond.{config.classifier.label}=..."
-        print(f"trained: {path}. Next: anylatent sample run={path}{how}")
+        again = shlex.quote(f"run={path}")
+        print(f"trained: {path}. Next: anylatent sample {again}{how}")
