@@ -40,6 +40,7 @@ class System(torch.nn.Module):
         super().__init__()
         augment = self.augment if augments else lambda batch, noise: batch
         self.modality = SimpleNamespace(collate=self.collate, augment=augment)
+        self.conditioner = SimpleNamespace(files=())
         self.autoencoder = SimpleNamespace(
             encode=self.encode, spec=self.spec, codebook=lambda: None
         )

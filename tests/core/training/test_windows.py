@@ -113,7 +113,8 @@ def test_windows_without_meaning(cache, tmp_path):
 
 
 def stage(spec, **settings):
-    system = SimpleNamespace(autoencoder=SimpleNamespace(spec=spec))
+    generator = SimpleNamespace(draws_sizes=False)
+    system = SimpleNamespace(autoencoder=SimpleNamespace(spec=spec), generator=generator)
     chosen = diffusion.DiffusionSettings(**settings)
     return diffusion.DiffusionStage(SimpleNamespace(system=system), chosen)
 

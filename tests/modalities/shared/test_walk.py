@@ -103,11 +103,13 @@ def test_a_tree_deeper_than_the_stack(tmp_path):
         deep.append(deep[-1] / "d")
         deep[-1].mkdir()
     make(deep[-1], "1.note")
-    names, left = walked(tmp_path)
+    try:
+        names, left = walked(tmp_path)
+    finally:
+        (deep[-1] / "1.note").unlink()
+        for folder in deep[:0:-1]:  # which `rmtree` could not
+            folder.rmdir()
     assert names == ["d/" * 1200 + "1.note"] and not left
-    (deep[-1] / "1.note").unlink()
-    for folder in deep[:0:-1]:  # which `rmtree` could not
-        folder.rmdir()
 
 
 # ---- kinds ------------------------------------------------------------------------------------
