@@ -176,7 +176,8 @@ def _mine(path: Path) -> Iterator[bool]:
 # ---- what made it -----------------------------------------------------------------------------
 def summary(made_by: object) -> str:
     """Plain values in a line, without the many entries of long lists."""
-    return json.dumps(_short(made_by), ensure_ascii=False)[:1000]
+    text = json.dumps(_short(made_by), ensure_ascii=False)[:1000]
+    return text.encode(errors="backslashreplace").decode()  # a path may be of any bytes
 
 
 def _short(value: object) -> object:

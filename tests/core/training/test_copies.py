@@ -75,7 +75,7 @@ class System(torch.nn.Module):
 def training(seed=0, augments=True):
     data = SimpleNamespace(train=lambda: Sets(), fingerprint="sets", facts={})
     model = SimpleNamespace(modality={}, autoencoder={}, conditioner={})
-    config = SimpleNamespace(model=model, seed=seed)
+    config = SimpleNamespace(model=model, seed=seed, run="run")
     done = SimpleNamespace(normalised=False)
     return SimpleNamespace(system=System(augments), data=data, config=config, done=done)
 

@@ -21,7 +21,8 @@ def note(directory: Path) -> None:
     """Adds this process's command to those that trained the run."""
     path = directory / FILE
     before = path.read_text(encoding="utf-8") if path.exists() else ""
-    save_text(path, before + json.dumps(_now(), ensure_ascii=False) + "\n")
+    now = json.dumps(_now(), ensure_ascii=False).encode(errors="backslashreplace").decode()
+    save_text(path, f"{before}{now}\n")
 
 
 def _now() -> dict[str, object]:

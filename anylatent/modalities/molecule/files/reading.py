@@ -11,7 +11,6 @@ from anylatent.modalities.molecule.files.binarycif import read_categories
 from anylatent.modalities.molecule.files.rdkit_text import smiles
 from anylatent.modalities.molecule.files.records import BadRecord, Lines, Parsed, Record, Split
 from anylatent.modalities.molecule.files.rules import Rules
-from anylatent.modalities.shared.reading import lines_of
 from anylatent.modalities.shared.strings import listed
 
 SUFFIXES = (".sdf", ".mol", ".xyz", ".pdb", ".cif", ".mmcif", ".bcif")
@@ -111,5 +110,5 @@ def _binary_entries(path: Path) -> list[cif.Entry]:
 
 
 def _lines(path: Path) -> Lines:
-    """As text; a line that is none is empty, which is a title or a fault of its record."""
-    return [line or "" for line, _ in lines_of(path)]
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return [line.rstrip("\r\n") for line in file]
