@@ -62,7 +62,7 @@ def test_a_run_is_free_again_when_its_owner_dies(held):
     process.wait()
     with owned(run):
         assert json.loads((run / ".owner.json").read_text())["process"] == os.getpid()
-    assert files(run.parent) == {"run", "run/.lock"}
+    assert files(run.parent) == {"run"}
 
 
 def test_samples_into_a_run_that_is_trained_are_refused_and_elsewhere_are_not(copied, cli, fails):

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch
 import anylatent as al
 from anylatent.core.cli.main import main
 from anylatent.core.training.module import StageModule
+from anylatent.core.training.stages.base import Stage
 from anylatent.core.training.stages.joint import JointStage
 from tests.cli import answer
 
@@ -167,7 +169,7 @@ def test_the_table_learns_together_with_the_network_unless_it_is_frozen(runs, tm
 def test_a_rival_is_not_taught_by_batches_of_one_length(runs):
     stage = JointStage.__new__(JointStage)
     for kind, told in (("rival", False), ("cdcd", True)):
-        stage.system = al.load(runs[kind]).system
+        Stage.__init__(stage, SimpleNamespace(system=al.load(runs[kind]).system), None)
         assert stage.told_lengths == told
 
 

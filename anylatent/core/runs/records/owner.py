@@ -74,9 +74,9 @@ def _make(directory: Path) -> tuple[bool, bool]:
 
 
 def _release(lock: object, directory: Path, made: bool) -> None:
-    """Frees the lock; of a directory that has nothing else, the file goes too."""
-    if made and all(path.name == LOCK for path in directory.iterdir()):
-        (directory / LOCK).unlink(missing_ok=True)  # who waits for it sees that it is another one
+    """Frees the lock, whose file goes, and the directory where it was made for nothing."""
+    (directory / LOCK).unlink(missing_ok=True)  # who comes now makes another one, and has that
+    if made and not any(directory.iterdir()):
         directory.rmdir()
     lock.release()  # type: ignore[attr-defined]
 
