@@ -71,6 +71,7 @@ def told(typed: Sequence[str], command: Command) -> Told:
             values[plain] = value.strip("'\"") if value != "null" else None
             continue
         values[plain] = reading(value, kind, hydras=key != plain)
+        key = f"++{plain}" if _open(plain) else key
         overrides.append(_override(key, value, values[plain], kind, sweeps, words))
     return Told(values, overrides, words)
 
