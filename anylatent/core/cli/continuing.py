@@ -7,9 +7,11 @@ from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from anylatent.core.registry import names
 from anylatent.core.runs import ModelConfig, RunDirectory, SamplingConfig, read
 from anylatent.core.support.files import UserError
 from anylatent.core.training.settings import TrainConfig
+from anylatent.core.training.stages.base import stage_type
 
 PRESETS = ("modality", "experiment", "source")
 """What chooses many settings at a time: who types one of these gives the whole command."""
@@ -20,11 +22,13 @@ ALWAYS = ("run", "stage", "base", "standalone", "finish", "data_changed", "class
 def continued(config: TrainConfig, typed: Sequence[str]) -> TrainConfig:
     """A command whose run is there already: all that was not typed is the run's own.
 
-    `typed` are the keys that were. Whether the run may go on so is found out by who trains it.
+    `typed` are the keys that were. Raises UserError for a stage beside a run that is not there;
+    whether the run may go on so is found out by who trains it.
     """
     directory = RunDirectory(Path(config.run))
     first = {key.split(".")[0] for key in typed}
-    if not directory.config_path.exists() or first & set(PRESETS):
+    beside = config.stage in names("stage") and stage_type(config.stage).further
+    if first & set(PRESETS) or not (beside or directory.config_path.exists()):
         return config
     values, told = _laid_over(asdict(config), directory.plain()), asdict(config)
     for key in [*typed, *ALWAYS]:
