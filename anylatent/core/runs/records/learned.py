@@ -19,7 +19,8 @@ from torch import Tensor
 
 from anylatent.core.modality import Data
 from anylatent.core.runs.records.known_split import KnownSplit, digests
-from anylatent.core.support.files import UserError, load_weights, save_weights
+from anylatent.core.support.disk_cache import digest
+from anylatent.core.support.files import UserError, load_metadata, load_weights, save_weights
 
 FILE = "items.safetensors"
 
@@ -61,9 +62,12 @@ class Learned:
         return cls(fingerprint, train, held_out, before, own)
 
     def save(self, run: Path) -> None:
+        """Writes the file, unless it says so already."""
         tensors = {"train": self.train, "held_out": self.held_out, "before": self.before}
         told = {"fingerprint": self.fingerprint, "own": "yes" if self.own else "no"}
-        save_weights(run / FILE, tensors, told)
+        told["digest"] = digest(told, tensors)
+        if not (run / FILE).exists() or load_metadata(run / FILE) != told:
+            save_weights(run / FILE, tensors, told)
 
     @property
     def every(self) -> Tensor:
