@@ -185,16 +185,6 @@ class RunDirectory:
                 f"{', '.join(further)}: somebody else has, and the file is left as it is"
             )
 
-    def load_checkpoint(self, path: Path) -> dict[str, Any]:
-        try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises half a dozen kinds for a broken file
-            raise UserError(
-                f"{path} is no checkpoint of plain tensors ({type(error).__name__}); it is not "
-                "loaded. Remove it to start the stage anew"
-            ) from error
-        return state
-
 
 def first_process() -> bool:
     """Whether this is the first of several processes, which alone writes: by their group, or, as

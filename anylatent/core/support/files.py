@@ -111,6 +111,20 @@ def load_metadata(path: Path) -> dict[str, str]:
         return dict(file.metadata() or {})
 
 
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """The tensors and plain values of a checkpoint; nothing in it is ever executed."""
+    import torch
+
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen kinds for a broken file
+        raise UserError(
+            f"{path} is no checkpoint of plain tensors ({type(error).__name__}); it is not "
+            "loaded. Remove it to start the stage anew"
+        ) from error
+    return state
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open

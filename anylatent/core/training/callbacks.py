@@ -142,8 +142,6 @@ class Checkpoint(StageCallback):
             print(f"warning: {error}", flush=True)
 
     def save(self, module: StageModule) -> None:
-        """Raises UserError where weights are not finite; the file is left as it is."""
-        check_weights(module, self.path)
         with replacing(self.path) as temporary:
             torch.save(module.checkpoint(), temporary)
 

@@ -21,7 +21,7 @@ from anylatent.core.runs import Context, Node, RunDirectory, System, first_proce
 from anylatent.core.runs import sources as weights
 from anylatent.core.runs.records import note, owned, taught
 from anylatent.core.runs.sources import Tuning, extend, tuned
-from anylatent.core.support.files import UserError
+from anylatent.core.support.files import UserError, load_checkpoint
 from anylatent.core.training.callbacks import Checkpoint, History, Pictures, Progress, Stop
 from anylatent.core.training.events import Events, quiet_threads
 from anylatent.core.training.finite import Finite, check_weights
@@ -61,12 +61,7 @@ def train(config: TrainConfig) -> Path:
 def begin(config: TrainConfig) -> Training:
     """Builds everything, so that what can't be fails before a directory is claimed."""
     config.origin.check(Path(config.run))
-    data: Data = build("data", config.data)
-    if not len(data.held_out()):  # type: ignore[arg-type]
-        raise UserError(
-            "no data are held out, which training measures itself by: give data.held_out a "
-            "fraction between 0 and 1, such as 0.1"
-        )
+    data = data_of(config)
     for kind in map(stage_type, names("stage")):
         if (kind.told_as or kind.name) in config.training:
             build("optimizer", settings_of(kind, config.training).optimizer)
@@ -97,6 +92,17 @@ def begin(config: TrainConfig) -> Training:
     elif not found.told and found.stages.done:
         training.save()
     return training
+
+
+def data_of(config: TrainConfig) -> Data:
+    """Raises UserError where nothing is held out."""
+    data: Data = build("data", config.data)
+    if not len(data.held_out()):  # type: ignore[arg-type]
+        raise UserError(
+            "no data are held out, which training measures itself by: give data.held_out a "
+            "fraction between 0 and 1, such as 0.1"
+        )
+    return data
 
 
 def _check_told(system: System, data: Data) -> None:
@@ -184,14 +190,15 @@ def fit(training: Training, stage: Stage) -> None:
     checkpoint = Checkpoint(directory.checkpoint(stage.label), config.checkpoint.seconds)
     finished = Checkpoint(directory.finished(stage.label), 0)
     if checkpoint.path.exists():
-        module.restore(directory.load_checkpoint(checkpoint.path))
+        module.restore(load_checkpoint(checkpoint.path))
     elif stage.label in training.longer:
-        module.restore(directory.load_checkpoint(finished.path))
+        module.restore(load_checkpoint(finished.path))
     trainer = trainer_of(training, module, checkpoint)
     training.system.eval()
     module.trained.train()
     with quiet_threads():
         trainer.fit(module)
+    check_weights(module, checkpoint.path)
     if module.number < stage.settings.steps:  # whoever ended it
         if trainer.is_global_zero:
             checkpoint.save(module)
@@ -199,7 +206,6 @@ def fit(training: Training, stage: Stage) -> None:
             f"stopped at {stage.label} step {module.number} of {stage.settings.steps}; the same "
             "command continues"
         )
-    check_weights(module, checkpoint.path)
     if trainer.is_global_zero:
         finished.save_or_warn(module)
     module.average.to(torch.device("cpu"))

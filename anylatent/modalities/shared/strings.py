@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import overload
 
@@ -35,8 +36,28 @@ def _bytes(content: bytearray) -> Tensor:
     return torch.frombuffer(content, dtype=torch.uint8) if content else torch.empty(0).byte()
 
 
-class Lines(Sequence[str]):
-    """N strings without line breaks in the bytes of one tensor, each made when it is asked for."""
+class _Texts(Sequence[str]):
+    """Strings of which each is made when it is asked for."""
+
+    @abstractmethod
+    def _text(self, place: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Picked: ...
+    def __getitem__(self, index: int | slice) -> str | Picked:
+        places = range(len(self))[index]
+        return Picked(self, places) if isinstance(places, range) else self._text(places)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Lines(_Texts):
+    """N strings without line breaks in the bytes of one tensor."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor
@@ -54,24 +75,12 @@ class Lines(Sequence[str]):
     def __len__(self) -> int:
         return len(self._ends)
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> Picked: ...
-    def __getitem__(self, index: int | slice) -> str | Picked:
-        if isinstance(index, slice):
-            return Picked(self, range(len(self))[index])
-        place = range(len(self))[index]
+    def _text(self, place: int) -> str:
         start = self._ends[place - 1] + 1 if place else 0
         return self.tensor.numpy()[start : self._ends[place]].tobytes().decode()
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and list(self) == list(other)
 
-    __hash__ = None  # type: ignore[assignment]
-
-
-class Picked(Sequence[str]):
+class Picked(_Texts):
     """Some of many strings, without a list of them."""
 
     def __init__(self, texts: Sequence[str], rows: Sequence[int]) -> None:
@@ -80,19 +89,8 @@ class Picked(Sequence[str]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> Picked: ...
-    def __getitem__(self, index: int | slice) -> str | Picked:
-        if isinstance(index, slice):
-            return Picked(self._texts, self._rows[index])
-        return self._texts[self._rows[index]]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and list(self) == list(other)
-
-    __hash__ = None  # type: ignore[assignment]
+    def _text(self, place: int) -> str:
+        return self._texts[self._rows[place]]
 
 
 def key(text: str) -> int:
