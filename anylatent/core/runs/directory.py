@@ -5,6 +5,7 @@
                          leans on for weights that are not in it
     classifiers/         of noisy latents, one for a label, where some were trained
     finished/            what finished stages go on from, if they are to have more steps
+    kept/                runs of the weights on the way (checkpoint.keep=every:K)
     checkpoints/ logs/ pictures/ samples/
 
 Loading executes nothing from a run: weights are safetensors, checkpoints are read as plain
@@ -16,7 +17,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,12 @@ class Stages:
         ready, normalised = (metadata.get(name) == "yes" for name in ("ready", "normalised"))
         return cls(done, ready, normalised, Base.read(metadata, where), _steps(metadata, where))
 
+    def seen_from(self, run: Path) -> Stages:
+        """Of a run in another place, which leans on the same base."""
+        if self.base is None:
+            return self
+        return replace(self, base=Base.of(Path(self.base.path), run, self.base.digest))
+
     def metadata(self) -> dict[str, str]:
         flags = {"ready": self.ready, "normalised": self.normalised}
         found = {name: "yes" if value else "no" for name, value in flags.items()}
@@ -95,6 +102,10 @@ class RunDirectory:
 
     def checkpoint(self, stage: str) -> Path:
         return self.path / "checkpoints" / f"{file_name(stage)}.ckpt"
+
+    def best(self, stage: str) -> Path:
+        """The weights of a stage with the lowest held-out loss so far, if they are to be kept."""
+        return self.path / "finished" / f"{file_name(stage)}_best.ckpt"
 
     def finished(self, stage: str) -> Path:
         """What a finished stage goes on from, if it is to have more steps."""

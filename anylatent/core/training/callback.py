@@ -18,6 +18,8 @@ class StageCallback(pl.Callback):
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int
     ) -> None:
         assert isinstance(module, StageModule)
+        if module.gathered:
+            return  # in the middle of a step
         if self.everywhere or trainer.is_global_zero:
             self.after_step(trainer, module)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -179,8 +180,10 @@ class Stop(StageCallback):
 class Pictures(StageCallback):
     """Held-out figures and pictures every `every` steps and at the end, with averaged weights."""
 
-    def __init__(self, every: int, folder: Path, rows: History) -> None:
-        self.every, self.folder, self.rows = every, folder, rows
+    def __init__(
+        self, every: int, folder: Path, rows: History, offer: Callable[..., None] | None
+    ) -> None:
+        self.every, self.folder, self.rows, self.offer = every, folder, rows, offer
 
     def after_step(self, trainer: pl.Trainer, module: StageModule) -> None:
         number, last = module.number, module.settings.steps
@@ -190,6 +193,8 @@ class Pictures(StageCallback):
         self.folder.mkdir(exist_ok=True)
         with torch.no_grad(), module.average.applied(), trainer.precision_plugin.forward_context():
             figures = module.stage.figures()
+            if self.offer is not None:
+                self.offer(module, figures)
             module.stage.draw(self.folder, number)
         module.trained.train()
         if figures:

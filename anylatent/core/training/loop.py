@@ -26,6 +26,7 @@ from anylatent.core.training.callbacks import Checkpoint, History, Pictures, Pro
 from anylatent.core.training.events import Events, quiet_threads
 from anylatent.core.training.finite import Finite, check_weights
 from anylatent.core.training.hardware import has_bfloat16
+from anylatent.core.training.keeping import Best, KeepEvery
 from anylatent.core.training.module import StageModule
 from anylatent.core.training.plan import longer, wanted
 from anylatent.core.training.settings import TrainConfig
@@ -141,6 +142,11 @@ def run_stage(training: Training, name: str) -> None:
     kind = stage_type(name)
     settings = settings_of(kind, training.config.training)
     stage: Stage = build("stage", {"name": name}, training=training, settings=settings)
+    if kind.further and training.config.checkpoint.every:
+        raise UserError(
+            f"stage={name} is trained beside the run, of which it can't keep others on the way: "
+            f"checkpoint.keep={training.config.checkpoint.keep} must be last or best"
+        )
     if learning(stage.networks().values()):
         with tuning_of(training, stage), _only(training.system, stage):
             if learning(stage.networks().values()):  # of one member there may be nothing to tune
@@ -157,15 +163,11 @@ def run_stage(training: Training, name: str) -> None:
 
 def done(training: Training, stage: Stage) -> None:
     """Notes it in the run, beside the weights as they are now."""
-    before = training.done
-    completed = stage.completes and stage.name in stage.notes
-    ready = before.ready or completed or training.generates
-    new = [name for name in stage.notes if name not in before.done]
-    steps = {**before.steps, **dict.fromkeys(stage.notes, stage.settings.steps)}
-    training.done = replace(before, done=(*before.done, *new), ready=ready, steps=steps)
+    training.done = training.after(stage, stage.settings.steps)
     training.longer = tuple(name for name in training.longer if name not in stage.notes)
     for name in stage.needs:  # which can't have more steps now
         training.directory.finished(name).unlink(missing_ok=True)
+        training.directory.best(name).unlink(missing_ok=True)
     training.save()
 
 
@@ -193,7 +195,10 @@ def fit(training: Training, stage: Stage) -> None:
         module.restore(load_checkpoint(checkpoint.path))
     elif stage.label in training.longer:
         module.restore(load_checkpoint(finished.path))
-    trainer = trainer_of(training, module, checkpoint)
+    best = Best(directory.best(stage.label)) if config.checkpoint.keep == "best" else None
+    if best is not None:
+        best.begin(module)
+    trainer = trainer_of(training, module, checkpoint, best)
     training.system.eval()
     module.trained.train()
     with quiet_threads():
@@ -211,17 +216,30 @@ def fit(training: Training, stage: Stage) -> None:
     module.average.to(torch.device("cpu"))
     module.cpu()
     module.average.swap()
+    if best is not None:
+        trainer.strategy.barrier()  # the first process may just be writing
+        best.take(module, trainer.is_global_zero)
     module.eval()
 
 
-def trainer_of(training: Training, module: StageModule, checkpoint: Checkpoint) -> pl.Trainer:
+def trainer_of(
+    training: Training, module: StageModule, checkpoint: Checkpoint, best: Best | None
+) -> pl.Trainer:
     """What drives a stage from its step `module.number` on."""
     config, stage, logs = training.config, module.stage, training.directory.path / "logs"
     history = History(logs / f"{stage.label}.csv", config.log_every)
-    pictures = Pictures(config.pictures.every, training.directory.path / "pictures", history)
+    offer = None if best is None else best.offer
+    folder = training.directory.path / "pictures"
+    pictures = Pictures(config.pictures.every, folder, history, offer)
     finite = Finite(config.log_every, checkpoint.path)
-    options = {k: v for k, v in asdict(config.trainer).items() if k != "compile"}
+    ours = (
+        "compile",
+        "accumulate_grad_batches",
+    )  # which Lightning refuses: the optimisers are ours
+    options = {k: v for k, v in asdict(config.trainer).items() if k not in ours}
     options["callbacks"] = [finite, history, pictures, checkpoint, Stop(), Progress()]
+    if config.checkpoint.every:
+        options["callbacks"].append(KeepEvery(config.checkpoint.every, training))
     options["logger"] = Events(logs, stage.label, module.number)
     if config.trainer.precision == "auto":
         on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()

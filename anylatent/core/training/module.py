@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
@@ -28,6 +29,8 @@ class StageModule(pl.LightningModule):
         self.stage, self.dataset, self.settings = stage, dataset, stage.settings
         self.number = 0
         self.terms: Terms = {}
+        self.gathered: list[Terms] = []
+        self.norms: Terms = {}
         self.average = Average(self.trained, stage.settings.average)
         self.restored: Mapping[str, Any] | None = None
 
@@ -37,7 +40,8 @@ class StageModule(pl.LightningModule):
         size, batch, steps = len(self.dataset), self.settings.batch, self.settings.steps  # type: ignore[arg-type]
         known = getattr(self.dataset, "lengths", None) if self.stage.told_lengths else None
         seed = self.stage.training.config.seed
-        self.sampler = StepSampler(size, batch, steps, self.number, seed, rank, world, known)
+        parts = self.stage.training.config.trainer.accumulate_grad_batches
+        self.sampler = StepSampler(size, batch, steps, self.number, seed, rank, world, known, parts)
         return DataLoader(
             self.dataset,
             batch_sampler=self.stage.sampler(self.sampler),
@@ -77,30 +81,40 @@ class StageModule(pl.LightningModule):
             self.restored = None
 
     def training_step(self, batch: Any, index: int) -> None:
+        """One part of a step's batch; with the last one the step is done."""
         factor = self.settings.rate(self.number)
         for optimizer, rates in zip(self.trainer.optimizers, self.base_rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
-        noise = self.stage.noise(self.number, list(self.sampler.positions))
+        noise = self.stage.noise(self.number, list(self.sampler.shares[len(self.gathered)]))
         torch.manual_seed(int(noise.uniform()[0] * 2**31))  # dropout knows no other source
         terms = self.stage.step(batch, noise, self.number, self._descend)
+        self.gathered.append({name: value.detach().float().mean() for name, value in terms.items()})
+        if len(self.gathered) < len(self.sampler.shares):
+            return
         self.average.update(self.number)
-        self.terms = {name: value.detach().float().mean() for name, value in terms.items()}
+        means = {n: torch.stack([part[n] for part in self.gathered]).mean() for n in terms}
+        self.terms, self.gathered, self.norms = {**means, **self.norms}, [], {}
         self.number += 1
 
-    def _descend(self, name: str, loss: Tensor) -> Tensor:
-        """One step of the optimisers of this name; returns the gradient's norm."""
+    def _descend(self, name: str, loss: Tensor) -> None:
+        """One step of the optimisers of this name, once all parts of the batch gave gradients."""
         wrapped = self.optimizers()
         every = wrapped if isinstance(wrapped, list) else [wrapped]
         optimizers = [every[place] for place in self.places[name]]
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        self.manual_backward(loss)
-        parameters = [p for o in optimizers for g in o.param_groups for p in g["params"]]
+        others = [o for place, o in enumerate(every) if place not in self.places[name]]
+        if not self.gathered:
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+        with _spared(_parameters(others)):
+            self.manual_backward(loss / len(self.sampler.shares))
+        if len(self.gathered) + 1 < len(self.sampler.shares):
+            return
+        parameters = _parameters(optimizers)
         norm = nn.utils.clip_grad_norm_(parameters, self.settings.clip or float("inf"))
+        self.norms["gradient" if name == "all" else f"{name}_gradient"] = norm.detach()
         for optimizer in optimizers:
             optimizer.step()
-        return norm
 
     # ---- checkpoints --------------------------------------------------------------------------
     def checkpoint(self) -> dict[str, Any]:
@@ -152,3 +166,20 @@ class StageModule(pl.LightningModule):
         """What is trained but is no part of the system."""
         known = set(self.system.modules())
         return {name: net for name, net in self.stage.networks().items() if net not in known}
+
+
+def _parameters(optimizers: Sequence[Any]) -> list[nn.Parameter]:
+    return [p for optimizer in optimizers for g in optimizer.param_groups for p in g["params"]]
+
+
+@contextmanager
+def _spared(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """The gradients that these have are those that they had before, at the end of the block."""
+    kept = [parameter.grad for parameter in parameters]
+    for parameter in parameters:
+        parameter.grad = None
+    try:
+        yield
+    finally:
+        for parameter, gradient in zip(parameters, kept, strict=True):
+            parameter.grad = gradient

@@ -11,12 +11,13 @@ from typing import Any
 from anylatent.core.runs import ModelConfig, Node, RunConfig, SamplingConfig, inline
 from anylatent.core.runs.sources import Origin
 
-PRECISIONS = ("32-true", "32", "bf16-mixed", "64-true", "64", "auto")
+PRECISIONS = ("32-true", "32", "bf16-mixed", "auto")
 
 
 @dataclass(frozen=True)
 class StageSettings:
-    """`batch` is the joint batch of all processes. The learning rate rises over `warmup` steps,
+    """`batch` is the joint batch of a step: of all processes, in all the parts that
+    `trainer.accumulate_grad_batches` takes it in. The learning rate rises over `warmup` steps,
     stays, and falls over the last `decay` fraction of the steps along half a cosine. `clip` is the
     largest norm of the gradient, 0 for none, `average` the decay of the weights' moving average,
     `workers` the number of processes that load data."""
@@ -64,6 +65,9 @@ class TrainerConfig:
     `accelerator`: auto, cpu or gpu. `devices`: how many of each node, or a list of their numbers;
     `num_nodes`: how many nodes. `strategy`: auto or ddp, how they work together. `precision`:
     32-true, bf16-mixed, or auto, which is bf16-mixed where the hardware computes in bfloat16.
+    `accumulate_grad_batches`: in how many parts, one after the other, each process takes its share
+    of a step's batch: in so much less memory the gradient is that of the whole batch, but for what
+    a loss finds out from all of a batch, such as the weight of an adversary.
     `max_time`: days:hours:minutes:seconds, after which a stage stops; the same command goes on.
     `compile`: torch.compile of the backbones.
     """
@@ -73,6 +77,7 @@ class TrainerConfig:
     strategy: str = "auto"
     num_nodes: int = 1
     precision: Any = "32-true"
+    accumulate_grad_batches: int = 1
     max_time: str | None = None
     compile: bool = False
 
@@ -89,6 +94,11 @@ class TrainerConfig:
         if self.strategy not in ("auto", "ddp"):
             raise ValueError(
                 f"trainer.strategy={self.strategy}: processes work together by auto or ddp"
+            )
+        if self.accumulate_grad_batches < 1:
+            raise ValueError(
+                f"trainer.accumulate_grad_batches={self.accumulate_grad_batches}: a batch comes in "
+                "1 part or more"
             )
         if self.max_time is not None and not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", self.max_time):
             raise ValueError(
@@ -107,9 +117,28 @@ class PicturesConfig:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """How many seconds lie between two of them."""
+    """`seconds` lie between two of those that a stage goes on from after a stop.
+
+    `keep`: the weights that are left when a stage is done. `last`: those of the last step. `best`:
+    those of the step with the lowest held-out loss, which is measured every `pictures.every`.
+    `every:K`: the last ones, and those of every K steps on the way, each as a run of its own in the
+    run's kept/.
+    """
 
     seconds: float = 60
+    keep: str = "last"
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"last|best|every:0*[1-9]\d*", self.keep):
+            raise ValueError(
+                f"checkpoint.keep={self.keep}: there are last, best and every:K, where K is a "
+                "number of steps, such as every:500"
+            )
+
+    @property
+    def every(self) -> int:
+        """How many steps lie between two that are kept; 0 where none are."""
+        return int(self.keep.partition(":")[2] or 0)
 
 
 @dataclass(frozen=True)
@@ -155,6 +184,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.data_changed not in (None, "accept"):
             raise ValueError(f"data.changed={self.data_changed}: there is only accept")
+        if self.checkpoint.keep == "best" and not self.pictures.every:
+            raise ValueError(
+                "checkpoint.keep=best chooses by the held-out loss, which is measured every "
+                "pictures.every steps: pictures.every=0 measures none"
+            )
 
     @property
     def origin(self) -> Origin:

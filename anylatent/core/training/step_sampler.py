@@ -15,7 +15,7 @@ class StepSampler(Sampler[list[int]]):
     """The indices of each step's batch: endless shuffled passes, from step `start` to `steps`.
 
     What step k holds depends on the seed alone. `batch` is the joint batch of all processes, of
-    which process `rank` gets a contiguous share.
+    which process `rank` gets a contiguous share, one after the other in `parts` of equal size.
 
     With `lengths` (size,), the number of points or tokens of each item, batches are made of nearly
     equal lengths, so that almost nothing is padding: a pass shuffles the items, sorts them by
@@ -33,28 +33,36 @@ class StepSampler(Sampler[list[int]]):
         rank: int,
         world: int,
         lengths: Tensor | None = None,
+        parts: int = 1,
     ) -> None:
-        if batch % world:
-            raise UserError(f"the batch of {batch} does not divide among {world} processes")
+        if batch % (world * parts):
+            among = f"{world} processes" + (f" and {parts} parts of each" if parts > 1 else "")
+            raise UserError(f"the batch of {batch} does not divide among {among}")
         if lengths is not None and lengths.shape != (size,):
             raise ValueError(f"lengths of shape {tuple(lengths.shape)} for {size} items")
         self.size, self.batch, self.steps, self.start, self.seed = size, batch, steps, start, seed
         self.lengths = lengths if size >= batch else None
-        share = batch // world
-        self.positions = range(rank * share, (rank + 1) * share)
+        first, share = rank * (batch // world), batch // (world * parts)
+        starts = [first + part * share for part in range(parts)]
+        self.shares = [range(start, start + share) for start in starts]
         self._passes: dict[int, list[int]] = {}
         self._buckets: tuple[int, Tensor] | None = None  # of one pass
 
     def __len__(self) -> int:
-        return max(0, self.steps - self.start)
+        return max(0, self.steps - self.start) * len(self.shares)
+
+    def places(self) -> Iterator[tuple[int, range]]:
+        """The step of each batch of indices, and their places in its joint batch."""
+        for step in range(self.start, self.steps):
+            for share in self.shares:
+                yield step, share
 
     def __iter__(self) -> Iterator[list[int]]:
-        for step in range(self.start, self.steps):
+        for step, share in self.places():
             if self.lengths is not None:
-                share = self._bucket(step, self.lengths)[self.positions.start : self.positions.stop]
-                yield share.tolist()
+                yield self._bucket(step, self.lengths)[share.start : share.stop].tolist()
             else:
-                yield [self._index(step * self.batch + position) for position in self.positions]
+                yield [self._index(step * self.batch + position) for position in share]
 
     def _bucket(self, step: int, lengths: Tensor) -> Tensor:
         """The joint batch of a step, (batch,)."""

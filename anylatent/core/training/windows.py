@@ -59,7 +59,6 @@ class WindowSampler(Sampler[list[Window]]):
         return len(self.steps)
 
     def __iter__(self) -> Iterator[list[Window]]:
-        for number, items in enumerate(self.steps, self.steps.start):
-            key = (self.steps.seed, Stream.WINDOWS, number)
-            noise = Noise.of(key, list(self.steps.positions))
+        for items, (number, share) in zip(self.steps, self.steps.places(), strict=True):
+            noise = Noise.of((self.steps.seed, Stream.WINDOWS, number), list(share))
             yield windows(items, self.lengths, self.size, noise)

@@ -55,11 +55,11 @@ class AutoencoderStage(Stage):
         batch = dict(modality.augment(batch, noise))
         terms, output = autoencoder.loss(batch, noise, number)
         loss = torch.stack([term.mean() for term in terms.values()]).sum()
-        norm = descend("all", loss)
+        descend("all", loss)
         critic = autoencoder.adversary_loss(batch, output, number)
         if critic:
             descend("adversary", torch.stack([term.mean() for term in critic.values()]).sum())
-        return {"loss": loss, **terms, **critic, "gradient": norm}
+        return {"loss": loss, **terms, **critic}
 
     def report(self) -> dict[str, float]:
         return self.system.autoencoder.report()
@@ -67,7 +67,8 @@ class AutoencoderStage(Stage):
     def figures(self) -> dict[str, float]:
         batch, noise = self._held_out()
         terms, _ = self.system.autoencoder.loss(batch, noise, 0)
-        return {f"held_out_{name}": float(term.mean()) for name, term in terms.items()}
+        each = {f"held_out_{name}": float(term.mean()) for name, term in terms.items()}
+        return {**each, "held_out_loss": sum(each.values())}
 
     def draw(self, folder: Path, number: int) -> None:
         """Held-out data, and what is restored of them."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
@@ -31,8 +31,9 @@ from anylatent.core.training.step_sampler import StepSampler
 Terms: TypeAlias = dict[str, Tensor]
 """Named values of a step, () or (B,), to be logged."""
 
-Descend: TypeAlias = Callable[[str, Tensor], Tensor]
-"""An optimiser by name and a loss, () → one step down; returns the norm of the gradient."""
+Descend: TypeAlias = Callable[[str, Tensor], None]
+"""An optimiser by name and a loss, () → one step down, of which the loop logs the gradient's norm.
+Where a step's batch comes in parts, their gradients are gathered, and the last one steps."""
 
 
 @dataclass
@@ -58,6 +59,15 @@ class Training:
     def own(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Those that the run must save: all, where it leans on no base."""
         return dict(tensors) if self.leaning is None else self.leaning.own(tensors)
+
+    def after(self, stage: Stage, steps: int) -> Stages:
+        """What is done once a stage has had so many steps."""
+        before = self.done
+        completed = stage.completes and stage.name in stage.notes
+        ready = before.ready or completed or self.generates
+        new = [name for name in stage.notes if name not in before.done]
+        had = {**before.steps, **dict.fromkeys(stage.notes, steps)}
+        return replace(before, done=(*before.done, *new), ready=ready, steps=had)
 
     def save(self) -> None:
         """Writes weights as they are now, and which stages are done."""
@@ -141,7 +151,8 @@ class Stage(ABC):
         return {}
 
     def figures(self) -> dict[str, float]:
-        """Figures of held-out data, with the averaged weights."""
+        """Figures of held-out data, with the averaged weights. `held_out_loss`, where it is among
+        them, is what `checkpoint.keep=best` chooses by."""
         return {}
 
     def draw(self, folder: Path, number: int) -> None:  # noqa: B027 - there may be none

@@ -128,19 +128,35 @@ class ClassifierStage(Stage):
     def step(self, batch: Labelled, noise: Noise, number: int, descend: Descend) -> Terms:
         posterior, labels = batch
         x0 = self.system.normaliser.encode(posterior.sample(noise))
+        log_p = self._log_p(x0, noise)
+        loss = nll_loss(log_p, labels)
+        right = (log_p.argmax(1) == labels).float()
+        descend("all", loss)
+        return {"loss": loss, "accuracy": right}
+
+    def _log_p(self, x0: Latent, noise: Noise) -> Tensor:
+        """Of each class, (B, classes), of latents with the noise of times that are drawn."""
         times, schedule = self.system.generator.times, self.classifier.schedule
         assert times is not None  # or there would be no such stage
         t = times.sample(noise, schedule).to(x0.device, non_blocking=True)
-        log_p = self.classifier(noisy(x0, self.classifier, t, noise), t)
-        loss = nll_loss(log_p, labels)
-        right = (log_p.argmax(1) == labels).float()
-        return {"loss": loss, "accuracy": right, "gradient": descend("all", loss)}
+        found: Tensor = self.classifier(noisy(x0, self.classifier, t, noise), t)
+        return found
 
     def figures(self) -> dict[str, float]:
         training = self.training
         dataset, seed = training.data.held_out(), training.config.seed
         found = accuracy(self.system, self.made, dataset, seed, 256)
-        return {f"accuracy_at_{level:g}": value for level, value in found.items()}
+        each = {f"accuracy_at_{level:g}": value for level, value in found.items()}
+        return {**each, "held_out_loss": self._held_out_loss(dataset)}
+
+    def _held_out_loss(self, dataset: Any) -> float:
+        """Of items all over the held-out part, under noise that is the same at every step."""
+        items = [dataset[i] for i in _spread(dataset, 256)]
+        labels = torch.tensor([int(item[self.made.label]) for item in items])
+        noise = Noise.of((self.training.config.seed, Stream.HELD_OUT), len(items))
+        batch = move(self.system.modality.collate(items), self.system.device)
+        x0 = self.system.normaliser.encode(self.system.autoencoder.encode(batch).sample(noise))
+        return float(nll_loss(self._log_p(x0, noise), labels.to(self.system.device)))
 
     def finish(self) -> None:
         """Keeps it in the run, and prints its held-out accuracy by noise level."""

@@ -109,7 +109,8 @@ class DiffusionStage(Stage):
         cond = self.system.finished(cond, noise)
         cond = cond.drop(self.settings.drop, noise) if cond is not None else None
         loss = loss_of(self.system, self.learner, x0, cond, noise)
-        return {"loss": loss, "gradient": descend("all", loss)}
+        descend("all", loss)
+        return {"loss": loss}
 
     def figures(self) -> dict[str, float]:
         return {"held_out_loss": held_out_loss(self.training, self.learner)}

@@ -79,11 +79,11 @@ class JointStage(Stage):
         x0 = system.normaliser.encode(system.autoencoder.encode(batch).sample(noise))
         own = system.generator.loss(x0, cond, noise).mean()
         loss = torch.stack([own, *(term.mean() for term in terms.values())]).sum()
-        norm = descend("all", loss)
+        descend("all", loss)
         critic = system.autoencoder.adversary_loss(batch, output, number)
         if critic:
             descend("adversary", torch.stack([term.mean() for term in critic.values()]).sum())
-        return {"loss": loss, "generator": own, **terms, **critic, "gradient": norm}
+        return {"loss": loss, "generator": own, **terms, **critic}
 
     def report(self) -> dict[str, float]:
         return self.system.autoencoder.report()
