@@ -1,8 +1,8 @@
 """The one way in which text is read from files: line by line, and nothing replaced in silence.
 
 UTF-8 with or without a mark at its beginning, UTF-16 and UTF-32 with one, and any other encoding
-that is asked for. A line that is no text in it is None beside the reason, and its neighbours are
-read as ever.
+that is asked for. A line that is no text in it is told with the reason, and its neighbours are read
+as ever.
 """
 
 from __future__ import annotations
@@ -70,6 +70,13 @@ def lines_of(path: Path, encoding: str = "") -> Iterator[Line]:
 
     Raises OSError where the file can't be read.
     """
+    for text, reason in shown_lines(path, encoding):
+        yield (None if reason else text), reason
+
+
+def shown_lines(path: Path, encoding: str = "") -> Iterator[tuple[str, str]]:
+    """As `lines_of`, but that a line which is no text is there, with a sign in place of what is
+    none: for files whose other lines say where they stand, and for fixed columns."""
     with open(path, "rb") as file:
         kind, width, skip = _kind(file.read(4), encoding)
         file.seek(skip)
@@ -111,18 +118,18 @@ def _wide(file: BinaryIO, width: int, kind: str) -> Iterator[bytes]:
         yield rest
 
 
-def _decoded(raw: bytes, kind: str, width: int) -> Iterator[Line]:
+def _decoded(raw: bytes, kind: str, width: int) -> Iterator[tuple[str, str]]:
     try:
         text = raw.decode(kind)
     except UnicodeDecodeError as error:
         byte, place = error.object[error.start], error.start + 1
-        yield None, f"byte {byte:#04x} at place {place} is no {_name(kind)}"
+        yield raw.decode(kind, "replace"), f"byte {byte:#04x} at place {place} is no {_name(kind)}"
         return
     except UnicodeError as error:
-        yield None, f"it is no {_name(kind)} ({error})"
+        yield raw.decode(kind, "replace"), f"it is no {_name(kind)} ({error})"
         return
     if "\0" in text:
-        yield None, "it has zero bytes, as binary files do, and UTF-16 without a mark"
+        yield text, "it has zero bytes, as binary files do, and UTF-16 without a mark"
     elif width == 1:
         yield text, ""
     else:

@@ -31,8 +31,9 @@ _TOLD = {
     "fragments": "in several pieces",
     "missing_hydrogens": "without all of their hydrogen atoms",
     "drawings": "drawings",
+    "encoding": "lines that are no text, with a sign in place of what is none",
 }
-"""What is told of molecules that a setting lets pass, by the setting."""
+"""What is told of molecules, or of their files, that a setting lets pass, by the setting."""
 
 
 class MoleculeFolder(MoleculeData):
@@ -48,7 +49,8 @@ class MoleculeFolder(MoleculeData):
     keep, largest (only the piece with most heavy atoms) or refuse. `missing_hydrogens`: keep or
     refuse molecules that lack some of their hydrogen atoms. `drawings`: refuse, or keep what is a
     drawing in the plane. Atoms nearer than `nearest` Å to one another or farther than `farthest` Å
-    from the centre are refused.
+    from the centre are refused. Text is UTF-8, UTF-16 with a mark, or in `encoding`; a line that
+    is not is told, and its molecule left out where more of it is read than a title or a remark.
 
     What cannot be read, is a single atom, or is refused is left out; one warning counts and names
     it, and what was kept though one of these settings could refuse it. Raises UserError without a
@@ -66,6 +68,7 @@ class MoleculeFolder(MoleculeData):
         drawings: str = "refuse",
         nearest: float = NEAREST,
         farthest: float = 100.0,
+        encoding: str = "",
         held_out: float = 0.1,
         seed: int = 0,
         elements: Sequence[str] | None = None,
@@ -78,11 +81,13 @@ class MoleculeFolder(MoleculeData):
             wanted=f"a folder of molecules ({' '.join(SUFFIXES)})",
             what="molecules",
         )
-        self.rules = Rules(drawings, fragments, missing_hydrogens, nearest, farthest, least=2)
+        self.rules = Rules(
+            drawings, fragments, missing_hydrogens, nearest, farthest, least=2, encoding=encoding
+        )
         note_split(self.files.names, self.files.report)
         self.fraction, self.seed = held_out, seed
         self._source = {
-            "made by": [f"rdkit {package_version('rdkit')}", "2"],
+            "made by": [f"rdkit {package_version('rdkit')}", "3"],
             "rules": asdict(self.rules),
         }
         given = {"files": self.files.stamps, "held_out": held_out, "seed": seed}
@@ -115,7 +120,8 @@ class MoleculeFolder(MoleculeData):
         parts += [f"and {_left_out(self.problems)}"] if self.problems else []
         for rule, names in self.told.items():
             choice = getattr(self.rules, rule)
-            parts.append(f"{len(names)} {_TOLD[rule]} (data.{rule}={choice}): {listed(names)}")
+            setting = f"data.{rule}={choice or '...'}"
+            parts.append(f"{len(names)} {_TOLD[rule]} ({setting}): {listed(names)}")
         return f"{self.files.root}: {', '.join(parts)}"
 
     @cached_property

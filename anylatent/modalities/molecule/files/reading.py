@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from anylatent.modalities.molecule.files import cif, ciftext, molfile, pdb, xyz
 from anylatent.modalities.molecule.files.binarycif import read_categories
 from anylatent.modalities.molecule.files.rdkit_text import smiles
-from anylatent.modalities.molecule.files.records import BadRecord, Lines, Parsed, Record, Split
+from anylatent.modalities.molecule.files.records import BadRecord, Lines, Parsed, Record
 from anylatent.modalities.molecule.files.rules import Rules
+from anylatent.modalities.shared.reading import shown_lines
 from anylatent.modalities.shared.strings import listed
+
+Found: TypeAlias = Callable[[], Sequence[Any]]
 
 SUFFIXES = (".sdf", ".mol", ".xyz", ".pdb", ".cif", ".mmcif", ".bcif")
 
 
 class Reading(NamedTuple):
     """The molecules of a file, what is wrong with the others, and the names of those that
-    `Rules` tells of, by rule."""
+    `Rules` tells of, by rule; under "encoding" the lines that are no text."""
 
     records: list[Record]
     problems: list[str]
@@ -39,13 +43,16 @@ def read_molecules(path: str | Path) -> tuple[list[Record], list[str]]:
 
     Each problem names the record and the reason: other atoms than it announces, an unknown element,
     a position that is not finite or 1000 Å from the others, a drawing in place of positions, or
-    text that RDKit cannot parse.
+    text that RDKit cannot parse. Text is UTF-8, or UTF-16 with a mark; a warning names lines that
+    are neither, where nothing but a title or a remark is.
 
     Raises ValueError where not one molecule could be read, or for another kind of file.
     """
-    records, problems, _ = read(path, Rules())
+    records, problems, told = read(path, Rules())
     if not records:
         raise ValueError(f"no molecule in {path}: {listed(problems, most=3)}")
+    if "encoding" in told:
+        warnings.warn(f"no text in part: {listed(told['encoding'], most=3)}", stacklevel=2)
     return records, problems
 
 
@@ -55,10 +62,10 @@ def read(path: str | Path, rules: Rules) -> Reading:
     Raises OSError, and ValueError for another kind of file.
     """
     path = Path(path)
-    split, parse = _kind(path)
     reading = Reading([], [], {})
     try:
-        found = split(path)
+        split, parse = _kind(path, lambda: _lines(path, rules.encoding, reading))
+        found = split()
     except BadRecord as error:
         reading.problems.append(f"{path.name}: {error}")
         return reading
@@ -78,28 +85,21 @@ def read(path: str | Path, rules: Rules) -> Reading:
     return reading
 
 
-def _kind(path: Path) -> tuple[Callable[[Path], Sequence[Any]], Callable[[Any], Parsed]]:
-    """How a file falls into records, and how one is read."""
-    kinds: dict[str, tuple[Callable[[Path], Sequence[Any]], Callable[[Any], Parsed]]] = {
-        ".sdf": (_by(molfile.blocks), molfile.parse),
-        ".mol": (_by(molfile.blocks), molfile.parse),
-        ".xyz": (_by(xyz.frames), xyz.parse),
-        ".pdb": (_by(pdb.blocks), pdb.parse),
-        ".cif": (_text_entries, cif.parse),
-        ".mmcif": (_text_entries, cif.parse),
-        ".bcif": (_binary_entries, cif.parse),
+def _kind(path: Path, lines: Callable[[], Lines]) -> tuple[Found, Callable[[Any], Parsed]]:
+    """How a file with these lines falls into records, and how one is read."""
+    text: Found = lambda: list(cif.entries(ciftext.blocks(lines())))  # noqa: E731
+    kinds: dict[str, tuple[Found, Callable[[Any], Parsed]]] = {
+        ".sdf": (lambda: list(molfile.blocks(lines())), molfile.parse),
+        ".mol": (lambda: list(molfile.blocks(lines())), molfile.parse),
+        ".xyz": (lambda: list(xyz.frames(lines())), xyz.parse),
+        ".pdb": (lambda: list(pdb.blocks(lines())), pdb.parse),
+        ".cif": (text, cif.parse),
+        ".mmcif": (text, cif.parse),
+        ".bcif": (lambda: _binary_entries(path), cif.parse),
     }
     if path.suffix.lower() not in kinds:
         raise ValueError(f"{path} is none of {', '.join(SUFFIXES)}")
     return kinds[path.suffix.lower()]
-
-
-def _by(split: Split) -> Callable[[Path], Sequence[Lines]]:
-    return lambda path: list(split(_lines(path)))
-
-
-def _text_entries(path: Path) -> list[cif.Entry]:
-    return list(cif.entries(ciftext.blocks(_lines(path))))
 
 
 def _binary_entries(path: Path) -> list[cif.Entry]:
@@ -109,6 +109,13 @@ def _binary_entries(path: Path) -> list[cif.Entry]:
         raise BadRecord(str(error)) from error
 
 
-def _lines(path: Path) -> Lines:
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return [line.rstrip("\r\n") for line in file]
+def _lines(path: Path, encoding: str, reading: Reading) -> Lines:
+    """All lines of a file, of which those are told that are no text: a record that needs one as a
+    number can't be read, a title or a remark has a sign in place of what is none."""
+    found = list[str]()
+    for number, (line, reason) in enumerate(shown_lines(path, encoding), 1):
+        found.append(line)
+        if reason:
+            said = f"{path.name}, line {number}: {reason}"
+            reading.told.setdefault("encoding", []).append(said)
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from anylatent.modalities.molecule.elements import NUMBERS, SYMBOLS
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
 Lines: TypeAlias = Sequence[str]
-Split: TypeAlias = Callable[[Lines], Iterator[Lines]]
-"""The lines of a file to those of its records."""
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:(?:[eEdD]|\*\^)[+-]?\d+)?", re.ASCII)
 _NOT_FINITE = re.compile(r"[+-]?(?:nan|inf|infinity)", re.ASCII | re.IGNORECASE)

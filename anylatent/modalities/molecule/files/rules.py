@@ -15,6 +15,7 @@ from anylatent.modalities.molecule.files.rdkit_text import sanitised
 from anylatent.modalities.molecule.files.records import BadRecord, Parsed
 from anylatent.modalities.molecule.molecule import Molecule
 from anylatent.modalities.shared.chemistry import chemistry
+from anylatent.modalities.shared.reading import check_encoding
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -33,8 +34,8 @@ class Rules:
     `drawings`: refuse, keep. `fragments`, of records in several pieces (salts, waters): keep,
     largest (by heavy atoms, then by atoms, the first of equal ones), refuse. `missing_hydrogens`:
     keep, refuse. Refused are atoms nearer than `nearest` Å to one another, atoms `farthest` Å and
-    more from the centre (the median of all), and fewer than `least` atoms. Raises UserError for
-    other choices.
+    more from the centre (the median of all), and fewer than `least` atoms. `encoding` is that of
+    files of text; "" is UTF-8, or what a mark says. Raises UserError for other choices.
     """
 
     drawings: str = "refuse"
@@ -43,8 +44,10 @@ class Rules:
     nearest: float = 0.0
     farthest: float = 1000.0
     least: int = 1
+    encoding: str = ""
 
     def __post_init__(self) -> None:
+        check_encoding(self.encoding)
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UserError(f"{name}={getattr(self, name)}: one of {', '.join(choices)}")
