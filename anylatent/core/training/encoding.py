@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from anylatent.core.latents import Noise, Stream
+from anylatent.core.latents import Noise, Posterior, Stream
 from anylatent.core.modality import Batch, fetch, move
 from anylatent.core.support.disk_cache import digest
 from anylatent.core.support.file_digests import file_digests
@@ -74,7 +74,22 @@ class Encoder:
         batch = move(system.modality.collate(items), self.device)
         if self.copies > 1:
             batch = dict(self._augmented(batch, entries))
-        return system.autoencoder.encode(batch), system.read(batch)
+        posterior = system.autoencoder.encode(batch)
+        self._check(posterior, entries)
+        return posterior, system.read(batch)
+
+    def _check(self, posterior: Posterior, entries: list[int]) -> None:
+        """Raises UserError where what an item is encoded into is not finite."""
+        for latent in filter(None, (posterior.mean, posterior.log_std)):
+            for name, x in latent.parts.items():
+                wrong = ~x.isfinite().flatten(1).all(1)
+                if bool(wrong.any()):
+                    item = entries[int(wrong.nonzero()[0])] % len(self.dataset)
+                    raise UserError(
+                        f"the autoencoder encodes item {item} of the training data into '{name}', "
+                        "whose numbers are not finite: look at that item, or train the autoencoder "
+                        "again with a smaller learning rate"
+                    )
 
     def _augmented(self, batch: Batch, entries: list[int]) -> Batch:
         """Each entry changed in its own way, whatever else is in the batch."""

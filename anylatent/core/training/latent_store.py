@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from anylatent.core.latents import Condition, Field, Latent, LatentSpec, Posterior, Value
 from anylatent.core.support.columns import Column, Columns, Ragged
+from anylatent.core.support.files import UserError
 from anylatent.core.support.shard_reader import Spans
 from anylatent.core.support.shards import Shards, rows_of
 from anylatent.core.support.stored import cached_rows
@@ -89,10 +90,20 @@ class LatentCache(Dataset[Entry]):
         parts, masks = {}, {}
         for name, field in self.spec.fields.items():
             column = self.store.take(f"{kind}.{name}", items, cut if field.variable else None)
+            self._check(name, column)
             if isinstance(column, Ragged):
                 column, masks[name] = column.padded()
             parts[name] = _wide(column)
         return Latent(parts, masks, self.spec)
+
+    def _check(self, name: str, column: Column) -> None:
+        """Raises UserError where numbers are not finite."""
+        numbers = column.values if isinstance(column, Ragged) else column
+        if not bool(numbers.isfinite().all()):
+            raise UserError(
+                f"the cache {self.store.directory} has numbers in '{name}' that are not finite: it "
+                "is damaged. Remove it, and it is made again"
+            )
 
     def _condition(self, items: Tensor, cut: Spans | None) -> Condition | None:
         values: dict[str, Value] = {}

@@ -176,3 +176,16 @@ def test_the_normaliser_is_fitted_to_the_copies():
 def test_copies_without_meaning():
     with pytest.raises(ValueError, match="copies >= 1"):
         DiffusionSettings(copies=0)
+
+
+def test_an_item_that_is_encoded_into_nothing_finite_is_named(monkeypatch):
+    encode = System.encode
+
+    def broken(self, batch):
+        posterior = encode(self, batch)
+        posterior.mean.parts["z"][posterior.mean.parts["z"] == 33.0] = float("nan")
+        return posterior
+
+    monkeypatch.setattr(System, "encode", broken)
+    with pytest.raises(UserError, match="encodes item 33 of the training data into 'z'"):
+        posteriors(training())

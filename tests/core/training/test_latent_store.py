@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 import anylatent as al
 from anylatent.core.latents.condition import token_condition
 from anylatent.core.latents.posterior import Posterior
+from anylatent.core.support.files import UserError
 from anylatent.core.training import latent_store
 from anylatent.core.training.latent_store import cached_latents, flatten
 from anylatent.core.training.precision import LIMIT, compact, divergence, lossless
@@ -252,3 +253,18 @@ def test_token_states_are_exact_and_those_of_half_precision_take_half():
     words = cond.values["words"]
     rounded = token_condition(words["tokens"].half().float(), words.masks["tokens"])
     assert flatten(posterior, al.Condition({"w": rounded}))["tokens.w"].values.dtype == torch.half
+
+
+def test_numbers_that_are_not_finite_are_not_learned_from(tmp_path):
+    """A file of the right size whose numbers were overwritten."""
+    spec = al.testing.SPECS["image"]
+    cache = cache_of(spec)
+    assert all(bool(m.mean["z"].isfinite().all()) for m, _ in cache.batches(3))
+    (path,) = tmp_path.rglob("shard-*")
+    content, row = path.read_bytes(), cache.store.take("mean.z", torch.arange(1)).numpy().tobytes()
+    assert content.count(row) == 1
+    path.write_bytes(content.replace(row, b"\xff" * len(row)))
+    with pytest.raises(UserError, match="numbers in 'z' that are not finite: it is damaged"):
+        list(cache_of(spec).batches(3))
+    path.write_bytes(content)
+    list(cache_of(spec).batches(3))
