@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from anylatent.core.registry import names
 from anylatent.core.runs import ModelConfig, RunDirectory, SamplingConfig, read
@@ -35,14 +35,7 @@ def continued(config: TrainConfig, typed: Sequence[str]) -> TrainConfig:
         path = _path(key)
         _put(values, path, _at(told, path))
     print(f"{config.run} goes on with its own settings ({directory.config_path})", flush=True)
-    hints = get_type_hints(TrainConfig)
-    found = {
-        known.name: read(hints[known.name], values[known.name], str(directory.config_path))
-        if is_dataclass(hints[known.name])
-        else values[known.name]
-        for known in fields(TrainConfig)
-    }
-    return TrainConfig(**found)
+    return read(TrainConfig, values, str(directory.config_path))
 
 
 def _laid_over(told: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

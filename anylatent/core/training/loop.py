@@ -27,6 +27,7 @@ from anylatent.core.training.events import Events, quiet_threads
 from anylatent.core.training.finite import Finite, check_weights
 from anylatent.core.training.hardware import has_bfloat16
 from anylatent.core.training.module import StageModule
+from anylatent.core.training.peers import watched
 from anylatent.core.training.plan import longer, wanted
 from anylatent.core.training.settings import TrainConfig
 from anylatent.core.training.stages.base import (
@@ -47,6 +48,8 @@ def train(config: TrainConfig) -> Path:
     with owned(Path(config.run)):
         training = begin(config)
         left = wanted(training)
+        if first_process():
+            tidy(training)
         if left and first_process():
             note(training.directory.path)
         for name in left:
@@ -92,6 +95,13 @@ def begin(config: TrainConfig) -> Training:
     elif not found.told and found.stages.done:
         training.save()
     return training
+
+
+def tidy(training: Training) -> None:
+    """Removes checkpoints of stages that are done, where a process was killed after noting it."""
+    for name in training.done.done:
+        if name not in training.longer:
+            training.directory.checkpoint(name).unlink(missing_ok=True)
 
 
 def data_of(config: TrainConfig) -> Data:
@@ -147,11 +157,11 @@ def run_stage(training: Training, name: str) -> None:
                 fit(training, stage)
     if first_process():
         stage.finish()
+    if not kind.further:
+        done(training, stage)
+    if first_process():  # no sooner: a process may be killed anywhere
         training.directory.checkpoint(stage.label).unlink(missing_ok=True)
-    if kind.further:
-        return
-    done(training, stage)
-    if name not in stage.notes:
+    if not kind.further and name not in stage.notes:
         run_stage(training, name)
 
 
@@ -189,14 +199,12 @@ def fit(training: Training, stage: Stage) -> None:
     module = StageModule(stage, stage.dataset())
     checkpoint = Checkpoint(directory.checkpoint(stage.label), config.checkpoint.seconds)
     finished = Checkpoint(directory.finished(stage.label), 0)
-    if checkpoint.path.exists():
-        module.restore(load_checkpoint(checkpoint.path))
-    elif stage.label in training.longer:
-        module.restore(load_checkpoint(finished.path))
+    if (state := _begun(training, stage.label, checkpoint, finished)) is not None:
+        module.restore(state)
     trainer = trainer_of(training, module, checkpoint)
     training.system.eval()
     module.trained.train()
-    with quiet_threads():
+    with quiet_threads(), watched(trainer):
         trainer.fit(module)
     check_weights(module, checkpoint.path)
     if module.number < stage.settings.steps:  # whoever ended it
@@ -212,6 +220,17 @@ def fit(training: Training, stage: Stage) -> None:
     module.cpu()
     module.average.swap()
     module.eval()
+
+
+def _begun(
+    training: Training, label: str, checkpoint: Checkpoint, finished: Checkpoint
+) -> dict[str, Any] | None:
+    """What a stage goes on from; one that is to have more steps, from no fewer than it had."""
+    state = load_checkpoint(checkpoint.path) if checkpoint.path.exists() else None
+    if label not in training.longer:
+        return state
+    had = training.done.steps[label]
+    return load_checkpoint(finished.path) if state is None or state["step"] <= had else state
 
 
 def trainer_of(training: Training, module: StageModule, checkpoint: Checkpoint) -> pl.Trainer:
