@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from anylatent.core.registry import names
-from anylatent.core.runs import ModelConfig, RunDirectory, SamplingConfig, read
+from anylatent.core.runs import ModelConfig, RunDirectory, SamplingConfig, first_process, read
 from anylatent.core.support.files import UserError
 from anylatent.core.training.settings import TrainConfig
 from anylatent.core.training.stages.base import stage_type
@@ -34,7 +34,8 @@ def continued(config: TrainConfig, typed: Sequence[str]) -> TrainConfig:
     for key in [*typed, *ALWAYS]:
         path = _path(key)
         _put(values, path, _at(told, path))
-    print(f"{config.run} goes on with its own settings ({directory.config_path})", flush=True)
+    if first_process():
+        print(f"{config.run} goes on with its own settings ({directory.config_path})", flush=True)
     return read(TrainConfig, values, str(directory.config_path))
 
 

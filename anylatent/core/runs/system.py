@@ -155,6 +155,11 @@ class System(nn.Module):
             for name, value in own.items()
             if name in tensors and tensors[name].shape != value.shape
         ]
+        problems += [
+            f"{name} has numbers of type {tensors[name].dtype}, wanted {value.dtype}"
+            for name, value in own.items()
+            if name in tensors and tensors[name].is_floating_point() != value.is_floating_point()
+        ]
         if problems:
             shown = "; ".join(problems[:4]) + (" ..." if len(problems) > 4 else "")
             raise UserError(

@@ -116,6 +116,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is no checkpoint of plain tensors ({type(error).__name__}); it is not "
             "loaded. Remove it to start the stage anew"
         ) from error
+    if not isinstance(state, dict):
+        raise UserError(f"{path} is no checkpoint: remove it to start the stage anew")
     return state
 
 

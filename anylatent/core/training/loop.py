@@ -230,7 +230,9 @@ def _begun(
     if label not in training.longer:
         return state
     had = training.done.steps[label]
-    return load_checkpoint(finished.path) if state is None or state["step"] <= had else state
+    if state is None or not isinstance(state.get("step"), int) or state["step"] <= had:
+        return load_checkpoint(finished.path)
+    return state
 
 
 def trainer_of(training: Training, module: StageModule, checkpoint: Checkpoint) -> pl.Trainer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,11 @@ from anylatent.core.support.files import UserError
 
 FIRST = "ANYLATENT_FIRST_PROCESS"
 """Tells processes that are started by the first one which that is."""
+
+OBSERVER = "_launch_process_observer"
+"""What in Lightning is given the processes that it has started."""
+
+_started: list[subprocess.Popen[Any]] = []  # by this process, for this stage or one before
 
 PAUSE, GRACE = 0.5, 2.0
 """Seconds between two looks, and those that a process has to end by itself."""
@@ -33,11 +39,13 @@ def watched(trainer: pl.Trainer) -> Iterator[None]:
     if trainer.world_size == 1:
         yield
         return
-    first = os.environ.setdefault(FIRST, str(os.getpid()))
-    done = threading.Event()
-    threading.Thread(target=_watch, args=(trainer, int(first), done), daemon=True).start()
+    if trainer.local_rank == 0:
+        os.environ[FIRST] = str(os.getpid())
+    first, done = int(os.environ.get(FIRST, os.getpid())), threading.Event()
+    threading.Thread(target=_watch, args=(first, done), daemon=True).start()
     try:
-        yield
+        with _telling():
+            yield
     except RuntimeError as error:
         if not (isinstance(error, torch.distributed.DistError) or "gloo" in str(error)):
             raise
@@ -46,32 +54,41 @@ def watched(trainer: pl.Trainer) -> Iterator[None]:
         done.set()
 
 
-def _watch(trainer: pl.Trainer, first: int, done: threading.Event) -> None:
+@contextmanager
+def _telling() -> Iterator[None]:
+    """Lightning tells of the processes that it starts, instead of killing this one when one of them
+    has died, without a word."""
+    from pytorch_lightning.strategies.launchers import subprocess_script
+
+    usual = getattr(subprocess_script, OBSERVER)
+    setattr(subprocess_script, OBSERVER, _started.extend)
+    try:
+        yield
+    finally:
+        setattr(subprocess_script, OBSERVER, usual)
+
+
+def _watch(first: int, done: threading.Event) -> None:
     while not done.wait(PAUSE):
-        lost = _lost(trainer, first)
+        lost = _lost(first)
         if lost and not done.wait(GRACE):
-            _end(trainer, f"anylatent: {lost}: {CONTINUES}\n")
+            _end(f"anylatent: {lost}: {CONTINUES}\n")
 
 
-def _lost(trainer: pl.Trainer, first: int) -> str:
+def _lost(first: int) -> str:
     """Which process has died, "" where all that this one knows of live."""
     if os.getpid() != first:
         return "" if os.getppid() == first else "the first process of this training has died"
-    for number, process in enumerate(_started(trainer), 1):
+    for number, process in enumerate(_started, 1):
         if process.poll():
             return f"process {number} of this training has died (status {process.returncode})"
     return ""
 
 
-def _started(trainer: pl.Trainer) -> list[Any]:
-    """The processes that Lightning has started for this one."""
-    return list(getattr(trainer.strategy.launcher, "procs", []))
-
-
-def _end(trainer: pl.Trainer, message: str) -> None:
+def _end(message: str) -> None:
     """Ends this process, which may wait for what never comes, and those that it has started."""
     sys.stderr.write(message)
     sys.stderr.flush()
-    for process in _started(trainer):
+    for process in _started:
         process.kill()
     os._exit(1)
