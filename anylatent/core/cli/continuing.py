@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from anylatent.core.registry import names
-from anylatent.core.runs import ModelConfig, RunDirectory, SamplingConfig, read
+from anylatent.core.runs import ModelConfig, RunDirectory, SamplingConfig, first_process, read
 from anylatent.core.support.files import UserError
 from anylatent.core.training.settings import TrainConfig
 from anylatent.core.training.stages.base import stage_type
@@ -34,15 +34,9 @@ def continued(config: TrainConfig, typed: Sequence[str]) -> TrainConfig:
     for key in [*typed, *ALWAYS]:
         path = _path(key)
         _put(values, path, _at(told, path))
-    print(f"{config.run} goes on with its own settings ({directory.config_path})", flush=True)
-    hints = get_type_hints(TrainConfig)
-    found = {
-        known.name: read(hints[known.name], values[known.name], str(directory.config_path))
-        if is_dataclass(hints[known.name])
-        else values[known.name]
-        for known in fields(TrainConfig)
-    }
-    return TrainConfig(**found)
+    if first_process():
+        print(f"{config.run} goes on with its own settings ({directory.config_path})", flush=True)
+    return read(TrainConfig, values, str(directory.config_path))
 
 
 def _laid_over(told: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -132,8 +133,14 @@ def _plain_warnings() -> Iterator[None]:
         warnings.showwarning = usual
 
 
+def _shown(message: str) -> str:
+    """Without signs that a terminal would obey, and words that would fill it."""
+    plain = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in message)
+    return re.sub(r"\S{400,}", lambda word: f"{word[0][:100]}... ({len(word[0])} signs)", plain)
+
+
 def _fail(message: str, code: int = 1) -> None:
-    print(f"anylatent: {message}", file=sys.stderr)
+    print(f"anylatent: {_shown(message)}", file=sys.stderr)
     raise SystemExit(code)
 
 

@@ -1,7 +1,7 @@
 """Parts by group and name, what they are built from, and the plugins that bring them."""
 
 from anylatent.core.registry.building import build
-from anylatent.core.registry.declarations import Group, declared, facts, group
+from anylatent.core.registry.declarations import Group, check_facts, declared, facts, group
 from anylatent.core.registry.part import Maker, Part, RegistryError
 from anylatent.core.registry.plugins import broken, discover, plugin_modules
 from anylatent.core.registry.store import get, groups, known, names, part, register
@@ -13,6 +13,7 @@ __all__ = [
     "RegistryError",
     "broken",
     "build",
+    "check_facts",
     "declared",
     "discover",
     "facts",

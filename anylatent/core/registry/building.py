@@ -8,6 +8,7 @@ from typing import Any
 
 from anylatent.core.registry.part import Part, RegistryError
 from anylatent.core.registry.store import part
+from anylatent.core.support.kinds import fits, words
 
 
 def build(group: str, node: Mapping[str, Any], **runtime: Any) -> Any:
@@ -40,8 +41,12 @@ def _chosen(group: str, node: Mapping[str, Any]) -> tuple[Part, dict[str, Any]]:
             f"{group}={record.name} has no setting {', '.join(unknown)}; its settings are "
             f"{', '.join(allowed) or 'none'}"
         )
-    for key, value in given.items():
-        if key not in record.parts and _wrong(value, record.settings()[key][1]):
+    settings = record.settings()
+    for key in [key for key in given if key not in record.parts]:
+        value, (kind, default) = given[key], settings[key]
+        if not fits(value, kind):
+            raise RegistryError(f"{group}.{key}={value} is not {words(kind)}, which it must be")
+        if _wrong(value, default):
             raise RegistryError(f"{group}.{key}={value} is not finite: give a number that is")
     return record, given
 

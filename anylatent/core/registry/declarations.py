@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from anylatent.core.registry.part import Part, RegistryError
+from anylatent.core.support.kinds import fits, words
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,15 @@ def facts(**kinds: Any) -> None:
     A part of a group that is offered facts gets each that its constructor names.
     """
     _facts.update(kinds)
+
+
+def check_facts(told: Mapping[str, Any]) -> None:
+    """Raises RegistryError for what data say of themselves that is not of the declared type."""
+    for name, value in told.items():
+        if name in _facts and not fits(value, _facts[name]):
+            raise RegistryError(
+                f"the data say {name}={value} of themselves, which is not {words(_facts[name])}"
+            )
 
 
 def declared(name: str) -> Group:

@@ -7,6 +7,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any, TypeAlias, TypeVar, get_type_hints
 
 from anylatent.core.support.files import UserError
+from anylatent.core.support.kinds import fits, words
 
 Node: TypeAlias = Mapping[str, Any]
 """A part of a configuration, `{name: ..., settings}`, from which `registry.build` constructs it."""
@@ -30,6 +31,9 @@ class ModelConfig:
     denoiser: Node
     generator: Node
 
+    def __post_init__(self) -> None:
+        check_nodes(self)
+
 
 @dataclass(frozen=True)
 class SamplingConfig:
@@ -39,6 +43,9 @@ class SamplingConfig:
     grid: Node
     guidance: Node | None
     steps: int
+
+    def __post_init__(self) -> None:
+        check_nodes(self)
 
 
 @dataclass(frozen=True)
@@ -57,11 +64,22 @@ class RunConfig:
     take: str = "all"
     tuning: Node | None = None
 
+    def __post_init__(self) -> None:
+        check_nodes(self, "data", "tuning")
+
     @property
     def classes(self) -> Mapping[str, list[str]]:
         """The class columns of the data, and the names of their values."""
         found: Mapping[str, list[str]] = self.facts["classes"]
         return found
+
+
+def check_nodes(config: object, *names: str) -> None:
+    """Raises UserError for a field that names no part; by default of all that are mappings."""
+    for name in names or [known.name for known in fields(config)]:  # type: ignore[arg-type]
+        node = getattr(config, name)
+        if isinstance(node, Mapping) and not isinstance(node.get("name"), str):
+            raise UserError(f"{name} must be given as {{name: ..., settings}}, got {dict(node)}")
 
 
 def inline() -> Any:
@@ -82,9 +100,9 @@ def read(kind: type[Read], values: Mapping[str, Any], where: str, strict: bool =
     for known in fields(kind):  # type: ignore[arg-type]
         name, inner = known.name, hints[known.name]
         if known.metadata.get("inline"):
-            found[name] = values.get(name) or read(inner, values, where)
+            found[name] = read_value(inner, values.get(name, values), where)
         elif name in values:
-            found[name] = _value(inner, values[name], f"{where}: {name}")
+            found[name] = read_value(inner, values[name], f"{where}: {name}")
         elif known.default is MISSING and known.default_factory is MISSING:
             raise UserError(f"{where} lacks the key {name}")
     return kind(**found)
@@ -106,8 +124,14 @@ def _check_known(kind: type[Any], values: Mapping[str, Any], place: str = "") ->
             _check_known(own[key], value, f"{place}{key}.")
 
 
-def _value(kind: Any, value: Any, where: str) -> Any:
+def read_value(kind: Any, value: Any, where: str) -> Any:
+    """A value of a field of this kind, which is a configuration itself where the kind is one.
+
+    Raises UserError, naming the place, for one of another kind.
+    """
     if not (isinstance(kind, type) and is_dataclass(kind)):
+        if not fits(value, kind):
+            raise UserError(f"{where} must be {words(kind)}, got {value!r}")
         return value
     if not isinstance(value, Mapping):
         raise UserError(f"{where} must have keys of its own, got {value!r}")

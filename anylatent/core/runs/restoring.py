@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from anylatent.core.registry import RegistryError
 from anylatent.core.runs.classifiers import load_classifiers
 from anylatent.core.runs.config import RunConfig
 from anylatent.core.runs.directory import RunDirectory
@@ -25,26 +26,35 @@ def restored(directory: RunDirectory, config: RunConfig, base: str | None = None
             f"train run={path}' and the settings it was begun with"
         )
     opened = None if stages.base is None else open_base(stages.base, path, base)
-    system = _built(config)
+    system = _built(directory, config)
     restore(system, directory, config, opened)
     for made, classifier in load_classifiers(directory.path, system).values():
         system.add_classifier(made.label, made.classes, classifier)
     return _frozen(system)
 
 
-def untrained(config: RunConfig, trained: System) -> System:
+def untrained(directory: RunDirectory, config: RunConfig, trained: System) -> System:
     """The same with fresh weights in its generator, frozen, on the CPU."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        fresh = _built(config)
+        fresh = _built(directory, config)
     own = {k: v for k, v in trained.trained().items() if not k.startswith("generator.")}
     fresh.load_trained({**fresh.trained(), **own})
     return _frozen(fresh)
 
 
-def _built(config: RunConfig) -> System:
-    system = System(config.model, config.facts)
-    extend(system, config.tuning)
+def _built(directory: RunDirectory, config: RunConfig) -> System:
+    """Raises UserError for what a configuration of another origin may say that no part checks."""
+    try:
+        system = System(config.model, config.facts)
+        extend(system, config.tuning)
+    except (UserError, RegistryError, ValueError, ImportError):
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{directory.config_path} describes no model that can be built "
+            f"({type(error).__name__}: {error})"
+        ) from error
     return system
 
 

@@ -169,7 +169,7 @@ class Run:
 
     def untrained(self) -> Run:
         """The same architecture with fresh weights in its generator: a floor for every figure."""
-        fresh = untrained(self.config, self.system)
+        fresh = untrained(self.directory, self.config, self.system)
         return Run(self.directory, self.config, fresh.to(self.system.device))
 
 

@@ -14,7 +14,7 @@ from anylatent.core.generators import Generator
 from anylatent.core.latents import Condition, Latent, Noise, Normaliser
 from anylatent.core.modality import ClassLabel, Conditioner, Modality, Outputs
 from anylatent.core.process import Schedule
-from anylatent.core.registry import build
+from anylatent.core.registry import build, check_facts
 from anylatent.core.runs.config import ModelConfig
 from anylatent.core.runs.design import Design
 from anylatent.core.support.files import UserError
@@ -42,6 +42,7 @@ class System(nn.Module):
     ) -> None:
         """`training` also makes the networks that only the losses use."""
         super().__init__()
+        check_facts(facts)
         shared = dict(facts)
         self.modality = build("modality", config.modality, **shared)
         self.autoencoder = build(
@@ -153,6 +154,11 @@ class System(nn.Module):
             f"{name} has shape {tuple(tensors[name].shape)}, wanted {tuple(value.shape)}"
             for name, value in own.items()
             if name in tensors and tensors[name].shape != value.shape
+        ]
+        problems += [
+            f"{name} has numbers of type {tensors[name].dtype}, wanted {value.dtype}"
+            for name, value in own.items()
+            if name in tensors and tensors[name].is_floating_point() != value.is_floating_point()
         ]
         if problems:
             shown = "; ".join(problems[:4]) + (" ..." if len(problems) > 4 else "")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+
+from anylatent.core.support.temporaries import temporary_of
 
 LONGEST = 120
 """Bytes of a file's name that come from a text."""
@@ -25,22 +26,15 @@ def replacing(path: Path) -> Iterator[Path]:
 
     If it fails (no space left, say), the temporary file goes and the old file stays.
     """
-    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix
-        )
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_mask())
-        os.replace(temporary, path)
+        with temporary_of(path) as temporary:
+            yield temporary
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_mask())
+            os.replace(temporary, path)
     except BaseException as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
         full = "inline_container" in str(error)  # torch's words for what the disk did not take
         if isinstance(error, OSError) or type(error).__name__ == "SafetensorError" or full:
             old = "the old file is untouched" if os.path.exists(path) else "nothing was written"
@@ -122,6 +116,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is no checkpoint of plain tensors ({type(error).__name__}); it is not "
             "loaded. Remove it to start the stage anew"
         ) from error
+    if not isinstance(state, dict):
+        raise UserError(f"{path} is no checkpoint: remove it to start the stage anew")
     return state
 
 

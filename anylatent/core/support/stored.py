@@ -31,7 +31,7 @@ def cached_rows(
     """
     path = cache_directory() / f"{name}-{digest(made_by)}"
     shards = Shards(path, size, rows, use(path))
-    if shards.fill(make, description):
+    if shards.fill(make, description) or not (path / ABOUT).exists():
         with suppress(OSError):
             (path / ABOUT).write_text(summary(about or made_by), encoding="utf-8")
         shrink(path.parent, path)

@@ -28,6 +28,7 @@ from anylatent.core.training.finite import Finite, check_weights
 from anylatent.core.training.hardware import has_bfloat16
 from anylatent.core.training.keeping import Best, KeepEvery
 from anylatent.core.training.module import StageModule
+from anylatent.core.training.peers import watched
 from anylatent.core.training.plan import longer, wanted
 from anylatent.core.training.settings import TrainConfig
 from anylatent.core.training.stages.base import (
@@ -48,6 +49,8 @@ def train(config: TrainConfig) -> Path:
     with owned(Path(config.run)):
         training = begin(config)
         left = wanted(training)
+        if first_process():
+            tidy(training)
         if left and first_process():
             note(training.directory.path)
         for name in left:
@@ -93,6 +96,13 @@ def begin(config: TrainConfig) -> Training:
     elif not found.told and found.stages.done:
         training.save()
     return training
+
+
+def tidy(training: Training) -> None:
+    """Removes checkpoints of stages that are done, where a process was killed after noting it."""
+    for name in training.done.done:
+        if name not in training.longer:
+            training.directory.checkpoint(name).unlink(missing_ok=True)
 
 
 def data_of(config: TrainConfig) -> Data:
@@ -152,11 +162,11 @@ def run_stage(training: Training, name: str) -> None:
                 fit(training, stage)
     if first_process():
         stage.finish()
+    if not kind.further:
+        done(training, stage)
+    if first_process():  # no sooner: a process may be killed anywhere
         training.directory.checkpoint(stage.label).unlink(missing_ok=True)
-    if kind.further:
-        return
-    done(training, stage)
-    if name not in stage.notes:
+    if not kind.further and name not in stage.notes:
         run_stage(training, name)
 
 
@@ -190,17 +200,15 @@ def fit(training: Training, stage: Stage) -> None:
     module = StageModule(stage, stage.dataset())
     checkpoint = Checkpoint(directory.checkpoint(stage.label), config.checkpoint.seconds)
     finished = Checkpoint(directory.finished(stage.label), 0)
-    if checkpoint.path.exists():
-        module.restore(load_checkpoint(checkpoint.path))
-    elif stage.label in training.longer:
-        module.restore(load_checkpoint(finished.path))
+    if (state := _begun(training, stage.label, checkpoint, finished)) is not None:
+        module.restore(state)
     best = Best(directory.best(stage.label)) if config.checkpoint.keep == "best" else None
     if best is not None:
         best.begin(module)
     trainer = trainer_of(training, module, checkpoint, best)
     training.system.eval()
     module.trained.train()
-    with quiet_threads():
+    with quiet_threads(), watched(trainer):
         trainer.fit(module)
     check_weights(module, checkpoint.path)
     if module.number < stage.settings.steps:  # whoever ended it
@@ -219,6 +227,19 @@ def fit(training: Training, stage: Stage) -> None:
         trainer.strategy.barrier()  # the first process may just be writing
         best.take(module, trainer.is_global_zero)
     module.eval()
+
+
+def _begun(
+    training: Training, label: str, checkpoint: Checkpoint, finished: Checkpoint
+) -> dict[str, Any] | None:
+    """What a stage goes on from; one that is to have more steps, from no fewer than it had."""
+    state = load_checkpoint(checkpoint.path) if checkpoint.path.exists() else None
+    if label not in training.longer:
+        return state
+    had = training.done.steps[label]
+    if state is None or not isinstance(state.get("step"), int) or state["step"] <= had:
+        return load_checkpoint(finished.path)
+    return state
 
 
 def trainer_of(

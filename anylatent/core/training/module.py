@@ -73,12 +73,14 @@ class StageModule(pl.LightningModule):
     def on_train_start(self) -> None:
         self.average.to(self.device)
         if self.restored is not None:
-            self.average.load(self.restored["average"])
-            for optimizer, state in zip(
-                self.trainer.optimizers, self.restored["optimizers"], strict=True
-            ):
-                optimizer.load_state_dict(state)
+            with self._fitting():
+                self._restore_optimisers(self.restored)
             self.restored = None
+
+    def _restore_optimisers(self, state: Mapping[str, Any]) -> None:
+        self.average.load(state["average"])
+        for optimizer, own in zip(self.trainer.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(own)
 
     def training_step(self, batch: Any, index: int) -> None:
         """One part of a step's batch; with the last one the step is done."""
@@ -133,6 +135,23 @@ class StageModule(pl.LightningModule):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes on from a checkpoint; the optimisers follow when training starts."""
+        with self._fitting():
+            self._restore(state)
+
+    @contextmanager
+    def _fitting(self) -> Iterator[None]:
+        """Raises UserError where a checkpoint is not of this stage, whatever it has."""
+        try:
+            yield
+        except (KeyError, TypeError, AttributeError, IndexError, RuntimeError, ValueError) as error:
+            told = " ".join(str(error).split())
+            raise UserError(
+                f"the run's checkpoint {self.stage.label}.ckpt is of something else than this "
+                f"stage, or damaged ({type(error).__name__}: {told}): remove it to start the stage "
+                "anew"
+            ) from error
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
         if state["made_by"] != self.stage.made_by:
             raise UserError(
                 f"the run's checkpoint {self.stage.label}.ckpt was begun with other settings of "

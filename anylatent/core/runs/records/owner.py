@@ -14,6 +14,7 @@ from pathlib import Path
 
 from anylatent.core.runs.directory import first_process
 from anylatent.core.support.files import UserError, save_text
+from anylatent.core.support.temporaries import sweep_below
 
 LOCK, OWNER = ".lock", ".owner.json"
 KEPT = ("model.safetensors", "checkpoints/*.ckpt", "classifiers/*.safetensors")
@@ -42,6 +43,7 @@ def owned(directory: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"can not write into {directory}: {error}") from error
     try:
+        sweep_below(directory)
         save_text(directory / OWNER, json.dumps(_self()))
         yield
     except BaseException:
