@@ -29,8 +29,8 @@ CLIMBING = [
 ]
 COMMANDS = {
     "sample": ["n=1", "steps=1", "each=digit"],
-    "evaluate": ["n=2", "steps=1"],
-    "benchmark": ["n=2", "steps=1"],
+    "evaluate": ["n=4", "steps=1"],
+    "benchmark": ["n=4", "steps=1"],
     "invert": ["n=1", "steps=2"],
     "train": ["training.diffusion.steps=61"],
 }
