@@ -34,7 +34,7 @@ COMMANDS = {
     "invert": ["n=1", "steps=2"],
     "train": ["training.diffusion.steps=61"],
 }
-WRONG = [None, "text", -1, 10**12, [], {}, [1, "a"], {"name": "x"}, True, 1.5]
+WRONG = [None, "text", -1, 2**63, [], {}, [1, "a"], {"name": "x"}, True, 1.5]
 
 
 class Bench:
