@@ -29,12 +29,12 @@ CLIMBING = [
 ]
 COMMANDS = {
     "sample": ["n=1", "steps=1", "each=digit"],
-    "evaluate": ["n=2", "steps=1"],
-    "benchmark": ["n=2", "steps=1"],
+    "evaluate": ["n=4", "steps=1"],
+    "benchmark": ["n=4", "steps=1"],
     "invert": ["n=1", "steps=2"],
     "train": ["training.diffusion.steps=61"],
 }
-WRONG = [None, "text", -1, 10**12, [], {}, [1, "a"], {"name": "x"}, True, 1.5]
+WRONG = [None, "text", -1, 2**63, [], {}, [1, "a"], {"name": "x"}, True, 1.5]
 
 
 class Bench:

@@ -21,10 +21,16 @@ from tests.cli import TINY, steps
 from tests.forks import forks
 
 FOLDER = [s for s in TINY if not s.startswith(("data", "conditioner"))]
-FOLDER += ["data=folder", "data.path=../pictures", "data.size=16", "data.held_out=0.2"]
+FOLDER += [
+    "data=folder",
+    "data.path=../pictures",
+    "data.size=16",
+    "data.held_out=0.3",
+    "conditioner=none",
+]
 TRAIN = ["train", "run=run", *FOLDER, *steps(5, 5), "checkpoint.seconds=0", "log_every=1"]
 INVERT = ["invert", "run=run", "n=3", "steps=2", "batch=2"]
-BENCHMARK = ["benchmark", "run=run", "n=3", "steps=1"]
+BENCHMARK = ["benchmark", "run=run", "n=4", "steps=1"]
 KILLED = """
 import os, sys, threading
 from pathlib import Path

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from anylatent.core.registry import RegistryError
 from anylatent.core.runs.classifiers import load_classifiers
 from anylatent.core.runs.config import RunConfig
 from anylatent.core.runs.directory import RunDirectory
+from anylatent.core.runs.records import described_by
 from anylatent.core.runs.sources import extend, open_base, restore
 from anylatent.core.runs.system import System
 from anylatent.core.support.files import UserError
@@ -44,18 +44,10 @@ def untrained(directory: RunDirectory, config: RunConfig, trained: System) -> Sy
 
 
 def _built(directory: RunDirectory, config: RunConfig) -> System:
-    """Raises UserError for what a configuration of another origin may say that no part checks."""
-    try:
+    with described_by(directory.config_path):
         system = System(config.model, config.facts)
         extend(system, config.tuning)
-    except (UserError, RegistryError, ValueError, ImportError):
-        raise
-    except Exception as error:
-        raise UserError(
-            f"{directory.config_path} describes no model that can be built "
-            f"({type(error).__name__}: {error})"
-        ) from error
-    return system
+        return system
 
 
 def _frozen(system: System) -> System:

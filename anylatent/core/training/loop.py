@@ -19,7 +19,7 @@ from anylatent.core.nn.backbone import Backbone
 from anylatent.core.registry import build, get, names
 from anylatent.core.runs import Context, Node, RunDirectory, System, first_process
 from anylatent.core.runs import sources as weights
-from anylatent.core.runs.records import note, owned, taught
+from anylatent.core.runs.records import described_by, note, owned, taught
 from anylatent.core.runs.sources import Tuning, extend, tuned
 from anylatent.core.support.files import UserError, load_checkpoint
 from anylatent.core.training.callbacks import Checkpoint, History, Pictures, Progress, Stop
@@ -47,7 +47,8 @@ def train(config: TrainConfig) -> Path:
         raise UserError(f"stage={config.stage} is unknown; choose one of {allowed}")
     _quiet()
     with owned(Path(config.run)):
-        training = begin(config)
+        with described_by(RunDirectory(Path(config.run)).config_path):
+            training = begin(config)
         left = wanted(training)
         if first_process():
             tidy(training)

@@ -73,7 +73,7 @@ class StageModule(pl.LightningModule):
     def on_train_start(self) -> None:
         self.average.to(self.device)
         if self.restored is not None:
-            with self._fitting():
+            with _fitting(self.stage.label):
                 self._restore_optimisers(self.restored)
             self.restored = None
 
@@ -135,21 +135,8 @@ class StageModule(pl.LightningModule):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes on from a checkpoint; the optimisers follow when training starts."""
-        with self._fitting():
+        with _fitting(self.stage.label):
             self._restore(state)
-
-    @contextmanager
-    def _fitting(self) -> Iterator[None]:
-        """Raises UserError where a checkpoint is not of this stage, whatever it has."""
-        try:
-            yield
-        except (KeyError, TypeError, AttributeError, IndexError, RuntimeError, ValueError) as error:
-            told = " ".join(str(error).split())
-            raise UserError(
-                f"the run's checkpoint {self.stage.label}.ckpt is of something else than this "
-                f"stage, or damaged ({type(error).__name__}: {told}): remove it to start the stage "
-                "anew"
-            ) from error
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         if state["made_by"] != self.stage.made_by:
@@ -202,3 +189,17 @@ def _spared(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
     finally:
         for parameter, gradient in zip(parameters, kept, strict=True):
             parameter.grad = gradient
+
+
+@contextmanager
+def _fitting(label: str) -> Iterator[None]:
+    """Raises UserError where a checkpoint is not of this stage, whatever it has."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError, ValueError) as error:
+        told = " ".join(str(error).split())
+        raise UserError(
+            f"the run's checkpoint {label}.ckpt is of something else than this "
+            f"stage, or damaged ({type(error).__name__}: {told}): remove it to start the stage "
+            "anew"
+        ) from error

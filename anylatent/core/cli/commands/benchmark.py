@@ -31,8 +31,9 @@ benchmark modality=image run=runs/emoji
 
     def run(self, config: EvaluationConfig) -> None:
         from anylatent.core.reports.evaluation import Evaluation
-        from anylatent.core.runs.records import writing
+        from anylatent.core.runs.records import described_by, writing
 
-        report = Evaluation(config)
+        with described_by(Path(config.run) / "config.yaml"):
+            report = Evaluation(config)
         with writing(Path(config.run), report.folder):
             report.benchmark()

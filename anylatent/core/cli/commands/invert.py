@@ -31,8 +31,9 @@ invert run=runs/emoji n=8 [solver=dpmpp_2m steps=50 data=folder data.path=mine]
 
     def run(self, config: InversionConfig) -> None:
         from anylatent.core.reports.inversion import Inversion
-        from anylatent.core.runs.records import writing
+        from anylatent.core.runs.records import described_by, writing
 
-        report = Inversion(config)
+        with described_by(Path(config.run) / "config.yaml"):
+            report = Inversion(config)
         with writing(Path(config.run), report.folder):
             report.write()

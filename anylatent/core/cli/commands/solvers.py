@@ -31,8 +31,9 @@ benchmark solvers run=runs/emoji [n=16 evaluations=[5,10,20,50]]
 
     def run(self, config: SolversConfig) -> None:
         from anylatent.core.reports.solvers.report import SolverReport
-        from anylatent.core.runs.records import writing
+        from anylatent.core.runs.records import described_by, writing
 
-        report = SolverReport(config)
+        with described_by(Path(config.run) / "config.yaml"):
+            report = SolverReport(config)
         with writing(Path(config.run), report.folder):
             report.write()
