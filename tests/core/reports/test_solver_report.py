@@ -21,7 +21,13 @@ IMAGE += ["backbone.heads=1", "backbone.embedding=16", "backbone.multipliers=[1]
 IMAGE += ["backbone.attention=[]"]
 MOLECULE = ["modality=molecule", "data.limit=200", "autoencoder.width=16", "autoencoder.edge=8"]
 MOLECULE += ["backbone.width=16", "backbone.edge=8", "backbone.depth=1"]
-TEXT = ["modality=text", "data=smiles", "generator=autoregressive", "generator.width=16"]
+TEXT = [
+    "modality=text",
+    "data=smiles",
+    "data.limit=300",
+    "generator=autoregressive",
+    "generator.width=16",
+]
 TEXT += ["generator.depth=1", "generator.heads=2"]
 
 

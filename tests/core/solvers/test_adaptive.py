@@ -11,6 +11,7 @@ from anylatent.core.denoisers.counted import Counted
 from anylatent.core.denoisers.exact import constant
 from anylatent.core.testing.sampling import responses
 from tests.core.toys import alone, distance, gaussian, start
+from tests.matrix import covering
 
 SPEC = al.LatentSpec({"z": al.Field((5,))})
 SCHEDULES = ("vp", "cosine", "edm", "flow", "table", "shifted")
@@ -28,8 +29,7 @@ def mixture(schedule, std=0.2):
     return al.testing.MixtureDenoiser(schedule, means, std)
 
 
-@pytest.mark.parametrize("key", al.testing.SPECS)
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize(("name", "key"), covering(SCHEDULES, al.testing.SPECS))
 def test_the_error_on_gaussians_is_below_the_tolerance(name, key):
     schedule = al.get("schedule", name)()
     blank = al.testing.example(al.testing.SPECS[key])
@@ -153,8 +153,7 @@ def std_by_hand(schedule, times, width):
     return math.sqrt(gains[-1] ** 2 * variance)
 
 
-@pytest.mark.parametrize("steps", (10, 20, 100))
-@pytest.mark.parametrize("width", (0.1, 0.3, 0.5, 1.0, 2.0))
+@pytest.mark.parametrize(("width", "steps"), covering((0.1, 0.3, 0.5, 1.0, 2.0), (10, 20, 100)))
 def test_the_sde_of_given_steps_has_the_variance_of_its_recursion(width, steps):
     """With a tolerance that no step exceeds, nor wants to be shorter than the grid's."""
     schedule = al.get("schedule", "vp")()
