@@ -122,9 +122,6 @@ LONG = steps(60, 60) + [
 ]
 LONG += ["backbone.dropout=0.1", "autoencoder.perceptual_weight=0"]
 
-LATE = ["autoencoder.adversary=patch", "autoencoder.adversary_start=3"]
-LATE += ["autoencoder.perceptual_weight=0"]
-
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
@@ -170,8 +167,7 @@ def losses(path):
 
 
 def test_two_processes_see_the_losses_of_one(tmp_path):
-    """Of an adversary, too: before it starts it has no gradient, for which DDP would wait."""
-    arguments = ["train", *TINY, *steps(6, 6), "log_every=1", *LATE]
+    arguments = ["train", *TINY, *steps(6, 6), "log_every=1"]
     two = ["trainer.devices=2", "trainer.strategy=ddp"]
     process = start([*arguments, f"run={tmp_path / 'two'}", *two], tmp_path / "cache")
     launch(*arguments, f"run={tmp_path / 'one'}")
@@ -204,6 +200,20 @@ def test_two_processes_train_a_joint_model_as_one(tmp_path):
     assert float(one["generator.objective.times.seen"].sum()) > 20
     for name, value in one.items():
         assert torch.allclose(value, both[name], atol=1e-3), name
+
+
+@pytest.mark.slow
+def test_two_processes_with_an_adversary_that_starts_late(tmp_path):
+    """Before its start the adversary has no gradient, for which plain DDP would wait."""
+    late = [
+        "autoencoder.adversary=patch",
+        "autoencoder.adversary_start=2",
+        "autoencoder.perceptual_weight=0",
+    ]
+    arguments = ["train", *TINY, *steps(4, 1), "log_every=1", *late, "stage=autoencoder"]
+    two = ["trainer.devices=2", "trainer.strategy=ddp"]
+    finish(start([*arguments, f"run={tmp_path / 'run'}", *two], tmp_path / "cache"))
+    assert len(losses(tmp_path / "run" / "logs" / "autoencoder.csv")) == 4
 
 
 def test_latents_are_made_once_and_again_when_what_made_them_changes(cli, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_module
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from omegaconf import OmegaConf
 
 import anylatent
@@ -198,6 +199,24 @@ def test_unknown_command_and_help(capsys):
     )
     main(["--help"])
     assert "anylatent sample run=" in capsys.readouterr().out
+
+
+def test_a_command_is_composed_once_and_hydra_s_own_flags_work(monkeypatch, capsys, tmp_path):
+    calls, load = [], ConfigLoaderImpl.load_configuration
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        ConfigLoaderImpl, "load_configuration", lambda *a, **k: calls.append(a) or load(*a, **k)
+    )
+    told = ["train", "run=somewhere", "training.diffusion.steps=0"]
+    with pytest.raises(SystemExit):
+        main(told)
+    assert "steps >= 1" in capsys.readouterr().err and len(calls) == 1
+    main([*told, "--cfg", "job"])
+    assert "run: somewhere" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([*told[:2], "-m", "training.diffusion.steps=0,-1"])
+    assert "steps >= 1, got 0" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_list_shows_every_part_with_one_line(capsys):

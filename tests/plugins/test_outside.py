@@ -30,23 +30,20 @@ class Environment:
     python: Path
     folder: Path
 
-    def __call__(self, *arguments, plugins=""):
-        """Runs anylatent with what is installed in this environment."""
+    def __call__(self, *arguments, plugins="", code=None):
+        """Runs anylatent, or code, with what is installed in this environment."""
         path = HERE / "outside" if plugins else ""
-        return forks(plugins, path, self.python)(self.folder, *arguments)
+        return forks(plugins, path, self.python)(self.folder, *arguments, code=code)
 
     def fresh(self, *arguments, path):
         """Runs anylatent in a process of its own that finds what lies in a folder, too."""
-        return self.run("-m", "anylatent.core.cli.main", *arguments, path=path)
-
-    def run(self, *arguments, path=""):
         environment = {
             **os.environ,
             "ANYLATENT_PLUGINS": "",
             "PYTHONPATH": str(path),
             "OMP_NUM_THREADS": "1",
         }
-        command = [str(self.python), *map(str, arguments)]
+        command = [str(self.python), "-m", "anylatent.core.cli.main", *map(str, arguments)]
         return subprocess.run(
             command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=900
         )
@@ -103,7 +100,8 @@ def test_list_has_its_parts(installed, bare):
 def test_own_contract_tests_pass(installed):
     tests = HERE / "outside" / "tests"
     options = ["-q", "-p", "no:cacheprovider", "--rootdir", tests, "-c", os.devnull]
-    assert " passed" in fine(installed.run("-m", "pytest", *options, tests))
+    code = "import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))"
+    assert " passed" in fine(installed(*options, tests, code=code))
 
 
 def test_modality_trains_samples_and_is_measured(installed):

@@ -46,11 +46,11 @@ def test_error_and_evaluations_follow_the_tolerance_on_a_mixture():
     schedule = al.get("schedule", "vp")()
     exact = mixture(schedule)
     x, _ = start(schedule, SPEC.blank(16, dtype=torch.float64))
-    wanted, _ = solved(al.get("solver", "dopri5")(tolerance=1e-9), exact, schedule, x)
-    check, _ = solved(al.get("solver", "heun")(), exact, schedule, x, steps=1500)
-    assert float((wanted - check).norm().max()) < 2e-4  # another method's answer
+    wanted, _ = solved(al.get("solver", "dopri5")(tolerance=1e-8), exact, schedule, x)
+    check, _ = solved(al.get("solver", "heun")(), exact, schedule, x, steps=600)
+    assert float((wanted - check).norm().max()) < 1.25e-3  # another method's answer
     spent = 0
-    for tolerance in (1e-2, 1e-3, 1e-4, 1e-5, 1e-6):
+    for tolerance in (1e-2, 1e-3, 1e-4, 1e-5):
         found, counted = solved(al.get("solver", "dopri5")(tolerance=tolerance), exact, schedule, x)
         errors = found.mse(wanted).sqrt()  # the largest where two modes are equally near
         assert float(errors.median()) < 5 * tolerance and float(errors.max()) < 100 * tolerance
