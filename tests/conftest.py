@@ -77,6 +77,24 @@ def cli(capsys):
 
 
 @pytest.fixture
+def stop_at(monkeypatch):
+    """Stops a stage after one of its steps as Ctrl-C does, until what it gives back is called."""
+    from anylatent.core.training import callbacks  # which imports Lightning
+
+    def stop(stage, number):
+        old = callbacks.Stop.after_step
+
+        def after(self, trainer, module):
+            self.asked = self.asked or (module.stage.label, module.number) == (stage, number)
+            old(self, trainer, module)
+
+        monkeypatch.setattr(callbacks.Stop, "after_step", after)
+        return lambda: monkeypatch.setattr(callbacks.Stop, "after_step", old)
+
+    return stop
+
+
+@pytest.fixture
 def fails(cli):
     """Runs a command that must fail; its message."""
 

@@ -21,10 +21,11 @@ TIMEOUT = 900
 
 
 class Forks:
-    """Runs commands of anylatent that has `plugins`, modules that lie in the folder `path`."""
+    """Runs commands of anylatent that has `plugins`, modules that lie in the folder `path`, and
+    what is installed beside `python`."""
 
-    def __init__(self, plugins, path):
-        places = [str(path), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    def __init__(self, plugins="", path="", python=sys.executable):
+        places = [*filter(None, [str(path)]), str(ROOT), os.environ.get("PYTHONPATH", "")]
         environment = {
             **os.environ,
             "ANYLATENT_PLUGINS": plugins,
@@ -32,7 +33,7 @@ class Forks:
             "OMP_NUM_THREADS": "1",
         }
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        command = [sys.executable, "-m", "tests.forks"]
+        command = [str(python), "-m", "tests.forks"]
         self.process = subprocess.Popen(command, env=environment, **pipes)
 
     def __call__(self, folder, *arguments, code=None):
@@ -55,9 +56,9 @@ class Forks:
 
 
 @lru_cache
-def forks(plugins, path):
+def forks(plugins="", path="", python=sys.executable):
     """One for all tests of a session; it ends with it, when its input is closed."""
-    return Forks(plugins, path)
+    return Forks(plugins, path, python)
 
 
 def serve():

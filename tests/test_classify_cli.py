@@ -3,8 +3,6 @@
 import csv
 import json
 import shutil
-import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,7 @@ import anylatent as al
 from anylatent.core.runs.run import RunDirectory
 from anylatent.core.support.files import UserError
 from anylatent.core.training.encoding import Encoder
-from tests.cli import CLASSIFY, TINY, launch, start, steps
+from tests.cli import CLASSIFY, TINY, launch, steps
 
 PLAIN = ["conditioner=none" if s == "conditioner=label" else s for s in TINY]
 
@@ -135,20 +133,16 @@ def test_it_learns_digits_where_noise_leaves_any(pixels, cli, tmp_path):
     assert found[8] > 0.7 and 0.3 < found[-2] < found[2] - 0.1 and found[-6] < 0.25, found
 
 
-def test_stopped_and_gone_on_with_it_ends_with_the_same_weights(plain, tmp_path):
+def test_stopped_and_gone_on_with_it_ends_with_the_same_weights(plain, cli, stop_at, tmp_path):
     runs = [Path(shutil.copytree(plain, tmp_path / name)) for name in ("whole", "stopped")]
     extra = [*CLASSIFY, "training.classifier.steps=60", "log_every=5"]
     launch("train", f"run={runs[0]}", *extra)
-    process = start(["train", f"run={runs[1]}", *extra, "checkpoint.seconds=0"])
-    checkpoint, deadline = runs[1] / "checkpoints" / "classifier_digit.ckpt", time.monotonic() + 300
-    while not checkpoint.exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 1 and "stopped at classifier_digit step" in err, err
+    go_on = stop_at("classifier_digit", 20)
+    code, _, err = cli("train", f"run={runs[1]}", *extra)
+    assert code == 1 and "stopped at classifier_digit step 20 of 60" in err, err
+    assert (runs[1] / "checkpoints" / "classifier_digit.ckpt").exists()
     assert not (runs[1] / "classifiers").exists(), "whole or not there"
+    go_on()
     launch("train", f"run={runs[1]}", *extra)
     expected, got = (load_file(run / "classifiers" / "digit.safetensors") for run in runs)
     assert expected.keys() == got.keys()

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 import anylatent as al
 from anylatent.core.runs.run import RunDirectory
 from anylatent.core.training.encoding import Encoder
-from tests.cli import DIGITS, TINY, finish, pixels, start, steps, stop_in
+from tests.cli import DIGITS, TINY, finish, launch, pixels, start, steps, stop_in
 
 
 # ---- training, sampling, measuring ------------------------------------------------------------
@@ -126,7 +126,7 @@ LONG += ["backbone.dropout=0.1", "autoencoder.perceptual_weight=0"]
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     path = tmp_path_factory.mktemp("uninterrupted") / "run"
-    finish(start(["train", f"run={path}", *TINY, *LONG]))
+    launch("train", f"run={path}", *TINY, *LONG)
     return path
 
 
@@ -150,7 +150,7 @@ def test_stopped_run_goes_on_to_the_same_weights(number, uninterrupted, tmp_path
     out = stop_in("diffusion", number, arguments, run)
     assert first_step(out, "autoencoder") > 1, "started anew instead of going on"
     assert RunDirectory(run).stages().done[-1] == "autoencoder"
-    out = finish(start(arguments))
+    out = launch(*arguments)
     assert "autoencoder 1/60" not in out and first_step(out, "diffusion") > 1
     expected, got = (load_file(p / "model.safetensors") for p in (uninterrupted, run))
     assert set(expected) == set(got)
@@ -169,10 +169,9 @@ def losses(path):
 def test_two_processes_see_the_losses_of_one(tmp_path):
     arguments = ["train", *TINY, *steps(6, 6), "log_every=1"]
     two = ["trainer.devices=2", "trainer.strategy=ddp"]
-    processes = [start([*arguments, f"run={tmp_path / 'one'}"])]
-    processes += [start([*arguments, f"run={tmp_path / 'two'}", *two], tmp_path / "cache")]
-    for process in processes:
-        finish(process)
+    process = start([*arguments, f"run={tmp_path / 'two'}", *two], tmp_path / "cache")
+    launch(*arguments, f"run={tmp_path / 'one'}")
+    finish(process)
     for stage in ("autoencoder", "diffusion"):
         one, both = (losses(tmp_path / n / "logs" / f"{stage}.csv") for n in ("one", "two"))
         assert len(one) == 6 and [s for s, _ in one] == [s for s, _ in both]
@@ -203,6 +202,7 @@ def test_two_processes_train_a_joint_model_as_one(tmp_path):
         assert torch.allclose(value, both[name], atol=1e-3), name
 
 
+@pytest.mark.slow
 def test_two_processes_with_an_adversary_that_starts_late(tmp_path):
     """Before its start the adversary has no gradient, for which plain DDP would wait."""
     late = [

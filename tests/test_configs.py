@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_module
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from omegaconf import OmegaConf
 
 import anylatent
@@ -198,6 +199,23 @@ def test_unknown_command_and_help(capsys):
     )
     main(["--help"])
     assert "anylatent sample run=" in capsys.readouterr().out
+
+
+def test_a_command_is_composed_once_and_hydra_s_own_flags_work(monkeypatch, capsys, tmp_path):
+    calls, load = [], ConfigLoaderImpl.load_configuration
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        ConfigLoaderImpl, "load_configuration", lambda *a, **k: calls.append(a) or load(*a, **k)
+    )
+    told = ["train", "run=somewhere", "training.diffusion.steps=0"]
+    with pytest.raises(SystemExit):
+        main(told)
+    assert "steps >= 1" in capsys.readouterr().err and len(calls) == 1
+    main([*told, "--cfg", "job"])
+    assert "schedule:\n  name: flow" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([*told[:2], "training.diffusion.steps=0,-1", "-m"])
+    assert "steps=0" in capsys.readouterr().err
 
 
 def test_list_shows_every_part_with_one_line(capsys):

@@ -74,11 +74,11 @@ def test_parts_with_defaults(group, name):
     (
         ("ddim", {"eta": 0.5}),
         ("heun", {"churn": 10.0}),
-        ("heun", {"churn": 5.0, "churn_min": 0.1}),
+        pytest.param("heun", {"churn": 5.0, "churn_min": 0.1}, marks=pytest.mark.slow),
         ("ddpm", {"variance": "large"}),
         ("dpm_solver", {"order": 2}),
         ("dpmpp_2s", {"eta": 0.5}),
-        ("dopri5", {"tolerance": 1e-6}),
+        pytest.param("dopri5", {"tolerance": 1e-6}, marks=pytest.mark.slow),
     ),
 )
 def test_solvers_with_other_settings(name, settings):

@@ -2,12 +2,13 @@
 
 import csv
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,14 +22,25 @@ from anylatent.core.support.files import UserError
 from tests.cli import QUICK, TINY, start, steps
 
 FEW = [*TINY, *QUICK, *steps(2, 4), "log_every=1"]
-HOLD = """
-import sys, time
-from pathlib import Path
-from anylatent.core.runs.records import owned
-with owned(Path(sys.argv[1])):
-    print("mine", flush=True)
-    time.sleep(600)
-"""
+
+
+def hold(run, told):
+    with owned(run):
+        told.set()
+        time.sleep(600)
+
+
+@contextmanager
+def owner(run):
+    """A process that has the run directory, a fork of this one."""
+    fork = multiprocessing.get_context("fork")
+    told = fork.Event()
+    process = fork.Process(target=hold, args=(run, told), daemon=True)
+    process.start()
+    assert told.wait(60)
+    yield process
+    process.kill()
+    process.join()
 
 
 def files(folder):
@@ -38,13 +50,8 @@ def files(folder):
 @pytest.fixture
 def held(tmp_path):
     """A run directory that another process has, and that process."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "mine\n"
-    yield tmp_path / "run", process
-    process.kill()
-    process.wait()
+    with owner(tmp_path / "run") as process:
+        yield tmp_path / "run", process
 
 
 # ---- one owner --------------------------------------------------------------------------------
@@ -58,21 +65,18 @@ def test_a_second_process_is_refused_and_told_who_has_the_run(held, fails):
 
 def test_a_run_is_free_again_when_its_owner_dies(held):
     run, process = held
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     with owned(run):
         assert json.loads((run / ".owner.json").read_text())["process"] == os.getpid()
     assert files(run.parent) == {"run"}
 
 
 def test_samples_into_a_run_that_is_trained_are_refused_and_elsewhere_are_not(copied, cli, fails):
-    code = [sys.executable, "-c", HOLD, str(copied)]
-    with subprocess.Popen(code, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "mine\n"
-        sample = ["sample", f"run={copied}", "n=1", "steps=1"]
+    sample = ["sample", f"run={copied}", "n=1", "steps=1"]
+    with owner(copied):
         assert "in use by process" in fails(*sample)
         assert cli(*sample, f"out={copied.parent / 'out'}")[0] == 0
-        process.kill()
     assert cli(*sample)[0] == 0
 
 

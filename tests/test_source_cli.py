@@ -5,7 +5,6 @@ import hashlib
 import json
 import re
 import shutil
-import signal
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ from anylatent.core.registry.store import _parts
 from anylatent.core.runs import RunDirectory
 from anylatent.core.training.precision import compact
 from anylatent.core.training.step_sampler import StepSampler
-from tests.cli import TINY, finish, launch, start, steps, stop_in
+from tests.cli import TINY, launch, steps
 
 SMALL = [s for s in TINY if not s.startswith(("data", "conditioner", "training", "pictures"))]
 HOW = ["training.autoencoder.batch=8", "training.diffusion.batch=8", "pictures.every=0"]
@@ -259,16 +258,20 @@ def test_a_widened_input_says_nothing_at_first(backbone, base, begin, cli, monke
 
 
 # ---- stop and go on ---------------------------------------------------------------------------
-def test_killed_in_the_middle_goes_on_to_the_same_weights(base, high, cli, tmp_path):
+def test_stopped_in_the_middle_goes_on_to_the_same_weights(base, high, cli, stop_at, tmp_path):
     run, whole = tmp_path / "run", tmp_path / "whole"
     told = ["train", f"from={base}", *data(high), *HOW, *PART, *FAST, "training.diffusion.steps=60"]
-    stop_in("diffusion", signal.SIGKILL, [*told, f"run={run}"], run)
+    go_on = stop_at("diffusion", 20)
+    code, _, err = cli(*told, f"run={run}")
+    assert code == 1 and "stopped at diffusion step 20 of 60" in err
     state = torch.load(run / "checkpoints" / "diffusion.ckpt", weights_only=True)["system"]
     assert set(state) < set(weights(base)), "the checkpoint repeats the base"
-    out = finish(start([*told, f"run={run}"]))
-    assert int(re.search(r"diffusion (\d+)/60", out).group(1)) > 1, "started anew"
-    code, _, err = cli(*told, f"run={whole}")
-    assert code == 0, err
+    go_on()
+    for path in (run, whole):
+        code, out, err = cli(*told, f"run={path}")
+        assert code == 0, err
+        first = int(re.search(r"diffusion (\d+)/60", out).group(1))
+        assert first == (21 if path == run else 1), "started anew"
     got, expected = weights(run), weights(whole)
     assert set(got) == set(expected)
     for name, value in expected.items():
@@ -463,9 +466,9 @@ def test_mistakes_are_one_message(base, fails, high, tmp_path):
     assert "itself" in fails("train", f"from={base}", f"run={base}", "training.diffusion.steps=9")
 
 
-def test_checkpoint_of_another_tuning_is_refused(base, high, fails, tmp_path):
-    run = tmp_path / "run"
-    told = ["train", f"from={base}", f"run={run}", *data(high), *HOW, "training.diffusion.steps=60"]
-    stop_in("diffusion", signal.SIGKILL, [*told, *PART], run)
+def test_checkpoint_of_another_tuning_is_refused(base, high, cli, fails, stop_at, tmp_path):
+    told = ["train", f"from={base}", f"run={tmp_path / 'run'}", *data(high), *HOW]
+    stop_at("diffusion", 1)
+    assert "stopped at diffusion step 1" in cli(*told, *PART)[2]
     message = fails(*told, "tuning=matching", "tuning.pattern=last")
     assert "tuning" in message and "last" in message

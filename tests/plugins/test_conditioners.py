@@ -17,7 +17,6 @@ import anylatent as al
 from anylatent.core.autoencoders import FrozenEncoder
 from anylatent.core.cli.main import main
 from anylatent.core.registry.store import _parts
-from anylatent.core.training import callbacks
 from tests.cli import TINY, pixels, steps
 
 HERE = Path(__file__).parent / "capabilities"
@@ -56,21 +55,6 @@ def seen(hints, monkeypatch):
 
     monkeypatch.setattr(hints.Thumbnail, "vary", watched)
     return found
-
-
-@pytest.fixture
-def stop_at(monkeypatch):
-    def stop(number):
-        old = callbacks.Stop.after_step
-
-        def after(self, trainer, module):
-            self.asked = self.asked or (module.stage.name, module.number) == ("diffusion", number)
-            old(self, trainer, module)
-
-        monkeypatch.setattr(callbacks.Stop, "after_step", after)
-        return lambda: monkeypatch.setattr(callbacks.Stop, "after_step", old)
-
-    return stop
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +133,7 @@ def test_a_stopped_run_sees_the_same_variants_and_ends_with_the_same_weights(
     """Stopped after 15 of 40 steps: variants of all steps, weights and averages are those of one
     that went through."""
     train = ["train", f"run={tmp_path / 'run'}", *LEARNS, *FAST]
-    undo = stop_at(15)
+    undo = stop_at("diffusion", 15)
     assert cli(*train)[0] != 0
     assert (tmp_path / "run" / "checkpoints" / "diffusion.ckpt").exists()
     undo()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from anylatent.core.runs.run import RunDirectory
+from tests.forks import forks
 
 HERE = Path(__file__).parent
 FEW = [
@@ -29,19 +30,20 @@ class Environment:
     python: Path
     folder: Path
 
-    def __call__(self, *arguments, plugins="", path=""):
-        """Runs anylatent in this environment."""
-        return self.run("-m", "anylatent.core.cli.main", *arguments, plugins=plugins, path=path)
+    def __call__(self, *arguments, plugins="", code=None):
+        """Runs anylatent, or code, with what is installed in this environment."""
+        path = HERE / "outside" if plugins else ""
+        return forks(plugins, path, self.python)(self.folder, *arguments, code=code)
 
-    def run(self, *arguments, plugins="", path=""):
+    def fresh(self, *arguments, path):
+        """Runs anylatent in a process of its own that finds what lies in a folder, too."""
         environment = {
             **os.environ,
-            "ANYLATENT_CACHE": str(self.folder / "cache"),
-            "ANYLATENT_PLUGINS": plugins,
+            "ANYLATENT_PLUGINS": "",
             "PYTHONPATH": str(path),
             "OMP_NUM_THREADS": "1",
         }
-        command = [str(self.python), *map(str, arguments)]
+        command = [str(self.python), "-m", "anylatent.core.cli.main", *map(str, arguments)]
         return subprocess.run(
             command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=900
         )
@@ -98,7 +100,8 @@ def test_list_has_its_parts(installed, bare):
 def test_own_contract_tests_pass(installed):
     tests = HERE / "outside" / "tests"
     options = ["-q", "-p", "no:cacheprovider", "--rootdir", tests, "-c", os.devnull]
-    assert " passed" in fine(installed.run("-m", "pytest", *options, tests))
+    code = "import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))"
+    assert " passed" in fine(installed(*options, tests, code=code))
 
 
 def test_modality_trains_samples_and_is_measured(installed):
@@ -129,12 +132,11 @@ def test_backbone_serves_another_modality(installed):
 
 
 def test_without_installation(bare):
-    path = HERE / "outside"
-    listed = fine(bare("list", "modality", plugins="outside_waves", path=path))
+    listed = fine(bare("list", "modality", plugins="outside_waves"))
     assert "waves" in listed and "image" in listed
     run = bare.folder / "waves"
     train = ["train", "modality=waves", "backbone.width=16", f"run={run}", *FEW]
-    fine(bare(*train, plugins="outside_waves", path=path))
+    fine(bare(*train, plugins="outside_waves"))
     message = failed(bare("sample", f"run={run}", "n=1", "steps=2"))
     assert "waves" in message and "image" in message  # the run needs the plugin; these are there
 
@@ -155,11 +157,11 @@ def write_plugin(folder, name, text, entry_point=True):
 
 def test_broken_plugin_is_one_warning_and_the_rest_works(bare, tmp_path):
     write_plugin(tmp_path, "broken_plugin", "import no_such_library\n")
-    result = bare("list", "solver", path=tmp_path)
+    result = bare.fresh("list", "solver", path=tmp_path)
     assert "heun" in fine(result)
     assert result.stderr.count("broken_plugin (") + result.stderr.count("'broken_plugin'") == 1
     assert result.stderr.count("No module named 'no_such_library'") == 1
-    message = failed(bare("train", "backbone=mine", "run=none", path=tmp_path))
+    message = failed(bare.fresh("train", "backbone=mine", "run=none", path=tmp_path))
     about_part = message[message.index("backbone/mine") :]
     assert "unet" in about_part
     assert "broken_plugin" in about_part and "No module named 'no_such_library'" in about_part
@@ -176,6 +178,6 @@ class Heun(al.Solver):
 
 def test_duplicate_name_is_an_error_naming_both(bare, tmp_path):
     write_plugin(tmp_path, "second_heun", DOUBLE)
-    message = failed(bare("list", path=tmp_path))
+    message = failed(bare.fresh("list", path=tmp_path))
     assert "solver=heun" in message
     assert "second_heun.Heun" in message and "anylatent.core.solvers.heun.Heun" in message

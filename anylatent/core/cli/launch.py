@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from anylatent.core.support.files import UserError
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from anylatent.core.cli.command import Command
 
 
 def launch(name: str, command: Command, typed: list[str]) -> None:
     """Composes the command's configuration from the overrides, and runs it."""
-    import hydra
-    from omegaconf import DictConfig, OmegaConf
+    from omegaconf import OmegaConf
 
     from anylatent.core.cli.configs import publish
     from anylatent.core.cli.inheritance import has_source, of_source
@@ -42,13 +43,34 @@ def launch(name: str, command: Command, typed: list[str]) -> None:
             failures.append(error)
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to us, not to hydra's printer
-    sys.argv = [original[0], *inherited, *given.overrides]
+    overrides = [*inherited, *given.overrides]
+    sys.argv = [original[0], *overrides]
     try:
-        hydra.main("pkg://anylatent.conf", name, version_base="1.3")(task)()
+        _hydra(name, overrides, task)
     finally:
         sys.argv = original
     if failures:
         raise failures[0]
+
+
+def _hydra(name: str, overrides: list[str], task: Callable[[DictConfig], None]) -> None:
+    """Hydra's own program where it is told anything of itself, such as `-m` or `--cfg`. It composes
+    everything once more to find that a plain command is no sweep: half a second for nothing."""
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
+    from omegaconf import open_dict
+
+    if any(word.startswith("-") or "hydra" in word.partition("=")[0] for word in overrides):
+        hydra.main("pkg://anylatent.conf", name, version_base="1.3")(task)()
+        return
+    with hydra.initialize_config_module("anylatent.conf", version_base="1.3"):
+        found = GlobalHydra.instance().hydra
+        assert found is not None
+        config = found.compose_config(name, overrides, RunMode.RUN)
+    with open_dict(config):
+        del config["hydra"]
+    task(config)
 
 
 def check(values: Any, place: str = "") -> None:

@@ -196,6 +196,8 @@ class WarpedGrid(Grid):
         low, high = 0.0, 1.0
         for _ in range(60):
             middle = 0.5 * (low + high)
+            if middle in (low, high):
+                break  # float64 has nothing in between
             t = self.times.quantile(torch.tensor(middle, dtype=torch.float64), schedule)
             low, high = (middle, high) if float(t) < float(start) else (low, middle)
         return low

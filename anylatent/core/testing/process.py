@@ -163,8 +163,8 @@ def _check_below(grid: Grid, schedule: Schedule, where: str) -> None:
             _check_way(way, float(t), steps, f"{where}, {steps} steps from {float(t):.3g}")
         whole = grid(schedule, steps)
         close(ways[-1], whole, f"{where}: {steps} steps from 1 are not the whole grid", 0)
-        together = grid.below(schedule, starts, steps)
-        close(together, torch.stack(ways, -1), f"{where}: a start for each sample", 0)
+    together = grid.below(schedule, starts, steps)
+    close(together, torch.stack(ways, -1), f"{where}: a start for each sample", 0)
 
 
 def _check_grid_refuses(grid: Grid, name: str) -> None:

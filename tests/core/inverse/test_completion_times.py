@@ -13,6 +13,7 @@ from anylatent.core.guidance.classifier import ClassifierGuidance
 from anylatent.core.inverse.completion import Completion
 from anylatent.core.solvers.adaptive import Adaptive
 from tests.core.toys import ExactData, distance, sizes, spiked, unflat
+from tests.matrix import covering
 
 SPECS = al.testing.SPECS
 DETERMINISTIC = [n for n in al.names("solver") if not al.get("solver", n)().stochastic]
@@ -115,25 +116,22 @@ def slope(problem, solver, **settings):
 
 
 KINDS = (("video", "flow"), ("text", "vp"))
-IN_TURNS = [  # each solver on one kind, and in the slow tests on the other too
-    pytest.param(name, *kind, marks=[] if number % 2 == place else pytest.mark.slow)
-    for number, name in enumerate(DETERMINISTIC)
-    for place, kind in enumerate(KINDS)
-]
+IN_TURNS = covering(DETERMINISTIC, KINDS)
 
 
-@pytest.mark.parametrize("name", DETERMINISTIC)
-@pytest.mark.parametrize(("key", "schedule"), KINDS)
-def test_completion_by_times_has_the_conditional_s_law_at_the_solver_s_order(key, schedule, name):
+@pytest.mark.parametrize(("name", "kind"), IN_TURNS)
+def test_completion_by_times_has_the_conditional_s_law_at_the_solver_s_order(name, kind):
+    key, schedule = kind
     problem, solver = Problem(key, schedule), al.get("solver", name)()
     order, error = slope(problem, solver)
     assert order > solver.order - 0.25 or error < 10 * solver.tolerance, (order, error)
     assert error < 0.09
 
 
-@pytest.mark.parametrize(("name", "key", "schedule"), IN_TURNS)
-def test_replacement_has_it_only_where_entries_are_independent(key, schedule, name):
+@pytest.mark.parametrize(("name", "kind"), IN_TURNS)
+def test_replacement_has_it_only_where_entries_are_independent(name, kind):
     """With spikes over several entries its error stays, however many the steps."""
+    key, schedule = kind
     solver, replaced = al.get("solver", name)(), {"scale": 0.0, "entry_times": False}
     order, error = slope(Problem(key, schedule, inside=True), solver, **replaced)
     assert order > solver.order - 0.25 or error < 10 * solver.tolerance, (order, error)

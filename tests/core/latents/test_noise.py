@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 
 import anylatent as al
-from anylatent.core.latents.noise import STEP, mix
+from anylatent.core.latents.hashing import STEP, mix
 from tests.core.toys import alone, distance
 
 seeds = st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=5)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import anylatent as al
-from anylatent.core.latents.noise import DEPTH, RANGE
+from anylatent.core.latents.paths import DEPTH, RANGE
 from tests.core.toys import alone
 
 SPEC = al.LatentSpec({"z": al.Field((20000,))})

@@ -21,7 +21,7 @@ IMAGE += ["backbone.heads=1", "backbone.embedding=16", "backbone.multipliers=[1]
 IMAGE += ["backbone.attention=[]"]
 MOLECULE = ["modality=molecule", "data.limit=200", "autoencoder.width=16", "autoencoder.edge=8"]
 MOLECULE += ["backbone.width=16", "backbone.edge=8", "backbone.depth=1"]
-TEXT = ["modality=text", "data=smiles", "generator=autoregressive", "generator.width=16"]
+TEXT = ["modality=text", "data=text_file", "generator=autoregressive", "generator.width=16"]
 TEXT += ["generator.depth=1", "generator.heads=2"]
 
 
@@ -180,6 +180,7 @@ def test_a_mistake_is_one_message(image, wrong, tmp_path, capsys):
 def test_it_needs_a_run_with_a_solver(tmp_path, capsys):
     assert "run must be set" in command(capsys)[2]
     assert "no run at" in command(capsys, f"run={tmp_path / 'nowhere'}")[2]
-    run = untrained(tmp_path / "text", TEXT)
+    (tmp_path / "lines.txt").write_text("\n".join(f"line {n} of a text" for n in range(40)))
+    run = untrained(tmp_path / "text", [*TEXT, f"data.path={tmp_path / 'lines.txt'}"])
     code, _, err = command(capsys, f"run={run}", *FEW)
     assert code == 1 and "autoregressive" in err and "no solver to compare" in err

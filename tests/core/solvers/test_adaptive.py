@@ -11,6 +11,7 @@ from anylatent.core.denoisers.counted import Counted
 from anylatent.core.denoisers.exact import constant
 from anylatent.core.testing.sampling import responses
 from tests.core.toys import alone, distance, gaussian, start
+from tests.matrix import covering
 
 SPEC = al.LatentSpec({"z": al.Field((5,))})
 SCHEDULES = ("vp", "cosine", "edm", "flow", "table", "shifted")
@@ -28,8 +29,7 @@ def mixture(schedule, std=0.2):
     return al.testing.MixtureDenoiser(schedule, means, std)
 
 
-@pytest.mark.parametrize("key", al.testing.SPECS)
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize(("name", "key"), covering(SCHEDULES, al.testing.SPECS))
 def test_the_error_on_gaussians_is_below_the_tolerance(name, key):
     schedule = al.get("schedule", name)()
     blank = al.testing.example(al.testing.SPECS[key])
@@ -46,11 +46,11 @@ def test_error_and_evaluations_follow_the_tolerance_on_a_mixture():
     schedule = al.get("schedule", "vp")()
     exact = mixture(schedule)
     x, _ = start(schedule, SPEC.blank(16, dtype=torch.float64))
-    wanted, _ = solved(al.get("solver", "dopri5")(tolerance=1e-9), exact, schedule, x)
-    check, _ = solved(al.get("solver", "heun")(), exact, schedule, x, steps=1500)
-    assert float((wanted - check).norm().max()) < 2e-4  # another method's answer
+    wanted, _ = solved(al.get("solver", "dopri5")(tolerance=1e-8), exact, schedule, x)
+    check, _ = solved(al.get("solver", "heun")(), exact, schedule, x, steps=600)
+    assert float((wanted - check).norm().max()) < 1.25e-3  # another method's answer
     spent = 0
-    for tolerance in (1e-2, 1e-3, 1e-4, 1e-5, 1e-6):
+    for tolerance in (1e-2, 1e-3, 1e-4, 1e-5):
         found, counted = solved(al.get("solver", "dopri5")(tolerance=tolerance), exact, schedule, x)
         errors = found.mse(wanted).sqrt()  # the largest where two modes are equally near
         assert float(errors.median()) < 5 * tolerance and float(errors.max()) < 100 * tolerance
@@ -153,8 +153,7 @@ def std_by_hand(schedule, times, width):
     return math.sqrt(gains[-1] ** 2 * variance)
 
 
-@pytest.mark.parametrize("steps", (10, 20, 100))
-@pytest.mark.parametrize("width", (0.1, 0.3, 0.5, 1.0, 2.0))
+@pytest.mark.parametrize(("width", "steps"), covering((0.1, 0.3, 0.5, 1.0, 2.0), (10, 20, 100)))
 def test_the_sde_of_given_steps_has_the_variance_of_its_recursion(width, steps):
     """With a tolerance that no step exceeds, nor wants to be shorter than the grid's."""
     schedule = al.get("schedule", "vp")()

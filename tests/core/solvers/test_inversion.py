@@ -8,6 +8,7 @@ import torch
 import anylatent as al
 from anylatent.core.solvers import ParaDiGMS, invert
 from tests.core.toys import distance, gaussian
+from tests.matrix import covering
 
 SPEC = al.LatentSpec({"z": al.Field((4,))})
 SOLVERS = [name for name in al.names("solver") if not al.get("solver", name)().stochastic]
@@ -41,8 +42,7 @@ def test_the_round_trip_falls_at_the_order_5145_10695(name):
         assert fell or fine < 10 * solver.tolerance, (order, errors)
 
 
-@pytest.mark.parametrize("schedule", ("vp", "flow", "edm", "cosine"))
-@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize(("name", "schedule"), covering(SOLVERS, ("vp", "flow", "edm", "cosine")))
 def test_the_whole_way_from_t_0_to_t_1(name, schedule):
     """Also to alpha = 0, and from sigma = 0, which costs the square of the last level."""
     schedule, exact, x0 = problem(schedule)

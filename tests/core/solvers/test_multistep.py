@@ -357,11 +357,11 @@ def test_one_seed_is_one_brownian_path_whatever_the_steps(name, eta):
         x = schedule.sigma(1.0) * noise.like(blank)
         return solve(solver, exact, schedule, x, steps, noise, grid=WIDE)["z"]
 
-    reference = draw(640)
-    gaps = [float((draw(n) - reference).pow(2).mean().sqrt()) for n in (20, 40, 80, 160)]
+    reference = draw(320)
+    gaps = [float((draw(n) - reference).pow(2).mean().sqrt()) for n in (20, 40, 80)]
     places = 0.01  # what the points of the tree are apart counts for
     assert all(b < max(0.75 * a, places) for a, b in itertools.pairwise(gaps)), gaps
-    assert gaps[-1] < 0.1 * float((draw(640, seed=1) - reference).pow(2).mean().sqrt()), gaps
+    assert gaps[-1] < 0.1 * float((draw(320, seed=1) - reference).pow(2).mean().sqrt()), gaps
 
 
 def test_bad_settings_say_what_is_allowed():

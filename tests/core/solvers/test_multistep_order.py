@@ -10,6 +10,7 @@ import torch
 import anylatent as al
 from anylatent.core.denoisers.counted import Counted
 from tests.core.toys import gaussian, start
+from tests.matrix import covering
 
 FINE = al.LatentSpec({"z": al.Field((3, 4))})
 CASES = [
@@ -44,10 +45,10 @@ def solve(solver, denoise, schedule, x, steps, noise=None, grid=SOFT):
     return al.solve(solver, denoise, schedule, x, grid()(schedule, steps), noise)
 
 
-@pytest.mark.parametrize("schedule", ("vp", "flow", "edm", "cosine"))
-@pytest.mark.parametrize(("name", "settings", "order"), CASES, ids=[c[0] for c in CASES])
-def test_order_by_slope(name, settings, order, schedule):
+@pytest.mark.parametrize(("case", "schedule"), covering(CASES, ("vp", "flow", "edm", "cosine")))
+def test_order_by_slope(case, schedule):
     """Against the exact flow; the last error is far from any floor of the grid's ends."""
+    name, settings, order = case
     solver, schedule = made(name, settings), al.get("schedule", schedule)()
     assert solver.order == order and solver.evaluations == 1
     blank = FINE.blank(4, dtype=torch.float64)
@@ -77,11 +78,13 @@ def from_the_middle(schedule, blank, begin, end):
     return exact, x, exact.flow(x, begin, end)
 
 
-@pytest.mark.parametrize(("begin", "end"), ((0.7, 0.2), (0.2, 0.7)), ids=("down", "up"))
-@pytest.mark.parametrize("schedule", ("vp", "flow"))
-@pytest.mark.parametrize(("name", "settings", "order"), MIDDLE, ids=[c[0] for c in MIDDLE])
-def test_order_from_the_middle(name, settings, order, schedule, begin, end):
+@pytest.mark.parametrize(
+    ("case", "way"), covering(MIDDLE, list(itertools.product(("down", "up"), ("vp", "flow"))))
+)
+def test_order_from_the_middle(case, way):
     """A solution begun where the data show keeps its order, and so does an inversion."""
+    (name, settings, order), (direction, schedule) = case, way
+    begin, end = (0.7, 0.2) if direction == "down" else (0.2, 0.7)
     solver, schedule = made(name, settings), al.get("schedule", schedule)()
     exact, x, wanted = from_the_middle(schedule, FINE.blank(4, dtype=torch.float64), begin, end)
     errors = []
@@ -136,8 +139,10 @@ def test_a_start_in_the_middle_is_exact_for_polynomials(name, degree):
 
 
 @pytest.mark.parametrize("name", ("vp", "flow", "edm"))
-@pytest.mark.parametrize("grid", ("karras", "uniform", "log_snr", "soft"))
-@pytest.mark.parametrize("solver", ("unipc", "dpmpp_3m", "deis"))
+@pytest.mark.parametrize(
+    ("grid", "solver"),
+    covering(("karras", "uniform", "log_snr", "soft"), ("unipc", "dpmpp_3m", "deis")),
+)
 @pytest.mark.parametrize("steps", (9, 12))
 def test_a_start_in_the_middle_makes_no_inversion_worse(solver, grid, name, steps):
     """Where the first step is long its correction would lead away, thousands of times as far."""

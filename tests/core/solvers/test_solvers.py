@@ -10,6 +10,7 @@ import anylatent as al
 from anylatent.core.nn.unet import UNet
 from anylatent.core.testing.sampling import responses
 from tests.core.toys import ExactBackbone, PointNet, alone, distance, gaussian, start
+from tests.matrix import covering
 
 SCHEDULES = ("vp", "cosine", "edm", "flow", "table", "shifted")
 PREDICTIONS = ("data", "noise", "v", "score", "velocity", "edm")
@@ -41,8 +42,7 @@ def endpoint(solver, denoise, schedule, x, steps, noise=None):
     return al.solve(al.get("solver", solver)(), denoise, schedule, x, times, noise)
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
-@pytest.mark.parametrize("solver", DETERMINISTIC)
+@pytest.mark.parametrize(("name", "solver"), covering(SCHEDULES, DETERMINISTIC))
 def test_order_of_convergence_for_every_schedule_and_prediction(name, solver):
     schedule = al.get("schedule", name)()
     blank = FINE.blank(4, dtype=torch.float64)
@@ -65,8 +65,7 @@ def test_order_of_convergence_for_every_schedule_and_prediction(name, solver):
         assert errors[1] < (0.04 if DETERMINISTIC[solver] < 1 else 0.003)
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize(("name", "solver"), covering(SCHEDULES, SOLVERS))
 def test_every_prediction_gives_one_trajectory(name, solver):
     schedule = al.get("schedule", name)()
     blank = FINE.blank(4, dtype=torch.float64)
@@ -91,8 +90,7 @@ def test_every_prediction_gives_one_trajectory(name, solver):
             assert distance(a, b) <= 1e-10 * max(1.0, float(b["z"].abs().max())), prediction
 
 
-@pytest.mark.parametrize("key", al.testing.SPECS)
-@pytest.mark.parametrize("solver", DETERMINISTIC)
+@pytest.mark.parametrize(("key", "solver"), covering(al.testing.SPECS, DETERMINISTIC))
 def test_order_of_convergence_on_every_kind_of_latent(key, solver):
     """Padding and centring change nothing: same order, per degree of freedom and width."""
     spec, schedule = al.testing.SPECS[key], al.get("schedule", "flow")()
@@ -268,8 +266,7 @@ def test_churn_is_silent_outside_its_interval():
     assert distance(one, al.solve(plain, exact, schedule, x, times)) < 1e-12
 
 
-@pytest.mark.parametrize("key", al.testing.SPECS)
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize(("key", "solver"), covering(al.testing.SPECS, SOLVERS))
 def test_nothing_leaves_the_subspace(key, solver):
     """Every state and every x0 on the way, to 1e-12 in float64."""
     for name, grid in itertools.product(SCHEDULES, ("log_snr", "karras", "uniform")):

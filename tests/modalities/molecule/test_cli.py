@@ -16,6 +16,7 @@ from anylatent.modalities.molecule.files import read_molecules
 from anylatent.modalities.molecule.given import Fragments
 from anylatent.modalities.molecule.metrics import properties
 from tests.cli import answer
+from tests.matrix import in_turns
 
 PIECE = torch.pdist(torch.tensor([[0.0, 0, 0], [1.43, 0, 0], [1.75, 0.9, 0]]))
 
@@ -57,7 +58,7 @@ def test_a_run_leaves_pictures_and_weights(latent):
         assert Image.open(latent / "pictures" / name).size[0] > 100
 
 
-@pytest.mark.parametrize("solver", al.names("solver"))
+@pytest.mark.parametrize("solver", in_turns(al.names("solver"), every=4))
 def test_every_solver_samples_molecules(latent, solver, tmp_path, capsys):
     code, out, err = answer(
         capsys, "sample", f"run={latent}", "n=2", f"solver={solver}", f"out={tmp_path}"

@@ -13,12 +13,13 @@ COUNT = 300
 
 
 def made(seed, count=COUNT):
-    """Clouds of atoms; one property is the number of oxygens, one the distance to a hydrogen."""
+    """Clouds of atoms; one property is the number of oxygens, one how far apart all are."""
     generator = torch.Generator().manual_seed(seed)
     items = []
     for _ in range(count):
-        size = int(torch.randint(4, 9, (), generator=generator))
-        x = 1.5 * torch.randn(size, 3, generator=generator)
+        size = int(torch.randint(3, 6, (), generator=generator))
+        width = 0.5 + 2 * torch.rand((), generator=generator)
+        x = width * torch.randn(size, 3, generator=generator)
         element = torch.randint(0, 3, (size,), generator=generator)
         items.append(
             {
@@ -46,14 +47,15 @@ class Fake:
         return made(2)
 
     def judged_by(self):
-        return made(3, 600)
+        return made(3)
 
 
 @pytest.fixture(scope="module")
 def judge(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ANYLATENT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(properties, "STEPS", 250)
+        patch.setattr(properties, "STEPS", 80)
+        patch.setattr(properties, "RATE", 1.5e-2)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         found = PropertyJudge(Fake(), ELEMENTS)

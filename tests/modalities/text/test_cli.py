@@ -13,6 +13,7 @@ from anylatent.core.training.module import StageModule
 from anylatent.core.training.stages.base import Stage
 from anylatent.core.training.stages.joint import JointStage
 from tests.cli import answer
+from tests.matrix import in_turns
 
 TINY = [
     "modality=text", "data.limit=400", "backbone.width=32", "backbone.depth=1", "backbone.heads=2",
@@ -78,7 +79,7 @@ def test_every_kind_trains_samples_and_is_measured(kind, runs, tmp_path, capsys)
         assert report["reconstruction"]["mean"]["texts_restored"] == 1
 
 
-@pytest.mark.parametrize("solver", al.names("solver"))
+@pytest.mark.parametrize("solver", in_turns(al.names("solver"), every=4))
 def test_every_solver_samples_text(runs, solver, tmp_path, capsys):
     command = ["sample", f"run={runs['cdcd']}", "n=2", f"solver={solver}", f"out={tmp_path}"]
     code, _, error = answer(capsys, *command)

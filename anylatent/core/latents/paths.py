@@ -1,0 +1,163 @@
+"""Brownian paths that are the same in whatever order, and however often, they are asked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from anylatent.core.latents.hashing import DRAWS, NODES, mix, signed
+from anylatent.core.latents.latent import Latent, choose, combine
+
+RANGE, DEPTH = 32.0, 14  # of the logarithm of a path's clock, and of its tree
+AT_ONCE = 2**18  # numbers of a path's nodes that are drawn together
+
+
+class Bridge(NamedTuple):
+    """Places of a path, () or (B,), its values there, and the rate by half their distance."""
+
+    low: Tensor
+    high: Tensor
+    left: Latent
+    right: Latent
+    half: float
+
+
+class Path:
+    """A Brownian path W per sample, over the clock τ = exp(rate·l), told by l (a log-SNR).
+
+    U(l) = W(τ)/√τ is a stationary Ornstein-Uhlenbeck process with covariance exp(-rate·|l - l'|/2).
+    It is known at the nodes of a dyadic tree over l in [-RANGE, RANGE] by bridges: the middle of
+    two points at a distance 2d has the mean (U_a + U_b)/(2·cosh(rate·d/2)) and the variance
+    tanh(rate·d/2). A node's number is a function of the sample's key and its place alone, so that
+    the path is the same in whatever order, and however often, it is asked.
+    """
+
+    def __init__(
+        self,
+        like: Latent,
+        start: Tensor,
+        fills: Callable[[Latent, Sequence[Tensor]], list[Latent]],
+        rate: float = 1.0,
+    ) -> None:
+        self._like, self._start, self._fills, self._rate = like, start, fills, rate
+        self._last: tuple[Tensor, Latent] | None = None
+        self._frames: list[Path] = []
+        self._way: list[Bridge] = []
+
+    def between(self, before: float | Tensor, after: float | Tensor) -> Latent:
+        """z = (W(τ') - W(τ))/√(τ' - τ), standard normal, for l < l' of shape (), (B,) or (B, T).
+
+        Independent for successive steps. Points are moved to the nearest of 2^DEPTH; a step within
+        one of them has a z of its own.
+        """
+        if isinstance(before, Tensor) and isinstance(after, Tensor) and before.ndim == 2:
+            return self._by_frame(before, after)
+        left, right = _place(before), _place(after)
+        gap = (right - left) * (self._rate * 2 * RANGE / 2**DEPTH)
+        keep, fresh = torch.exp(-0.5 * gap), torch.rsqrt(-torch.expm1(-gap))
+        if self._last is None or not torch.equal(self._last[0], left):
+            self._last = left, self._value(left)
+        old, self._last = self._last[1], (right, self._value(right))
+        moved = combine((fresh, self._last[1]), (-keep * fresh, old))
+        if bool((gap > 0).all()):
+            return moved
+        inner = self._node(torch.as_tensor(after, dtype=torch.float64).view(torch.int64))
+        return _choose(gap > 0, moved, inner)
+
+    def _by_frame(self, before: Tensor, after: Tensor) -> Latent:
+        """Each frame's part of the path at that frame's own points."""
+        if not self._frames:
+            count = before.shape[1]
+            own = self._like, self._start, self._fills, self._rate
+            self._frames = [Path(*own) for _ in range(count)]
+        pairs = zip(self._frames, before.unbind(1), after.unbind(1), strict=True)
+        found = [path.between(a, b) for path, a, b in pairs]
+        parts = {
+            name: torch.stack([z[name][:, k] for k, z in enumerate(found)], 1)
+            for name in self._like.parts
+        }
+        return Latent(parts, self._like.masks, self._like.spec)
+
+    def _node(self, place: Tensor) -> Latent:
+        """The standard normal numbers of a node; place: int64 of shape () or (B,)."""
+        return self._nodes([place])[0]
+
+    def _nodes(self, places: Sequence[Tensor]) -> list[Latent]:
+        """Those of several, at once where a latent is small: what is slow then is each call."""
+        if not places:
+            return []
+        like, fields = self._like, range(1, len(self._like.parts) + 1)
+        base = mix(self._start + NODES * torch.stack(list(places)).view(len(places), -1))
+        most = max(1, AT_ONCE // sum(x.numel() for x in like.parts.values()))
+        found = list[Latent]()
+        for part in base.split(most):
+            found += self._fills(like, [mix(part + signed(k * DRAWS)) for k in fields])
+        return found
+
+    def _value(self, place: Tensor) -> Latent:
+        """U at a place, by bridges down to it from the last way's deepest ends that it is between;
+        the first way starts from those of the tree."""
+        while self._way and not _within(place, self._way[-1]):
+            self._way.pop()
+        if not self._way:
+            self._way.append(self._ends(place))
+        down = _descent(place, self._way[-1])
+        for halved, node in zip(down, self._nodes([halved.middle for halved in down]), strict=True):
+            _, _, left, right, half = self._way[-1]
+            pull, spread = 0.5 / math.cosh(half / 2), math.sqrt(math.tanh(half / 2))
+            found = combine((pull, left), (pull, right), (spread, node))
+            left, right = _choose(halved.up, found, left), _choose(halved.down, found, right)
+            self._way.append(Bridge(halved.low, halved.high, left, right, half / 2))
+        return _choose(place == self._way[-1].low, self._way[-1].left, self._way[-1].right)
+
+    def _ends(self, place: Tensor) -> Bridge:
+        """The whole range, for each of the places."""
+        low, high = torch.zeros_like(place), torch.full_like(place, 2**DEPTH)
+        half, far = self._rate * RANGE, math.exp(-self._rate * RANGE)
+        left, right = self._nodes([low, high])
+        right = combine((far, left), (math.sqrt(1 - far**2), right))
+        return Bridge(low, high, left, right, half)
+
+
+class Halved(NamedTuple):
+    """A bridge cut at its middle: which samples go up, which down, and the ends that remain."""
+
+    middle: Tensor
+    up: Tensor
+    down: Tensor
+    low: Tensor
+    high: Tensor
+
+
+def _descent(place: Tensor, bridge: Bridge) -> list[Halved]:
+    """From a bridge to one that begins or ends at the place."""
+    low, high, found = bridge.low, bridge.high, list[Halved]()
+    while not bool(((place == low) | (place == high)).all()):
+        middle = (low + high) // 2
+        up, down = (place > middle) & (place != low), (place <= middle) & (place != low)
+        low, high = torch.where(up, middle, low), torch.where(down, middle, high)
+        found.append(Halved(middle, up, down, low, high))
+    return found
+
+
+def _within(place: Tensor, bridge: Bridge) -> bool:
+    if place.shape != bridge.low.shape:
+        return False
+    return bool(((bridge.low <= place) & (place <= bridge.high)).all())
+
+
+def _place(point: float | Tensor) -> Tensor:
+    inside = torch.as_tensor(point, dtype=torch.float64).clamp(-RANGE, RANGE)
+    place: Tensor = ((inside + RANGE) * (2**DEPTH / (2 * RANGE))).round().long()
+    return place
+
+
+def _choose(first: Tensor, yes: Latent, no: Latent) -> Latent:
+    """One of two latents for each sample; `first`: bool on the CPU, of shape () or (B,)."""
+    if bool(first.all()) or not bool(first.any()):
+        return yes if bool(first.any()) else no
+    return choose(first, yes, no)
