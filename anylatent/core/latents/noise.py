@@ -105,7 +105,7 @@ class Noise:
             name: self._normal(start.flatten(), x.shape[1:], x.device).to(x.dtype)
             for start, (name, x) in zip(starts, latent.parts.items(), strict=True)
         }
-        split = zip(*(x.split(self.batch) for x in parts.values()), strict=True)
+        split = zip(*(torch.split(x, self.batch) for x in parts.values()), strict=True)
         each = [dict(zip(parts, own, strict=True)) for own in split]
         return [Latent(part, latent.masks, latent.spec).project() for part in each]
 

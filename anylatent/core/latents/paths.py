@@ -94,7 +94,7 @@ class Path:
         base = mix(self._start + NODES * torch.stack(list(places)).view(len(places), -1))
         most = max(1, AT_ONCE // sum(x.numel() for x in like.parts.values()))
         found = list[Latent]()
-        for part in base.split(most):
+        for part in torch.split(base, most):
             found += self._fills(like, [mix(part + signed(k * DRAWS)) for k in fields])
         return found
 
