@@ -58,6 +58,7 @@ def _hydra(name: str, overrides: list[str], task: Callable[[DictConfig], None]) 
     everything once more to find that a plain command is no sweep: half a second for nothing."""
     import hydra
     from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
     from omegaconf import open_dict
 
@@ -68,6 +69,7 @@ def _hydra(name: str, overrides: list[str], task: Callable[[DictConfig], None]) 
         found = GlobalHydra.instance().hydra
         assert found is not None
         config = found.compose_config(name, overrides, RunMode.RUN)
+    HydraConfig.instance().set_config(config)  # from which a command has what was typed
     with open_dict(config):
         del config["hydra"]
     task(config)
