@@ -8,6 +8,7 @@ stays.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -19,13 +20,13 @@ from pathlib import Path
 
 from anylatent.core.support.files import UserError, load_metadata
 from anylatent.core.support.locks import Claims, InUse, unused
+from anylatent.core.support.temporaries import sweep_dead
 
 LIMIT = "ANYLATENT_CACHE_BYTES"
 ABOUT = "about.txt"
 """Of a directory of shards, what made it; its time is when it was used last."""
 
 _NAME = re.compile(r"(?P<name>[\w.-]+)-[0-9a-f]{24}(\.safetensors|\.json)?")
-_TEMPORARY = re.compile(r"\.(?P<entry>.+-[0-9a-f]{24}(\.safetensors|\.json))\..+")
 _held: set[Path] = set()  # by this process: its locks don't keep itself out
 
 
@@ -88,12 +89,7 @@ def remove(entry: Entry) -> bool:
 def shrink(directory: Path, keep: Path) -> None:
     """Removes temporaries of dead processes, and what was used least, but for `keep`, until the
     directory is within the limit."""
-    for name in {
-        found["entry"] for found in map(_TEMPORARY.fullmatch, _listed(directory)) if found
-    }:
-        with _mine(directory / name) as mine:
-            if mine:
-                sweep(directory / name)
+    sweep_dead(directory)
     limit = _limit()
     every = [] if limit is None else entries(directory)
     left = sum(entry.size for entry in every)
@@ -105,40 +101,20 @@ def shrink(directory: Path, keep: Path) -> None:
 def _limit() -> float | None:
     given = os.environ.get(LIMIT, "")
     try:
-        return float(given) if given else None
+        found = float(given) if given else None
     except ValueError:
-        text = f"{LIMIT}={given} is no number of bytes, such as 2e10, and the cache has no limit"
-        warnings.warn(text, stacklevel=2)
-        return None
-
-
-def sweep_all(directory: Path) -> None:
-    """Removes what processes that died left of any entry."""
-    temporaries = [found for found in map(_TEMPORARY.fullmatch, _listed(directory)) if found]
-    for name in {found["entry"] for found in temporaries}:
-        with _mine(directory / name) as mine:
-            if mine:
-                sweep(directory / name)
-
-
-def sweep(path: Path) -> None:
-    """Removes what processes that died left of this entry, which is this process's alone."""
-    for name in _listed(path.parent):
-        if name.startswith(f".{path.name}."):
-            (path.parent / name).unlink(missing_ok=True)
+        found = math.nan
+    if found is None or found >= 0:
+        return found
+    text = f"{LIMIT}={given} is no number of bytes, such as 2e10, and the cache has no limit"
+    warnings.warn(text, stacklevel=2)
+    return None
 
 
 def touch(path: Path) -> None:
     """Says that a file is used now, where that can be said."""
     with suppress(OSError):
         os.utime(path)
-
-
-def _listed(directory: Path) -> list[str]:
-    try:
-        return os.listdir(directory)
-    except OSError:
-        return []
 
 
 # ---- locks ------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from anylatent.core.support.cache_entries import alone, shrink, summary, sweep, touch
+from anylatent.core.support.cache_entries import alone, shrink, summary, touch
 from anylatent.core.support.files import UserError, load_weights, save_text, save_weights
 
 
@@ -55,7 +55,6 @@ class Store:
 
     def __enter__(self) -> Store:
         self._stack.enter_context(alone(self.path))
-        sweep(self.path)
         return self
 
     def __exit__(self, *_: object) -> None:

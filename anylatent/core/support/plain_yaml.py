@@ -10,7 +10,7 @@ import yaml  # type: ignore[import-untyped]
 
 from anylatent.core.support.files import UserError
 
-LARGEST, DEEPEST = 2**25, 64  # bytes of a file, and values within values
+LARGEST, DEEPEST = 2**23, 64  # bytes of a file, and values within values
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
@@ -57,7 +57,13 @@ def load_yaml(path: Path) -> Any:
 
 
 def dump_yaml(values: Mapping[str, Any]) -> str:
+    """Raises UserError for more than `load_yaml` reads."""
     text: str = yaml.dump(plain(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    if (size := len(text.encode())) > LARGEST:
+        raise UserError(
+            f"a configuration of {size} bytes is more than a run can have ({LARGEST}): give its "
+            "data fewer classes, or shorter names"
+        )
     return text
 
 

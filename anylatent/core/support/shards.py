@@ -21,7 +21,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from anylatent.core.support.cache_entries import sweep
 from anylatent.core.support.columns import Column, Columns
 from anylatent.core.support.files import UserError, replacing, save_text
 from anylatent.core.support.locks import Claims
@@ -123,11 +122,9 @@ class Shards:
         self._reader.add(number, buffer.getvalue())
 
     def _write(self, path: Path, pieces: list[Columns], claims: Claims) -> None:
-        sweep(path)  # what a process that died has left: the shard is claimed
         with replacing(path) as temporary, open(temporary, "wb") as file:
             write_shard(file, pieces)
         with claims.claim(self._count):
-            sweep(self.directory / "index.json")
             files = {**self._index(), path.name: path.stat().st_size}
             index = {"size": self.size, "rows": self.rows, "files": files}
             save_text(self.directory / "index.json", json.dumps(index, indent=0))

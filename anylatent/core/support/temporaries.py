@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-_NAME = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}(?P<suffix>\.[^.]*)?")
+_MARK = ".anylatent-"  # no file of anybody else's is ever taken for one of these
+_NAME = re.compile(rf"\..+{re.escape(_MARK)}[a-z0-9_]{{8}}(\.[^.]*)?")
 _swept: set[Path] = set()  # where this process has looked
 
 
@@ -23,7 +24,8 @@ def temporary_of(path: Path) -> Iterator[Path]:
     """A new path beside `path`, where it is written until it is whole; gone when the block ends,
     unless it has been renamed. The first in a folder sweeps the folder."""
     sweep_once(path.parent)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    prefix = f".{path.name}{_MARK}"
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
     os.close(handle)
     held = _locked(Path(name), shared=True)
     try:
@@ -48,8 +50,7 @@ def sweep_dead(folder: Path) -> None:
     except OSError:
         return
     for name in names:
-        found = _NAME.fullmatch(name)
-        if found and Path(found["name"]).suffix == (found["suffix"] or ""):
+        if _NAME.fullmatch(name):
             _remove_dead(folder / name)
 
 

@@ -12,6 +12,7 @@ from anylatent.core.cli.main import main
 from anylatent.core.support.cache_entries import LIMIT, entries, remove
 from anylatent.core.support.disk_cache import cached
 from anylatent.core.support.stored import cached_rows
+from anylatent.core.support.temporaries import temporary_of
 
 MAKING = """
 import sys, time, torch
@@ -88,9 +89,11 @@ def test_what_is_larger_than_the_limit_is_kept_until_the_next(directory, monkeyp
     assert len(entries(directory)) == 1
     thing("b")
     assert len(entries(directory)) == 1
-    monkeypatch.setenv(LIMIT, "much")
-    with pytest.warns(UserWarning, match="no number of bytes"):
-        thing("c")
+    for wrong in ("much", "nan", "-1"):
+        monkeypatch.setenv(LIMIT, wrong)
+        with pytest.warns(UserWarning, match=f"{wrong} is no number of bytes"):
+            thing(f"c{wrong}")
+        assert len(entries(directory)) > 1, "nothing goes by a limit that is none"
 
 
 def test_rows_in_use_stay(directory, monkeypatch):
@@ -112,24 +115,24 @@ def test_clearing_leaves_what_another_process_makes(directory, capsys):
         (lock,) = (directory / "locks").iterdir()
         half = directory / f"{lock.name}.safetensors"
         half.write_bytes(b"damaged")
-        temporary = directory / f".{half.name}.abc.safetensors"
-        temporary.write_bytes(b"half")
-        thing("other")
-        main(["cache", "clear"])
-        out = capsys.readouterr().out
-        assert "removed 1 entries" in out and f"removed: {half}" in out
-        assert half.exists() and temporary.exists()
+        with temporary_of(half) as temporary:
+            temporary.write_bytes(b"half")
+            thing("other")
+            main(["cache", "clear"])
+            out = capsys.readouterr().out
+            assert "removed 1 entries" in out and f"removed: {half}" in out
+            assert half.exists() and temporary.exists()
         process.communicate("\n")
     assert process.returncode == 0
     main(["cache", "clear"])
-    assert not temporary.exists() and entries(directory) == []
+    assert entries(directory) == []
 
 
 def test_temporaries_of_dead_processes_go_with_the_next_that_is_written(directory):
     thing("one")
     (entry,) = entries(directory)
-    stray = directory / f".thing-{'0' * 24}.safetensors.x1.safetensors"
-    own = directory / f".{entry.path.name}.x2.safetensors"
+    stray = directory / f".thing-{'0' * 24}.safetensors.anylatent-abcdefg1.safetensors"
+    own = directory / f".{entry.path.name}.anylatent-abcdefg2.safetensors"
     for path in (stray, own):
         path.write_bytes(b"half")
     thing("two")
@@ -138,7 +141,15 @@ def test_temporaries_of_dead_processes_go_with_the_next_that_is_written(director
 
 def test_nothing_else_is_listed_or_removed(directory, capsys):
     thing("one")
-    others = [directory / name for name in ("notes.txt", "thing.safetensors", ".hidden", "thing-1")]
+    names = [
+        "notes.txt",
+        "thing.safetensors",
+        ".hidden",
+        "thing-1",
+        ".notes.20240101",
+        ".a.b.abcdefgh.b",
+    ]
+    others = [directory / name for name in names]
     for path in others:
         path.write_text("mine")
     (directory / "photos").mkdir()

@@ -54,6 +54,9 @@ def test_a_large_file_is_not_read(tmp_path, monkeypatch):
     (tmp_path / "config.yaml").write_text("a: 12345678901")
     with pytest.raises(UserError, match="14 bytes, more than"):
         load_yaml(tmp_path / "config.yaml")
+    with pytest.raises(UserError, match="configuration of 17 bytes is more than a run can have"):
+        dump_yaml({"a": "12345678901"})
+    assert dump_yaml({"a": 1}) == "a: 1\n"
 
 
 def test_bytes_that_are_no_text(tmp_path):

@@ -209,7 +209,7 @@ def test_what_a_killed_process_was_writing_goes(tmp_path):
     filled(tmp_path / "other", lambda items: pieces(range(items.start + 1, items.stop + 1)))
     directory = tmp_path / "killed"
     directory.mkdir()
-    left = directory / ".shard-00002.safetensors.abc.safetensors"
+    left = directory / ".shard-00002.safetensors.anylatent-abcdefgh.safetensors"
     left.write_bytes(b"half of it")
     unnamed = directory / "shard-00003.safetensors"  # whole, but the index does not say so
     unnamed.write_bytes((tmp_path / "other" / unnamed.name).read_bytes())

@@ -51,10 +51,11 @@ cache clear
         return CacheConfig
 
     def run(self, config: CacheConfig) -> None:
-        from anylatent.core.support.cache_entries import entries, remove, sweep_all
+        from anylatent.core.support.cache_entries import entries, remove
         from anylatent.core.support.disk_cache import cache_directory
+        from anylatent.core.support.temporaries import sweep_dead
 
-        sweep_all(cache_directory())
+        sweep_dead(cache_directory())
         found = [(entry, remove(entry)) for entry in entries(cache_directory())]
         kept = [entry.path for entry, gone in found if not gone]
         freed = _size(sum(entry.size for entry, gone in found if gone))
