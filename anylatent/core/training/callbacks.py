@@ -148,12 +148,13 @@ class Checkpoint(StageCallback):
 
 
 class Stop(StageCallback):
-    """Ctrl-C (or SIGTERM) ends the stage after the current step; a second one at once."""
+    """Ctrl-C (or SIGTERM) ends the stage after the current step; a second one at once. Processes on
+    several GPUs ask one another every `every` steps, so that not every step waits for all."""
 
     everywhere = True
 
-    def __init__(self) -> None:
-        self.asked = False
+    def __init__(self, every: int) -> None:
+        self.asked, self.every = False, every
         self.previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -166,6 +167,9 @@ class Stop(StageCallback):
         self.asked = True
 
     def after_step(self, trainer: pl.Trainer, module: StageModule) -> None:
+        several = trainer.world_size > 1 and module.device.type != "cpu"
+        if several and module.number % self.every:
+            return
         if trainer.strategy.reduce_boolean_decision(self.asked, all=False):
             trainer.should_stop = True  # in all processes after the same step
 

@@ -258,7 +258,14 @@ def trainer_of(
         "accumulate_grad_batches",
     )  # which Lightning refuses: the optimisers are ours
     options = {k: v for k, v in asdict(config.trainer).items() if k not in ours}
-    options["callbacks"] = [finite, history, pictures, checkpoint, Stop(), Progress()]
+    options["callbacks"] = [
+        finite,
+        history,
+        pictures,
+        checkpoint,
+        Stop(config.log_every),
+        Progress(),
+    ]
     if config.checkpoint.every:
         options["callbacks"].append(KeepEvery(config.checkpoint.every, training))
     options["logger"] = Events(logs, stage.label, module.number)
