@@ -40,6 +40,10 @@ from anylatent.core.training.stages.base import (
 )
 
 
+OURS = ("compile", "accumulate_grad_batches")
+"""Of the settings of the trainer those that are not Lightning's, or that it refuses to others."""
+
+
 def train(config: TrainConfig) -> Path:
     """Trains what `stage` asks for, going on where the run directory stopped; returns it."""
     if config.stage not in ("all", *names("stage")):
@@ -248,26 +252,8 @@ def trainer_of(
 ) -> pl.Trainer:
     """What drives a stage from its step `module.number` on."""
     config, stage, logs = training.config, module.stage, training.directory.path / "logs"
-    history = History(logs / f"{stage.label}.csv", config.log_every)
-    offer = None if best is None else best.offer
-    folder = training.directory.path / "pictures"
-    pictures = Pictures(config.pictures.every, folder, history, offer)
-    finite = Finite(config.log_every, checkpoint.path)
-    ours = (
-        "compile",
-        "accumulate_grad_batches",
-    )  # which Lightning refuses: the optimisers are ours
-    options = {k: v for k, v in asdict(config.trainer).items() if k not in ours}
-    options["callbacks"] = [
-        finite,
-        history,
-        pictures,
-        checkpoint,
-        Stop(config.log_every),
-        Progress(),
-    ]
-    if config.checkpoint.every:
-        options["callbacks"].append(KeepEvery(config.checkpoint.every, training))
+    options = {k: v for k, v in asdict(config.trainer).items() if k not in OURS}
+    options["callbacks"] = _callbacks(training, stage, checkpoint, best)
     options["logger"] = Events(logs, stage.label, module.number)
     if config.trainer.precision == "auto":
         on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
@@ -277,6 +263,20 @@ def trainer_of(
     if found.world_size > 1 and len(stage.optimisers()) > 1:  # a step may use one alone
         found = _trainer({**options, "strategy": "ddp_find_unused_parameters_true"})
     return found
+
+
+def _callbacks(
+    training: Training, stage: Stage, checkpoint: Checkpoint, best: Best | None
+) -> list[pl.Callback]:
+    """What happens after each step, in this order."""
+    config, run = training.config, training.directory.path
+    every, offer = config.log_every, None if best is None else best.offer
+    history = History(run / "logs" / f"{stage.label}.csv", every)
+    pictures = Pictures(config.pictures.every, run / "pictures", history, offer)
+    finite = Finite(every, checkpoint.path)
+    found = [finite, history, pictures, checkpoint, Stop(every), Progress()]
+    kept = config.checkpoint.every
+    return [*found, KeepEvery(kept, training)] if kept else found
 
 
 def _trainer(options: Mapping[str, Any]) -> pl.Trainer:
