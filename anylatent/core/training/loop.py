@@ -39,7 +39,6 @@ from anylatent.core.training.stages.base import (
     stage_type,
 )
 
-
 OURS = ("compile", "accumulate_grad_batches")
 """Of the settings of the trainer those that are not Lightning's, or that it refuses to others."""
 
@@ -274,7 +273,7 @@ def _callbacks(
     history = History(run / "logs" / f"{stage.label}.csv", every)
     pictures = Pictures(config.pictures.every, run / "pictures", history, offer)
     finite = Finite(every, checkpoint.path)
-    found = [finite, history, pictures, checkpoint, Stop(every), Progress()]
+    found: list[pl.Callback] = [finite, history, pictures, checkpoint, Stop(every), Progress()]
     kept = config.checkpoint.every
     return [*found, KeepEvery(kept, training)] if kept else found
 
