@@ -121,13 +121,14 @@ def data_of(config: TrainConfig) -> Data:
 
 
 def _check_told(system: System, data: Data) -> None:
-    """Raises UserError where a conditioner would learn nothing: there is nothing to learn from."""
+    """Warns where a conditioner would learn nothing, since there is nothing to learn from."""
     empty = [name for name in system.conditioner.columns if name in data.empty]
     if empty:
-        raise UserError(
+        warnings.warn(
             f"the conditioner reads the column '{empty[0]}', which is empty in every item of the "
-            f"data: the model could not follow cond.{empty[0]}. Give the data some, or set "
-            "conditioner=none"
+            f"data: the model will not follow cond.{empty[0]}. Give the data some, or set "
+            "conditioner=none",
+            stacklevel=3,
         )
 
 

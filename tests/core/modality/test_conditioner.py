@@ -1,5 +1,6 @@
 """What a conditioner may be: columns of other names, variants, weights that learn; its contract."""
 
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -192,11 +193,13 @@ def test_the_encoder_is_frozen_and_owned_by_nobody():
     assert torch.equal(found["z"], conv.eval().encode(batch).mean["z"])
 
 
-def test_a_column_that_is_empty_throughout_is_refused(monkeypatch):
+def test_a_column_that_is_empty_throughout_is_a_warning(monkeypatch):
     """Where the conditioner reads it; another one, or data that have some, are told nothing."""
     model = system(Numbers, monkeypatch)
     (column,) = model.conditioner.columns[:1]
-    with pytest.raises(UserError, match=f"'{column}', which is empty in every item"):
+    with pytest.warns(UserWarning, match=f"'{column}', which is empty in every item"):
         loop._check_told(model, SimpleNamespace(empty=[column]))
-    loop._check_told(model, SimpleNamespace(empty=["caption"]))
-    loop._check_told(model, SimpleNamespace(empty=[]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loop._check_told(model, SimpleNamespace(empty=["caption"]))
+        loop._check_told(model, SimpleNamespace(empty=[]))
