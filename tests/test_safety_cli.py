@@ -128,6 +128,7 @@ def test_a_trainer_that_stops_early_finishes_nothing(tmp_path, cli, fails):
         ("precision=8", "there are 32-true"),
         ("strategy=fsdp", "auto or ddp"),
         ("max_epochs=3", "no setting trainer.max_epochs"),
+        ("devices=[]", "settings of trainer"),
     ],
 )
 def test_settings_of_the_trainer_that_are_not_ours(setting, message, tmp_path, fails):

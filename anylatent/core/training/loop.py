@@ -280,16 +280,15 @@ def _callbacks(
 
 
 def _trainer(options: Mapping[str, Any]) -> pl.Trainer:
-    return pl.Trainer(
-        **options,
-        max_epochs=1,
-        log_every_n_steps=1,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-    )
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+    own = {"max_epochs": 1, "log_every_n_steps": 1, "num_sanity_val_steps": 0}
+    names = ("checkpointing", "progress_bar", "model_summary")
+    off = {f"enable_{name}": False for name in names} | {"use_distributed_sampler": False}
+    try:
+        return pl.Trainer(**options, **own, **off)  # type: ignore[arg-type]
+    except (MisconfigurationException, TypeError) as error:
+        raise UserError(f"settings of trainer: {' '.join(str(error).split())}") from error
 
 
 def _compile(network: torch.nn.Module) -> None:
