@@ -30,6 +30,24 @@ def check_fraction(fraction: float) -> None:
         raise UserError(f"held_out={fraction:g}: a fraction between 0 and 1, or 0 for none")
 
 
+def joined(groups: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Groups for rows that belong together by either of two names: what shares one of them, also by
+    way of third rows, has one group, of its groups the first by name in any order of rows."""
+    first: dict[str, str] = {}
+    into: dict[str, str] = {}
+
+    def root(group: str) -> str:
+        while group in into:
+            group = into[group]
+        return group
+
+    for group, other in zip(groups, others, strict=True):
+        known, own = root(first.setdefault(other, group)), root(group)
+        if known != own:
+            into[max(known, own)] = min(known, own)
+    return [root(group) for group in groups]
+
+
 def by_quota(
     groups: Sequence[str], strata: Sequence[int], fraction: float, seed: int, what: str
 ) -> tuple[Rows, Rows]:

@@ -102,6 +102,17 @@ def test_genders_of_one_emoji_stay_together() -> None:
     assert openmoji_module._base("2640-FE0F") != openmoji_module._base("2642-FE0F")
 
 
+def test_no_emoji_that_is_drawn_as_another_is_on_both_sides() -> None:
+    """The flags of Norway and of Svalbard, say, which have names of their own."""
+    data = make(OpenMoji)
+    learned, held = (
+        {picture.numpy().tobytes() for picture in part.pixels}
+        for part in (data.train(), data.held_out())
+    )
+    assert len(learned) < len(data.train()), "there are some"
+    assert held and not learned & held
+
+
 def test_openmoji_from_the_cache_is_the_same_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     first = make(lambda: OpenMoji(size=16)).train().pixels
 

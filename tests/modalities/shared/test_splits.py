@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+import random
 from collections import Counter
 
 import pytest
 
 from anylatent.core.support.files import UserError
-from anylatent.modalities.shared.splits import Share, by_quota, by_shares, by_threshold
+from anylatent.modalities.shared.splits import Share, by_quota, by_shares, by_threshold, joined
 from anylatent.modalities.text.data.documents import PARTS
 from anylatent.modalities.text.data.documents import split as split_texts
 
@@ -138,3 +139,18 @@ def test_any_number_of_parts_and_too_few_groups_for_them():
     message = "it: 3 clips, of which 2 different ones, are too few: at least 3 are needed, for test"
     with pytest.raises(UserError, match=message):
         by_shares(["a", "b", "a"], shares, "train", "it", "clips")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_joined_groups_are_the_components_of_both_names(seed):
+    """In any order of rows, against the closure of "shares a name with" by hand."""
+    rng = random.Random(seed)
+    rows = [(f"g{rng.randrange(12)}", f"o{rng.randrange(12)}") for _ in range(15)]
+    found = dict(zip(rows, joined(*zip(*rows, strict=True)), strict=True))
+    for start in rows:
+        reached = {start}
+        while more := {r for r in rows for q in reached if r[0] == q[0] or r[1] == q[1]} - reached:
+            reached |= more
+        assert {found[row] for row in reached} == {min(group for group, _ in reached)}
+    rng.shuffle(rows)
+    assert dict(zip(rows, joined(*zip(*rows, strict=True)), strict=True)) == found

