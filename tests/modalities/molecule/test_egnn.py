@@ -182,8 +182,8 @@ class Turned(al.Noise):
         super().__init__(list(range(len(SIZES))))
         self.turn = turn
 
-    def _fill(self, z, starts):  # of draws and of paths
-        return turned(super()._fill(z, starts), self.turn)
+    def _fills(self, z, starts):  # of draws and of paths
+        return [turned(drawn, self.turn) for drawn in super()._fills(z, starts)]
 
 
 def test_the_faster_form_is_chosen_by_size_and_padding():
