@@ -42,7 +42,7 @@ class EvaluationConfig:
     seed: int = 0
     temperature: float | None = None
     batch: int = 64
-    metrics: Sequence[Any] | None = None
+    metrics: str | Node | Sequence[str | Node] | None = None
     out: str | None = None
     device: str | None = None
 
