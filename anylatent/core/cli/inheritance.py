@@ -13,7 +13,7 @@ from anylatent.core.cli.texts import Words
 from anylatent.core.registry import groups
 from anylatent.core.runs import RunConfig, RunDirectory
 from anylatent.core.runs.sources import source_of
-from anylatent.core.support.files import UserError
+from anylatent.core.support.files import UserError, place_of
 
 
 def has_source(command: Command) -> bool:
@@ -66,7 +66,7 @@ def published(own: Mapping[str, Any], words: Words) -> list[str]:
 def _config(source: str, run: str | None) -> RunConfig:
     """The source's configuration; where it has gone since, that of the run that came from it."""
     directory = RunDirectory(Path(run or ""))
-    if not Path(source).expanduser().exists() and run and directory.config_path.exists():
+    if not place_of(source).exists() and run and directory.config_path.exists():
         config = directory.config()
         if config.source == source:
             return config

@@ -76,8 +76,10 @@ def _hydra(name: str, overrides: list[str], task: Callable[[DictConfig], None]) 
 
 
 def check(values: Any, place: str = "") -> None:
-    """Raises UserError for a plain setting that is not finite, by its name; parts check their
-    own."""
+    """Raises UserError for a plain setting that is not finite, by its name (parts check their own),
+    and for a run without a name."""
+    if place == "run" and values == "":
+        raise UserError("run= is empty: give the directory of a run, such as run=runs/mine")
     if isinstance(values, float) and not math.isfinite(values):
         raise UserError(f"{place}={values} is not a finite number: give one that is")
     if isinstance(values, Mapping) and "name" not in values:

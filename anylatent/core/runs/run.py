@@ -7,14 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from anylatent.core.denoisers import Denoiser
 from anylatent.core.generators import Guidance, Sampler
 from anylatent.core.latents import Latent
 from anylatent.core.modality import ClassLabel, Outputs
 from anylatent.core.process import Grid
 from anylatent.core.runs.config import Node, RunConfig, SamplingConfig
+from anylatent.core.runs.devices import device_of
 from anylatent.core.runs.directory import RunDirectory
 from anylatent.core.runs.drawing import draw
 from anylatent.core.runs.restoring import restored, untrained
@@ -41,13 +40,12 @@ class Run:
     ) -> Run:
         """`modality`, if given, must be the run's own; `base` is where what it leans on has moved
         to."""
-        directory = RunDirectory(Path(path))
+        directory, chosen = RunDirectory(Path(path)), device_of(device)
         config = directory.config()
         own = config.model.modality["name"]
         if modality is not None and modality != own:
             raise UserError(f"modality={modality}, but {path} is a run of {own}")
         system = restored(directory, config, base)
-        chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
         return cls(directory, config, system.to(chosen))
 
     # ---- samples ------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from anylatent.core.latents import Latent, LatentSpec
-from anylatent.core.runs.config import SamplingConfig, read
+from anylatent.core.runs.config import SamplingConfig, read, read_value
 from anylatent.core.support.files import UserError, load_weights, save_weights
 
 KEY = "inversion"
@@ -62,16 +62,16 @@ class StoredNoise:
                 "data with this run: anylatent invert run=..."
             )
         blank = spec.blank(len(next(iter(parts.values()))), lengths)
-        found = {name: parts[name][:, : x.shape[1]] for name, x in blank.parts.items()}
+        found = {name: parts[name][:, : x.shape[1]].float() for name, x in blank.parts.items()}
         settings = read(SamplingConfig, told["settings"], str(path))
-        columns, items = told.get("columns", {}), told.get("items", ())
-        return cls(spec.wrap(found, blank.masks), settings, columns, items)
+        return cls(spec.wrap(found, blank.masks), settings, *_told_of(told, blank.batch, path))
 
 
 def stored_config(path: Path) -> tuple[SamplingConfig, int]:
     """How the noise of a file was found, and of how many samples it is."""
     tensors, told = _read(path)
-    return read(SamplingConfig, told["settings"], str(path)), len(next(iter(tensors.values())))
+    count = next(len(x) for name, x in tensors.items() if name != "lengths" and x.ndim)
+    return read(SamplingConfig, told["settings"], str(path)), count
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -81,12 +81,28 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         told = json.loads(metadata[KEY])
         wanted = {field.name for field in fields(SamplingConfig)}
-        known = wanted <= set(told["settings"]) and any(n != "lengths" for n in tensors)
+        fields_of = [x for name, x in tensors.items() if name != "lengths" and x.ndim]
+        known = wanted <= set(told["settings"]) and len(fields_of) > 0
     except (KeyError, TypeError, ValueError):
         known = False
     if not known:
         raise UserError(f"noise={path} holds no noise: 'anylatent invert' writes such files")
     return tensors, told
+
+
+def _told_of(
+    told: Mapping[str, Any], batch: int, path: Path
+) -> tuple[dict[str, list[Any]], Sequence[int]]:
+    """The conditions and the places of so many samples. Raises UserError for others."""
+    columns = read_value(dict[str, list[Any]], told.get("columns", {}), f"{path}: columns")
+    items = read_value(list[int], told.get("items", ()), f"{path}: items")
+    for name, values in columns.items():
+        if len(values) != batch:
+            raise UserError(
+                f"{path}: the condition {name} has {len(values)} values for noise of {batch} "
+                "samples: the file is damaged. Make it again by 'anylatent invert'"
+            )
+    return columns, items
 
 
 def _unfit(parts: Mapping[str, Tensor], lengths: Tensor | None, spec: LatentSpec) -> str:
@@ -102,8 +118,23 @@ def _unfit(parts: Mapping[str, Tensor], lengths: Tensor | None, spec: LatentSpec
             size not in (None, own) for size, own in zip(wanted, x.shape[1:], strict=True)
         ):
             return f"its field {name} has the shape {tuple(x.shape[1:])}"
+        if not x.is_floating_point():
+            return f"its field {name} has numbers of type {x.dtype}, which are no floats"
         if not bool(torch.isfinite(x).all()):
             return f"its field {name} has numbers that are not finite"
-        if lengths is not None and known.variable and int(lengths.max()) > x.shape[1]:
+    counts = {len(x) for x in parts.values()}
+    if len(counts) > 1 or counts == {0}:
+        return f"its fields are of {' and '.join(map(str, sorted(counts)))} samples"
+    return "" if lengths is None else _unfit_lengths(lengths, parts, spec)
+
+
+def _unfit_lengths(lengths: Tensor, parts: Mapping[str, Tensor], spec: LatentSpec) -> str:
+    """What is wrong with the lengths of samples; "" where nothing is."""
+    count = len(next(iter(parts.values())))
+    if lengths.dtype != torch.int64 or lengths.shape != (count,) or int(lengths.min()) < 1:
+        kind = f"{lengths.dtype} of shape {tuple(lengths.shape)}"
+        return f"its lengths are no {count} positive integers but {kind}"
+    for name, known in spec.fields.items():
+        if known.variable and int(lengths.max()) > parts[name].shape[1]:
             return f"its field {name} is shorter than its lengths say"
     return ""

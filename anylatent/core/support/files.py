@@ -57,6 +57,18 @@ def file_name(text: str) -> str:
     return f"_{name.lstrip('.')}" if name.startswith(".") or not name else name
 
 
+def place_of(text: str | Path) -> Path:
+    """The path that a user typed; a ~ at its beginning is the folder of a user, where there is
+    nothing of that very name."""
+    path = Path(text)
+    if not str(text).startswith("~") or path.exists():
+        return path
+    try:
+        return path.expanduser()
+    except RuntimeError:  # there is no such user
+        return path
+
+
 def save_text(path: Path, text: str) -> None:
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

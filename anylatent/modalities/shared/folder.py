@@ -15,7 +15,7 @@ from torch import Tensor
 
 from anylatent.core.support.disk_cache import cached
 from anylatent.core.support.file_digests import file_digests
-from anylatent.core.support.files import UserError
+from anylatent.core.support.files import UserError, place_of
 from anylatent.modalities.shared.report import Report
 from anylatent.modalities.shared.walk import walk
 
@@ -76,7 +76,7 @@ class Files:
     ) -> None:
         if not path:
             raise UserError(f"{purpose} needs data.path=..., {wanted}")
-        self.root = Path(path).expanduser()
+        self.root = place_of(path)
         self.report = Report(self.root, what)
         self.others: list[Path] = []
         self.paths = self._find(kinds if isinstance(kinds, Kinds) else Kinds(kinds), single)

@@ -71,3 +71,12 @@ def note_split(names: Sequence[Path], report: Report) -> None:
         pairs = zip(names, found.inner, strict=True)
         for top in dict.fromkeys(name.parts[-len(inner.parts) - 1] for name, inner in pairs):
             report.note("folders that are mixed and split anew, whatever they are called", top)
+
+
+def note_inner(found: Layout, report: Report) -> None:
+    """Tells of folders `train` and `test` that lie below others, where they are no split."""
+    names = (folder for name in found.inner for folder in name.parts[:-1])
+    inner = [name for name in dict.fromkeys(names) if name.casefold() in PARTS]
+    if {PARTS[name.casefold()] for name in inner} == {TRAIN, HELD_OUT}:
+        for name in inner:
+            report.note("folders below others, which are no split there and are mixed", name)

@@ -148,6 +148,65 @@ def test_what_does_not_fit_is_named(tmp_path):
         stored_config(tmp_path / "other.safetensors")
 
 
+def lengths(change):
+    return lambda tensors, told: tensors.update(lengths=change(tensors["lengths"]))
+
+
+def field_x(change):
+    return lambda tensors, told: tensors.update({"noise.x": change(tensors["noise.x"])})
+
+
+def conditions(value):
+    return lambda tensors, told: told.update(columns=value)
+
+
+DAMAGED = {
+    "lengths of floats": (lengths(lambda x: x.float()), "its lengths are no 4 positive integers"),
+    "a length too few": (lengths(lambda x: x[:-1]), r"integers but torch.int64 of shape \(3,\)"),
+    "lengths in a table": (lengths(lambda x: x[:, None]), r"of shape \(4, 1\)"),
+    "a negative length": (lengths(lambda x: x - 50), "positive integers"),
+    "a sample too few": (field_x(lambda x: x[:-1]), "its fields are of 3 and 4 samples"),
+    "integers": (field_x(lambda x: x.int()), "numbers of type torch.int32"),
+    "complex numbers": (field_x(lambda x: x.to(torch.complex64)), "torch.complex64"),
+    "conditions in a list": (conditions([1]), "columns must be names with values"),
+    "a condition for all": (conditions({"digit": 3}), "columns must be names with values"),
+    "a condition too few": (conditions({"digit": [1, 2, 3]}), "digit has 3 values for noise of 4"),
+    "places by name": (lambda tensors, told: told.update(items={"a": 1}), "items must be a list"),
+}
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Writes a file of noise for molecules, changed as is said: its path."""
+
+    def write(change):
+        path, spec = tmp_path / "noise.safetensors", al.testing.SPECS["molecule"]
+        blank = al.testing.example(spec, dtype=torch.float32)
+        StoredNoise(al.Noise.of(0, blank.batch).like(blank), HOW).save(path)
+        tensors, told = load_file(path), {"settings": asdict(HOW)}
+        change(tensors, told)
+        save_file(tensors, path, {KEY: json.dumps(told)})
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_damaged_files_are_one_sentence(kind, written):
+    change, message = DAMAGED[kind]
+    with pytest.raises(UserError, match=message):
+        StoredNoise.load(written(change), al.testing.SPECS["molecule"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_noise_of_another_precision_is_read(dtype, written):
+    spec = al.testing.SPECS["molecule"]
+    found = StoredNoise.load(written(field_x(lambda x: x.to(dtype))), spec)
+    assert {x.dtype for x in found.noise.parts.values()} == {torch.float32}
+    whole = StoredNoise.load(written(lambda *_: None), spec)
+    assert distance(found.noise, whole.noise) < 1e-2
+
+
 # ---- figures ----------------------------------------------------------------------------------
 @pytest.mark.parametrize("key", al.testing.SPECS)
 def test_drawn_noise_is_normal(key):

@@ -123,6 +123,10 @@ NOTED = {
     "nowhere": ("metadata.csv", b"file_name,text\na.png,x\ngone.png,y\n", "metadata.csv: 1 rows"),
     "columns": ("metadata.csv", b"a,b\n1,2\n", "without the columns file_name and text"),
     "bytes": ("metadata.csv", b"file_name,text\na.png,x\nb.png,\xe9\n", "line 3: byte 0xe9"),
+    "no header": ("said.csv", b"a.png,x\nb.png,y\n", "without the columns file_name and text"),
+    "no header in txt": ("all.txt", b"a.png\tx\n", "the columns file_name and text: all.txt"),
+    "names as keys": ("all.jsonl", b'{"a.png": "x"}\n', "without the columns file_name"),
+    "elsewhere": ("texts/a.txt", b"x", "1 captions without a picture: texts/a.txt"),
     "zeros": ("metadata.csv", b"file_name,text\na.png,\0\n", "line 2: it has zero bytes"),
 }
 
@@ -131,10 +135,19 @@ NOTED = {
 def test_captions_that_are_none_are_named(case, tmp_path):
     paint(tmp_path, "a.png")
     name, content, message = NOTED[case]
+    (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_bytes(content)
     with pytest.warns(UserWarning, match=message):
         found = captions(tmp_path)
     assert len(found) == 1 and "\ufffd" not in repr(found)
+
+
+def test_files_about_something_else_tell_nothing(tmp_path):
+    paint(tmp_path, "a.png")
+    (tmp_path / "sales.csv").write_text("year,amount\n2024,3\n")
+    (tmp_path / "shopping.txt").write_text("apples, pears\n")
+    (tmp_path / "log.jsonl").write_text('{"loss": 1}\n')
+    assert quiet(captions, tmp_path) == {"a.png": ""}
 
 
 def test_captions_in_the_encoding_that_is_asked_for(tmp_path):
@@ -168,6 +181,17 @@ def test_whatever_pillow_opens_is_read(tmp_path):
     message = str(caught[0].message)
     assert "of 9 pictures in " in message
     assert "2 of another kind: f.heic, g.mp4" in message and "1 cannot be read: h.ppm: " in message
+
+
+@pytest.mark.parametrize("name", ["~", "~nobody-of-that-name", "~root"])
+def test_a_folder_whose_name_begins_with_a_tilde(name, tmp_path, monkeypatch):
+    paint(tmp_path / name, "a.png")
+    monkeypatch.chdir(tmp_path)
+    assert list(quiet(items, name)) == ["a.png"]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert list(quiet(items, f"~/{name}")) == ["a.png"]
+    with pytest.raises(UserError, match="no folder '~nobody-at-all'"):
+        items("~nobody-at-all")
 
 
 def test_links_and_names_of_any_bytes(tmp_path):
@@ -224,6 +248,15 @@ def test_a_split_without_classes_and_what_lies_beside_it(tmp_path):
     message = str(caught[0].message)
     assert "2 lie beside the folders of the split: 4.png, more/5.png" in message
     assert "1 are held-out copies of what is learned from: test/copy.png" in message
+
+
+@pytest.mark.parametrize(
+    "names", [("cat/train/1", "dog/test/2"), ("1", "all/train/2", "all/val/3")]
+)
+def test_a_split_below_other_folders_is_named(names, tmp_path):
+    paint(tmp_path, *(f"{name}.png" for name in names))
+    with pytest.warns(UserWarning, match="no split there and are mixed: train, (test|val)"):
+        items(tmp_path)
 
 
 def test_a_class_that_is_held_out_alone_is_named(tmp_path):

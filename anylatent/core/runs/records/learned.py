@@ -20,7 +20,13 @@ from torch import Tensor
 from anylatent.core.modality import Data
 from anylatent.core.runs.records.known_split import KnownSplit, digests
 from anylatent.core.support.disk_cache import digest
-from anylatent.core.support.files import UserError, load_metadata, load_weights, save_weights
+from anylatent.core.support.files import (
+    UserError,
+    load_metadata,
+    load_weights,
+    place_of,
+    save_weights,
+)
 
 FILE = "items.safetensors"
 
@@ -158,7 +164,7 @@ def _before(sources: Iterable[str]) -> Tensor:
     """What the runs at these paths have learned from, they and those before them."""
     found = [torch.zeros(0, dtype=torch.int64)]
     for source in sources:
-        told = Learned.load(Path(source).expanduser())
+        told = Learned.load(place_of(source))
         found += [] if told is None else [told.every]
     return _distinct(*found)
 

@@ -57,12 +57,22 @@ def owned(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def writing(run: Path, folder: Path) -> Iterator[None]:
-    """Owns the run where the folder that is written lies in it."""
+    """Owns the run where the folder that is written lies in it. Raises UserError where nothing can
+    be written there, before anything is computed."""
+    _check_place(folder)
     if folder.resolve().is_relative_to(run.resolve()):
         with owned(run):
             yield
     else:
         yield
+
+
+def _check_place(folder: Path) -> None:
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise UserError(f"out={folder}: {there} is a file; give a directory, or a new name")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"out={folder}: nothing may be written into {there}; give another one")
 
 
 def _make(directory: Path) -> tuple[bool, bool]:

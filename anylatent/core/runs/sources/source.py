@@ -14,7 +14,7 @@ from torch import Tensor
 from anylatent.core.registry import get, group, names, part
 from anylatent.core.runs.config import RunConfig
 from anylatent.core.support.disk_cache import digest
-from anylatent.core.support.files import UserError
+from anylatent.core.support.files import UserError, place_of
 
 
 class Source(ABC):
@@ -55,7 +55,7 @@ group("source", Source, offers={"path": Path}, chosen=False)
 def source_of(path: str | Path, base: str | None = None) -> Source:
     """The source that recognises a path. Raises UserError, saying what was found, where none
     does."""
-    place = Path(path).expanduser()
+    place = place_of(path)
     for name in names("source"):
         kind = get("source", name)
         assert isinstance(kind, type) and issubclass(kind, Source)

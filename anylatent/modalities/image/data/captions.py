@@ -28,7 +28,7 @@ class Captions:
 
     def __init__(self, files: Files, encoding: str, report: Report) -> None:
         self._root, self._names, self._report = files.root, files.names, report
-        self._encoding = encoding
+        self._encoding, self._stems = encoding, {name.stem for name in files.names}
         self._said: dict[Path, str] = {}
         for path in self._single(files.others):
             self._table(path)
@@ -87,7 +87,9 @@ class Captions:
         if suffix in TABLES or (suffix in _SINGLE and is_table(path, self._encoding)):
             return True
         about = path.stem.lower() in _ABOUT
-        if suffix == ".caption" or (suffix == ".txt" and path.parent in used and not about):
+        elsewhere = path.stem in self._stems  # in a folder of their own, say
+        beside = path.parent in used and not about
+        if suffix == ".caption" or (suffix == ".txt" and (elsewhere or beside)):
             self._report.note(_WITHOUT, name)
         return False
 

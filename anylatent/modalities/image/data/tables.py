@@ -6,9 +6,11 @@ import csv
 import importlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from anylatent.modalities.image.data.decoding import SUFFIXES
 from anylatent.modalities.shared.reading import lines_of
 from anylatent.modalities.shared.report import Report, reason_of
 
@@ -31,7 +33,8 @@ def is_table(path: Path, encoding: str) -> bool:
         names = _split(first)
     except (OSError, csv.Error):
         return False
-    return _column(names, FILE) is not None and _column(names, TEXT) is not None
+    both = _column(names, FILE) is not None and _column(names, TEXT) is not None
+    return both or _names_pictures(names[:1])
 
 
 def caption_of(entry: object) -> str | None:
@@ -66,8 +69,10 @@ def rows(path: Path, encoding: str, report: Report, place: str) -> Iterator[tupl
 def _pairs(
     found: Iterable[Mapping[str, Any]], path: Path, report: Report, place: str
 ) -> Iterator[tuple[str, str]]:
-    """Where no row has both columns, that is noted for a file that by its name should."""
+    """Where no row has both columns, that is noted for a file that by its name, or by names of
+    pictures in its first row, should."""
     any_row = bad = 0
+    expected = path.stem.lower() in _EXPECTED
     for row in found:
         names = {str(name).strip().lower(): value for name, value in row.items()}
         file, text = (names.get(_column(names, wanted) or "") for wanted in (FILE, TEXT))
@@ -77,15 +82,22 @@ def _pairs(
             yield file, caption
         else:
             bad += 1
+            expected = expected or _names_pictures(row)
     if bad and any_row:
         report.note(_BAD, place, f"{bad} rows without a file or a caption")
-    elif not any_row and path.stem.lower() in _EXPECTED:
+    elif not any_row and expected:
         report.note(_COLUMNS, place)
 
 
 def _column(names: Iterable[str], wanted: Iterable[str]) -> str | None:
     there = [name.strip().lower() for name in names]
     return next((name for name in wanted if name in there), None)
+
+
+def _names_pictures(names: Iterable[Any]) -> bool:
+    """Whether what should be the names of columns are those of pictures: a table without a
+    header."""
+    return any(Path(str(name)).suffix.lower() in SUFFIXES for name in names)
 
 
 # ---- kinds of tables ----------------------------------------------------------------------------
@@ -122,6 +134,8 @@ def _csv(lines: Iterable[str]) -> Iterator[Mapping[str, Any]]:
     rest = iter(lines)
     first = next(rest, "")
     header = _split(first)
+    if _names_pictures(header):  # it is a row like the others
+        rest = chain([first], rest)
     for row in csv.reader((f"{line}\n" for line in rest), delimiter=_sign(first)):
         yield dict(zip(header, row, strict=False))
 

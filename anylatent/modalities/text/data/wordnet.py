@@ -8,7 +8,7 @@ from pathlib import Path
 
 from anylatent.core.support.disk_cache import cached
 from anylatent.core.support.file_digests import file_digests
-from anylatent.core.support.files import UserError
+from anylatent.core.support.files import UserError, place_of
 from anylatent.modalities.text.data.base import TextData
 from anylatent.modalities.text.data.documents import Documents
 
@@ -36,14 +36,14 @@ class WordNet(TextData):
         truncate: bool = False,
         keyword: str = "",
     ) -> None:
-        self.paths = [Path(path).expanduser() / name for name in _FILES.values()]
+        self.paths = [place_of(path) / name for name in _FILES.values()]
         missing = [str(file) for file in self.paths if not file.is_file()]
         if missing:
             raise UserError(
                 f"the data set 'wordnet' needs {', '.join(missing)}: apt-get install wordnet-base, "
                 "or give data.path=..., the folder with WordNet's files"
             )
-        found = zip(self.paths, file_digests(Path(path).expanduser(), self.paths), strict=True)
+        found = zip(self.paths, file_digests(place_of(path), self.paths), strict=True)
         files = [[file.name, content] for file, content in found]
         source = {"files": files, "made by": ["1"]}
         self._source = source
