@@ -65,7 +65,7 @@ def told(typed: Sequence[str], command: Command) -> Told:
         key, sign, value = item.partition("=")
         plain = key.lstrip("+~")
         kind = None if not sign or item[:1] in "-~" else kind_of(plain, command, chosen)
-        if kind is None or value == "???":
+        if kind is None or (value == "???" and kind is not Kind.CONDITION):
             _no_reference(item)
             overrides.append(quoted(item))
             values[plain] = value.strip("'\"") if value != "null" else None

@@ -5,7 +5,8 @@ The rule, for every key that is declared as one of these:
     red, green & "blue"    the text, whatever signs are in it: ${...} too is text
     '[a, b]'               quotes around the whole are taken off where the text without them could
                            be something else: a list, {...}, a number, true, false, null, quoted
-    null                   nothing, where a key may have nothing; ??? is Hydra's "not given"
+    null                   nothing, where a key may have nothing; ??? is Hydra's "not given",
+                           but for a condition, of which it is a text
     [a, 'b, c']            a list, where a key takes several
 
 Hydra, whose grammar has other signs for nearly all of that, never sees such a text: it composes a

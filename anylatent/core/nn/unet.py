@@ -70,6 +70,8 @@ class UNet(Backbone):
         self.output = self.spec if output is None else output
         self.noise = NoiseEmbedding(embedding, features)
         self.condition = ConditionEmbedder(self.conditions, embedding, axes=axes)
+        if not multipliers or blocks < 1:
+            raise ValueError(f"need multipliers and blocks >= 1, got {multipliers} and {blocks}")
         levels = _plan(max(sides), [channels * m for m in multipliers], attention)
         width = levels[0][0]
         block = partial(Block, embedding, self.condition.context, heads, dropout, axes)

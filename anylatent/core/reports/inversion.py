@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -187,8 +188,8 @@ class Inversion:
         edit = [f"cond.{name}=..." for name in list(self.columns)[:1]]
         if edit and self.sampler.guidance is None:
             edit += ["guidance=classifier_free", "guidance.scale=2"]
-        command = f"anylatent sample run={self.config.run}"
-        return " ".join([command, f"noise={self.folder / 'noise.safetensors'}", *edit])
+        told = [f"run={self.config.run}", f"noise={self.folder / 'noise.safetensors'}"]
+        return " ".join(["anylatent sample", *map(shlex.quote, told), *edit])
 
 
 def errors(found: RoundTrip) -> dict[str, float]:

@@ -15,7 +15,7 @@ def device_of(asked: str | None = None) -> str:
         return "cuda" if "cuda" in there else "cpu"
     if str(asked) not in there:
         kind = str(asked).partition(":")[0]
-        built = kind != "cuda" or torch.backends.cuda.is_built()
+        built = kind != "cuda" or torch.version.cuda is not None
         why = "" if built else "; this torch is built without CUDA"
         raise UserError(
             f"device={asked}: there is {', '.join(there)} here{why}. Leave device out to take what "

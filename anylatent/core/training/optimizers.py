@@ -36,6 +36,10 @@ class AdamW(OptimizerFactory):
         weight_decay: float = 0.01,
     ) -> None:
         self.settings: dict[str, Any] = {"lr": lr, "betas": betas, "weight_decay": weight_decay}
+        try:  # torch's own rules, before there is anything to train
+            torch.optim.AdamW([nn.Parameter(torch.zeros(1))], **self.settings)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"settings of optimizer: {error}") from error
 
     def __call__(self, parameters: Iterable[nn.Parameter]) -> list[Optimizer]:
         return [torch.optim.AdamW(list(parameters), fused=True, **self.settings)]
@@ -58,6 +62,8 @@ class MuonAdamW(OptimizerFactory):
         weight_decay: float = 0.01,
         least: int = 48,
     ) -> None:
+        if matrix_lr < 0:
+            raise ValueError(f"settings of optimizer: need matrix_lr >= 0, got {matrix_lr}")
         self.matrix_lr, self.least = matrix_lr, least
         self.rest = AdamW(lr, betas, weight_decay)
 

@@ -36,6 +36,8 @@ class StageSettings:
             raise ValueError(f"need steps >= 1, batch >= 1 and warmup >= 0, got {self}")
         if not (0 <= self.decay <= 1 and 0 <= self.average < 1):
             raise ValueError(f"need decay and average within [0, 1], got {self}")
+        if self.clip < 0 or self.workers < 0:
+            raise ValueError(f"need clip >= 0 (0 for none) and workers >= 0, got {self}")
 
     def rate(self, step: int) -> float:
         """The factor of the learning rate at a step."""
@@ -114,6 +116,10 @@ class PicturesConfig:
     every: int = 500
     samples: int = 16
 
+    def __post_init__(self) -> None:
+        if self.every < 0 or self.samples < 1:
+            raise ValueError(f"need pictures.every >= 0 and pictures.samples >= 1, got {self}")
+
 
 @dataclass(frozen=True)
 class CheckpointConfig:
@@ -129,6 +135,8 @@ class CheckpointConfig:
     keep: str = "last"
 
     def __post_init__(self) -> None:
+        if self.seconds < 0:
+            raise ValueError(f"checkpoint.seconds={self.seconds}: 0 is after each step")
         if not re.fullmatch(r"last|best|every:0*[1-9]\d*", self.keep):
             raise ValueError(
                 f"checkpoint.keep={self.keep}: there are last, best and every:K, where K is a "
@@ -184,6 +192,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.data_changed not in (None, "accept"):
             raise ValueError(f"data.changed={self.data_changed}: there is only accept")
+        if not -(2**63) <= self.seed < 2**63:
+            raise ValueError(f"seed={self.seed}: there are those of 64 bits")
+        if self.log_every < 1:
+            raise ValueError(f"log_every={self.log_every}: a line every 1 step or more")
         if self.checkpoint.keep == "best" and not self.pictures.every:
             raise ValueError(
                 "checkpoint.keep=best chooses by the held-out loss, which is measured every "

@@ -161,7 +161,10 @@ class BytePairs(Tokenizer):
         tokenizer = library.Tokenizer(library.models.BPE())
         tokenizer.pre_tokenizer = _splitter()
         trainer = library.trainers.BpeTrainer(
-            vocab_size=vocabulary, initial_alphabet=list(_CHARACTERS), show_progress=False
+            vocab_size=vocabulary,
+            initial_alphabet=list(_CHARACTERS),
+            show_progress=False,
+            max_token_length=_LONGEST_TOKEN,
         )
         with _one_thread():
             tokenizer.train_from_iterator(texts, trainer)

@@ -60,6 +60,14 @@ def test_the_most_frequent_pair_is_joined_first():
     assert counted.merges == [(ord("x"), ord("y"))]
 
 
+def test_one_word_of_any_length_is_no_harm():
+    """A line of dashes, a sequence of DNA: merges of merges double."""
+    word = "-" * 30_000
+    tokenizer = BytePairs.train([*VERSES, word], 300)
+    assert tokenizer.decode(tokenizer.encode(word)) == word
+    assert max(len(tokenizer.decode([token])) for token in range(tokenizer.size)) <= 4096
+
+
 def test_a_space_goes_with_the_word_after_it():
     pieces = [TRAINED.decode([token]) for token in TRAINED.encode("And God said the light")]
     assert "".join(pieces) == "And God said the light" and " God" in pieces and " the" in pieces
