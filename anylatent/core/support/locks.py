@@ -102,17 +102,28 @@ def _locked(path: Path, shared: bool) -> BinaryIO | None:
     """The file with a lock on it, without which it is on systems and in directories that have
     none. Raises BlockingIOError where one that is not shared can't be had at once."""
     try:
-        import fcntl
-
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "ab", buffering=0)  # noqa: SIM115 - it is the lock
-    except (ImportError, OSError):
+    except OSError:
         return None
     try:
-        fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        flocked(file, shared, wait=shared)
     except BlockingIOError:
         file.close()
         raise
-    except OSError:
-        pass
     return file
+
+
+def flocked(file: BinaryIO, shared: bool, wait: bool = False) -> bool:
+    """Whether an open file is locked now; not where the system has no such locks. Raises
+    BlockingIOError where another process has it and this one does not wait."""
+    try:
+        import fcntl
+
+        how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(file, how if wait else how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except (ImportError, OSError):
+        return False
+    return True

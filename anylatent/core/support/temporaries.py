@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from anylatent.core.support.locks import flocked
+
 _MARK = ".anylatent-"  # no file of anybody else's is ever taken for one of these
 _NAME = re.compile(rf"\..+{re.escape(_MARK)}[a-z0-9_]{{8}}(\.[^.]*)?")
 _swept: set[Path] = set()  # where this process has looked
@@ -75,14 +77,14 @@ def _remove_dead(path: Path) -> None:
 def _locked(path: Path, shared: bool) -> BinaryIO | None:
     """The file with a lock on it, None where it can't be had at once."""
     try:
-        import fcntl
-
         file = open(path, "r+b", buffering=0)  # noqa: SIM115 - it is the lock
-    except (ImportError, OSError):
+    except OSError:
         return None
     try:
-        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        mine = flocked(file, shared)
+    except BlockingIOError:
+        mine = False
+    if mine:
         return file
-    except OSError:
-        file.close()
-        return None
+    file.close()
+    return None
