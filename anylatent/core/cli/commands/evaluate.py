@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anylatent.core.cli.command import SAMPLING, USUAL, Command
@@ -30,10 +29,8 @@ evaluate run=runs/emoji [n=1000]
         return EvaluationConfig
 
     def run(self, config: EvaluationConfig) -> None:
+        from anylatent.core.cli.reporting import reporting
         from anylatent.core.reports.evaluation import Evaluation
-        from anylatent.core.runs.records import described_by, writing
 
-        with described_by(Path(config.run) / "config.yaml"):
-            report = Evaluation(config)
-        with writing(Path(config.run), report.folder):
+        with reporting(Evaluation, config) as report:
             report.evaluate()

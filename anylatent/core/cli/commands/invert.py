@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anylatent.core.cli.command import Command
@@ -30,10 +29,8 @@ invert run=runs/emoji n=8 [solver=dpmpp_2m steps=50 data=folder data.path=mine]
         return InversionConfig
 
     def run(self, config: InversionConfig) -> None:
+        from anylatent.core.cli.reporting import reporting
         from anylatent.core.reports.inversion import Inversion
-        from anylatent.core.runs.records import described_by, writing
 
-        with described_by(Path(config.run) / "config.yaml"):
-            report = Inversion(config)
-        with writing(Path(config.run), report.folder):
+        with reporting(Inversion, config) as report:
             report.write()

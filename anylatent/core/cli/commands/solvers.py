@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anylatent.core.cli.command import Command
@@ -30,10 +29,8 @@ benchmark solvers run=runs/emoji [n=16 evaluations=[5,10,20,50]]
         return SolversConfig
 
     def run(self, config: SolversConfig) -> None:
+        from anylatent.core.cli.reporting import reporting
         from anylatent.core.reports.solvers.report import SolverReport
-        from anylatent.core.runs.records import described_by, writing
 
-        with described_by(Path(config.run) / "config.yaml"):
-            report = SolverReport(config)
-        with writing(Path(config.run), report.folder):
+        with reporting(SolverReport, config) as report:
             report.write()
