@@ -70,9 +70,7 @@ class UNet(Backbone):
         self.output = self.spec if output is None else output
         self.noise = NoiseEmbedding(embedding, features)
         self.condition = ConditionEmbedder(self.conditions, embedding, axes=axes)
-        if not multipliers or blocks < 1:
-            raise ValueError(f"need multipliers and blocks >= 1, got {multipliers} and {blocks}")
-        levels = _plan(max(sides), [channels * m for m in multipliers], attention)
+        levels = _plan(max(sides), [channels * m for m in multipliers], attention, blocks)
         width = levels[0][0]
         block = partial(Block, embedding, self.condition.context, heads, dropout, axes)
         self.first = convolution(inputs + self.condition.overlaid, width, axes=axes)
@@ -214,8 +212,16 @@ class Block(nn.Module):
         return x
 
 
-def _plan(side: int, widths: Sequence[int], attention: Sequence[int]) -> Levels:
-    """The width of each level, and whether its positions attend, from the side of the first."""
+def _plan(side: int, widths: Sequence[int], attention: Sequence[int], blocks: int) -> Levels:
+    """The width of each level, and whether its positions attend, from the side of the first.
+
+    Raises ValueError for no level, and for levels of other widths without blocks between them.
+    """
+    if not widths or (blocks < 1 and len(set(widths)) > 1):
+        raise ValueError(
+            f"need one of the multipliers at least, and blocks where they differ, got widths "
+            f"{list(widths)} and blocks={blocks}"
+        )
     levels = []
     for width in widths:
         levels.append((width, side in attention))

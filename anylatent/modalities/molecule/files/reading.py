@@ -87,19 +87,22 @@ def read(path: str | Path, rules: Rules) -> Reading:
 
 def _kind(path: Path, lines: Callable[[], Lines]) -> tuple[Found, Callable[[Any], Parsed]]:
     """How a file with these lines falls into records, and how one is read."""
-    text: Found = lambda: list(cif.entries(ciftext.blocks(lines())))  # noqa: E731
     kinds: dict[str, tuple[Found, Callable[[Any], Parsed]]] = {
         ".sdf": (lambda: list(molfile.blocks(lines())), molfile.parse),
         ".mol": (lambda: list(molfile.blocks(lines())), molfile.parse),
         ".xyz": (lambda: list(xyz.frames(lines())), xyz.parse),
         ".pdb": (lambda: list(pdb.blocks(lines())), pdb.parse),
-        ".cif": (text, cif.parse),
-        ".mmcif": (text, cif.parse),
+        ".cif": (lambda: _text_entries(lines()), cif.parse),
+        ".mmcif": (lambda: _text_entries(lines()), cif.parse),
         ".bcif": (lambda: _binary_entries(path), cif.parse),
     }
     if path.suffix.lower() not in kinds:
         raise ValueError(f"{path} is none of {', '.join(SUFFIXES)}")
     return kinds[path.suffix.lower()]
+
+
+def _text_entries(lines: Lines) -> list[cif.Entry]:
+    return list(cif.entries(ciftext.blocks(lines)))
 
 
 def _binary_entries(path: Path) -> list[cif.Entry]:
