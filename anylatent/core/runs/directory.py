@@ -103,10 +103,6 @@ class RunDirectory:
     def checkpoint(self, stage: str) -> Path:
         return self.path / "checkpoints" / f"{file_name(stage)}.ckpt"
 
-    def best(self, stage: str) -> Path:
-        """The weights of a stage with the lowest held-out loss so far, if they are to be kept."""
-        return self.path / "finished" / f"{file_name(stage)}_best.ckpt"
-
     def finished(self, stage: str) -> Path:
         """What a finished stage goes on from, if it is to have more steps."""
         return self.path / "finished" / f"{file_name(stage)}.ckpt"

@@ -13,13 +13,13 @@ from anylatent.core.latents import Latent
 from anylatent.core.modality import ClassLabel, Outputs
 from anylatent.core.process import Grid
 from anylatent.core.runs.config import Node, RunConfig, SamplingConfig
-from anylatent.core.runs.devices import device_of
 from anylatent.core.runs.directory import RunDirectory
 from anylatent.core.runs.drawing import draw
 from anylatent.core.runs.restoring import restored, untrained
 from anylatent.core.runs.sampling import Context, check_guidance, guidance_of, node_of, steers
 from anylatent.core.runs.system import System
 from anylatent.core.solvers import Callback, Solver
+from anylatent.core.support.devices import device_of
 from anylatent.core.support.files import UserError
 
 

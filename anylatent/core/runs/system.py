@@ -78,6 +78,10 @@ class System(nn.Module):
     def device(self) -> torch.device:
         return next(self.generator.parameters()).device
 
+    def latents(self, batch: Mapping[str, Any], noise: Noise) -> Latent:
+        """Of data, drawn from their posteriors, as the generator has them: normalised."""
+        return self.normaliser.encode(self.autoencoder.encode(batch).sample(noise))
+
     # ---- conditions ---------------------------------------------------------------------------
     def add_classifier(self, label: str, names: Sequence[str], classifier: NoisyClassifier) -> None:
         """Lets guidance by classifiers ask for a label whose values have these names."""

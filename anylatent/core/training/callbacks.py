@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 from anylatent.core.support.files import UserError, replacing, save_text
 from anylatent.core.training.callback import StageCallback
 from anylatent.core.training.finite import check_weights
+from anylatent.core.training.keeping import Best
 from anylatent.core.training.module import StageModule
 
 
@@ -184,10 +184,8 @@ class Stop(StageCallback):
 class Pictures(StageCallback):
     """Held-out figures and pictures every `every` steps and at the end, with averaged weights."""
 
-    def __init__(
-        self, every: int, folder: Path, rows: History, offer: Callable[..., None] | None
-    ) -> None:
-        self.every, self.folder, self.rows, self.offer = every, folder, rows, offer
+    def __init__(self, every: int, folder: Path, rows: History, best: Best | None) -> None:
+        self.every, self.folder, self.rows, self.best = every, folder, rows, best
 
     def after_step(self, trainer: pl.Trainer, module: StageModule) -> None:
         number, last = module.number, module.settings.steps
@@ -197,8 +195,8 @@ class Pictures(StageCallback):
         self.folder.mkdir(exist_ok=True)
         with torch.no_grad(), module.average.applied(), trainer.precision_plugin.forward_context():
             figures = module.stage.figures()
-            if self.offer is not None:
-                self.offer(module, figures)
+            if self.best is not None:
+                self.best.offer(module, figures)
             module.stage.draw(self.folder, number)
         module.trained.train()
         if figures:

@@ -10,6 +10,7 @@ import torch
 
 from anylatent.core.latents import Noise, Posterior, Stream
 from anylatent.core.modality import Batch, fetch, move
+from anylatent.core.support.devices import device_of
 from anylatent.core.support.disk_cache import digest
 from anylatent.core.support.file_digests import file_digests
 from anylatent.core.support.files import UserError
@@ -65,7 +66,7 @@ class Encoder:
         self.dataset: Any = training.data.train()
         lengths = getattr(self.dataset, "lengths", None)
         self.lengths = None if lengths is None else lengths.repeat(copies)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = torch.device(device_of())
 
     @torch.no_grad()
     def __call__(self, entries: list[int]) -> Entry:

@@ -17,6 +17,11 @@ from anylatent.core.training.module import StageModule
 from anylatent.core.training.stages.base import Training
 
 
+def best_of(run: RunDirectory, stage: str) -> Path:
+    """Where the weights of a stage with the lowest held-out loss so far are, if they are kept."""
+    return run.finished(f"{stage}_best")
+
+
 class Best:
     """The averaged weights of a stage whose held-out loss was the lowest, in a file of the run."""
 
@@ -46,24 +51,17 @@ class Best:
 
     def take(self, module: StageModule, says: bool) -> None:
         """Gives a stage that is done the best weights, not the last ones, in all processes."""
-        if not self.path.exists():
-            print(
-                f"{module.stage.label} has told no held-out loss, by which checkpoint.keep=best "
-                "chooses: its last weights are kept",
-                flush=True,
-            )
-            return
-        found = self._load()
-        try:
-            module.trained.load_state_dict(found["weights"])
-        except RuntimeError as error:
-            raise UserError(f"{self.path} is of another model: {error}") from None
+        told = "its last weights are kept: no held-out loss, by which keep=best chooses, was told"
+        if self.path.exists():
+            found = self._load()
+            try:
+                module.trained.load_state_dict(found["weights"])
+            except RuntimeError as error:
+                raise UserError(f"{self.path} is of another model: {error}") from None
+            told = f"the weights of step {found['step']} are kept, whose held-out loss of "
+            told += f"{found['loss']:.4f} was the lowest"
         if says:
-            print(
-                f"{module.stage.label}: the weights of step {found['step']} are kept, whose "
-                f"held-out loss of {found['loss']:.4f} was the lowest",
-                flush=True,
-            )
+            print(f"{module.stage.label}: {told}", flush=True)
 
     def _load(self) -> dict[str, Any]:
         found = load_checkpoint(self.path)
@@ -89,8 +87,8 @@ class KeepEvery(StageCallback):
                 print(f"warning: {error}", flush=True)
 
 
-def keep(training: Training, module: StageModule) -> Path:
-    """Writes a run that has what the stage is by now; returns its directory."""
+def keep(training: Training, module: StageModule) -> None:
+    """Writes a run that has what the stage is by now."""
     run, stage = training.directory, module.stage
     kept = RunDirectory(run.path / "kept" / f"{stage.label}_{module.number:06d}")
     save_text(kept.config_path, run.config_path.read_text(encoding="utf-8"))
@@ -99,4 +97,3 @@ def keep(training: Training, module: StageModule) -> Path:
         items.save(kept.path)
     done = training.after(stage, module.number).seen_from(kept.path)
     kept.save(training.own(training.system.trained()), done)
-    return kept.path

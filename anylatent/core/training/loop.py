@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,10 @@ from anylatent.core.runs import sources as weights
 from anylatent.core.runs.records import described_by, note, owned, taught
 from anylatent.core.runs.sources import Tuning, extend, tuned
 from anylatent.core.support.files import UserError, load_checkpoint
-from anylatent.core.training.callbacks import Checkpoint, History, Pictures, Progress, Stop
-from anylatent.core.training.events import Events, quiet_threads
-from anylatent.core.training.finite import Finite, check_weights
-from anylatent.core.training.hardware import has_bfloat16
-from anylatent.core.training.keeping import Best, KeepEvery
+from anylatent.core.training.callbacks import Checkpoint
+from anylatent.core.training.events import quiet_threads
+from anylatent.core.training.finite import check_weights
+from anylatent.core.training.keeping import Best, best_of
 from anylatent.core.training.module import StageModule
 from anylatent.core.training.peers import watched
 from anylatent.core.training.plan import longer, wanted
@@ -38,9 +37,7 @@ from anylatent.core.training.stages.base import (
     settings_of,
     stage_type,
 )
-
-OURS = ("compile", "accumulate_grad_batches")
-"""Of the settings of the trainer those that are not Lightning's, or that it refuses to others."""
+from anylatent.core.training.trainer import trainer_of
 
 
 def train(config: TrainConfig) -> Path:
@@ -181,7 +178,7 @@ def done(training: Training, stage: Stage) -> None:
     training.longer = tuple(name for name in training.longer if name not in stage.notes)
     for name in stage.needs:  # which can't have more steps now
         training.directory.finished(name).unlink(missing_ok=True)
-        training.directory.best(name).unlink(missing_ok=True)
+        best_of(training.directory, name).unlink(missing_ok=True)
     training.save()
 
 
@@ -207,7 +204,7 @@ def fit(training: Training, stage: Stage) -> None:
     finished = Checkpoint(directory.finished(stage.label), 0)
     if (state := _begun(training, stage.label, checkpoint, finished)) is not None:
         module.restore(state)
-    best = Best(directory.best(stage.label)) if config.checkpoint.keep == "best" else None
+    best = Best(best_of(directory, stage.label)) if config.checkpoint.keep == "best" else None
     if best is not None:
         best.begin(module)
     trainer = trainer_of(training, module, checkpoint, best)
@@ -225,6 +222,11 @@ def fit(training: Training, stage: Stage) -> None:
         )
     if trainer.is_global_zero:
         finished.save_or_warn(module)
+    _leave(module, trainer, best)
+
+
+def _leave(module: StageModule, trainer: pl.Trainer, best: Best | None) -> None:
+    """On the CPU, with the averaged weights or, where they are kept, the best ones."""
     module.average.to(torch.device("cpu"))
     module.cpu()
     module.average.swap()
@@ -245,50 +247,6 @@ def _begun(
     if state is None or not isinstance(state.get("step"), int) or state["step"] <= had:
         return load_checkpoint(finished.path)
     return state
-
-
-def trainer_of(
-    training: Training, module: StageModule, checkpoint: Checkpoint, best: Best | None
-) -> pl.Trainer:
-    """What drives a stage from its step `module.number` on."""
-    config, stage, logs = training.config, module.stage, training.directory.path / "logs"
-    options = {k: v for k, v in asdict(config.trainer).items() if k not in OURS}
-    options["callbacks"] = _callbacks(training, stage, checkpoint, best)
-    options["logger"] = Events(logs, stage.label, module.number)
-    if config.trainer.precision == "auto":
-        on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
-        fast = has_bfloat16("cuda" if on_gpu else "cpu")
-        options["precision"] = "bf16-mixed" if fast else "32-true"
-    found = _trainer(options)
-    if found.world_size > 1 and len(stage.optimisers()) > 1:  # a step may use one alone
-        found = _trainer({**options, "strategy": "ddp_find_unused_parameters_true"})
-    return found
-
-
-def _callbacks(
-    training: Training, stage: Stage, checkpoint: Checkpoint, best: Best | None
-) -> list[pl.Callback]:
-    """What happens after each step, in this order."""
-    config, run = training.config, training.directory.path
-    every, offer = config.log_every, None if best is None else best.offer
-    history = History(run / "logs" / f"{stage.label}.csv", every)
-    pictures = Pictures(config.pictures.every, run / "pictures", history, offer)
-    finite = Finite(every, checkpoint.path)
-    found: list[pl.Callback] = [finite, history, pictures, checkpoint, Stop(every), Progress()]
-    kept = config.checkpoint.every
-    return [*found, KeepEvery(kept, training)] if kept else found
-
-
-def _trainer(options: Mapping[str, Any]) -> pl.Trainer:
-    from lightning_fabric.utilities.exceptions import MisconfigurationException
-
-    own = {"max_epochs": 1, "log_every_n_steps": 1, "num_sanity_val_steps": 0}
-    names = ("checkpointing", "progress_bar", "model_summary")
-    off = {f"enable_{name}": False for name in names} | {"use_distributed_sampler": False}
-    try:
-        return pl.Trainer(**options, **own, **off)  # type: ignore[arg-type]
-    except (MisconfigurationException, TypeError) as error:
-        raise UserError(f"settings of trainer: {' '.join(str(error).split())}") from error
 
 
 def _compile(network: torch.nn.Module) -> None:

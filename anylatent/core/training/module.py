@@ -144,34 +144,35 @@ class StageModule(pl.LightningModule):
                 f"the run's checkpoint {self.stage.label}.ckpt was begun with other settings of "
                 f"the {self.stage.name}: repeat them to continue it, or remove it to start anew"
             )
-        self._check_origin(state)
+        _check_origin(self.stage, state)
         self.number = int(state["step"])
         self.system.load_state_dict({**self.system.state_dict(), **state["system"]})
         for name, network in self._own().items():
             network.load_state_dict(state["networks"][name])
         self.restored = state
 
-    def _check_origin(self, state: Mapping[str, Any]) -> None:
-        """Raises UserError where a checkpoint was begun with another tuning, or on another base."""
-        training, label = self.stage.training, self.stage.label
-        leaning = training.leaning
-        if state.get("tuning", {"name": "all"}) != dict(training.config.tuning):
-            raise UserError(
-                f"the run's checkpoint {label}.ckpt was begun with tuning={state['tuning']}, not "
-                f"{dict(training.config.tuning)}: repeat it, or remove the checkpoint to start the "
-                "stage anew"
-            )
-        if state.get("base") != (None if leaning is None else leaning.base.digest):
-            raise UserError(
-                f"the run's checkpoint {label}.ckpt leans on the weights {state['base']}, and "
-                "those of its base are others by now: put them back, or remove the checkpoint to "
-                "start the stage anew"
-            )
-
     def _own(self) -> dict[str, nn.Module]:
         """What is trained but is no part of the system."""
         known = set(self.system.modules())
         return {name: net for name, net in self.stage.networks().items() if net not in known}
+
+
+def _check_origin(stage: Stage, state: Mapping[str, Any]) -> None:
+    """Raises UserError where a checkpoint was begun with another tuning, or on another base."""
+    training, label = stage.training, stage.label
+    leaning = training.leaning
+    if state.get("tuning", {"name": "all"}) != dict(training.config.tuning):
+        raise UserError(
+            f"the run's checkpoint {label}.ckpt was begun with tuning={state['tuning']}, not "
+            f"{dict(training.config.tuning)}: repeat it, or remove the checkpoint to start the "
+            "stage anew"
+        )
+    if state.get("base") != (None if leaning is None else leaning.base.digest):
+        raise UserError(
+            f"the run's checkpoint {label}.ckpt leans on the weights {state['base']}, and "
+            "those of its base are others by now: put them back, or remove the checkpoint to "
+            "start the stage anew"
+        )
 
 
 def _parameters(optimizers: Sequence[Any]) -> list[nn.Parameter]:

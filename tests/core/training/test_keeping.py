@@ -1,6 +1,5 @@
 """What is kept of a stage: its last weights, its best ones, or runs on the way."""
 
-import csv
 import shutil
 
 import pytest
@@ -13,15 +12,14 @@ from anylatent.core.support.files import UserError
 from anylatent.core.training.keeping import Best
 from anylatent.core.training.settings import CheckpointConfig
 from anylatent.core.training.stages.diffusion import DiffusionStage
-from tests.cli import CLASSIFY, TINY, steps
+from tests.cli import CLASSIFY, TINY, rows, steps
 
 OFTEN = [*TINY, *steps(4, 12), "pictures.every=3", "pictures.samples=2", "steps=2"]
 LOSSES = {3: 2.0, 6: 1.0, 9: 3.0, 12: 2.0, 15: 1.5}
 
 
 def losses(run):
-    with open(run / "logs" / "diffusion.csv", newline="") as file:
-        told = [row for row in csv.DictReader(file) if row["held_out_loss"]]
+    told = [row for row in rows(run / "logs" / "diffusion.csv") if row["held_out_loss"]]
     return {int(row["step"]): float(row["held_out_loss"]) for row in told}
 
 

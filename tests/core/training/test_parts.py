@@ -1,7 +1,5 @@
 """A step's batch in parts: the gradient of the whole, in so much less memory."""
 
-import csv
-
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -12,7 +10,7 @@ from anylatent.core.training.settings import TrainerConfig
 from anylatent.core.training.step_sampler import StepSampler
 from anylatent.core.training.windows import WindowSampler
 from anylatent.modalities.image import autoencoder
-from tests.cli import TINY, steps
+from tests.cli import TINY, rows, steps
 
 ADVERSARY = ["autoencoder.adversary=patch", "autoencoder.adversary_start=0"]
 SMALL = [*TINY, *steps(4, 4), "log_every=1", *ADVERSARY]
@@ -45,11 +43,6 @@ def test_what_does_not_divide_is_named():
         StepSampler(23, 12, 6, 0, 5, 0, 2, parts=4)
     with pytest.raises(ValueError, match="accumulate_grad_batches=0: a batch comes in 1 part"):
         TrainerConfig(accumulate_grad_batches=0)
-
-
-def rows(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_the_same_weights_in_parts(cli, tmp_path, monkeypatch):

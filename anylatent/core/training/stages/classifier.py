@@ -155,7 +155,7 @@ class ClassifierStage(Stage):
         labels = torch.tensor([int(item[self.made.label]) for item in items])
         noise = Noise.of((self.training.config.seed, Stream.HELD_OUT), len(items))
         batch = move(self.system.modality.collate(items), self.system.device)
-        x0 = self.system.normaliser.encode(self.system.autoencoder.encode(batch).sample(noise))
+        x0 = self.system.latents(batch, noise)
         return float(nll_loss(self._log_p(x0, noise), labels.to(self.system.device)))
 
     def finish(self) -> None:
@@ -185,7 +185,7 @@ def accuracy(
         labels = torch.tensor([int(item[made.label]) for item in items], device=system.device)
         noise = Noise.of((seed, Stream.ACCURACY, start), len(items))
         batch = move(system.modality.collate(items), system.device)
-        x0 = system.normaliser.encode(system.autoencoder.encode(batch).sample(noise))
+        x0 = system.latents(batch, noise)
         for level in right:
             t = classifier.schedule.time(as_time(level)).expand(len(items)).to(system.device)
             guess = classifier(noisy(x0, classifier, t, noise), t).argmax(1)

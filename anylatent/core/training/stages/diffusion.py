@@ -157,6 +157,6 @@ def held_out_loss(training: Training, learner: str | None = None) -> float:
     system, batch = training.system, training.held_out(256)
     size = next(len(value) for value in batch.values())
     noise = Noise.of((training.config.seed, Stream.HELD_OUT), size)
-    x0 = system.normaliser.encode(system.autoencoder.encode(batch).sample(noise))
+    x0 = system.latents(batch, noise)
     cond = system.condition(system.columns(batch), noise)
     return float(loss_of(system, learner, x0, cond, noise))

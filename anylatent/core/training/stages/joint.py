@@ -76,7 +76,7 @@ class JointStage(Stage):
         cond = system.condition(system.columns(batch), noise)
         cond = cond.drop(self.settings.drop, noise) if cond is not None else None
         terms, output = system.autoencoder.loss(batch, noise, number)
-        x0 = system.normaliser.encode(system.autoencoder.encode(batch).sample(noise))
+        x0 = system.latents(batch, noise)
         own = system.generator.loss(x0, cond, noise).mean()
         loss = torch.stack([own, *(term.mean() for term in terms.values())]).sum()
         descend("all", loss)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from anylatent.core.runs.devices import available, device_of
+from anylatent.core.support.devices import available, device_of
 from anylatent.core.support.files import UserError
 
 
