@@ -1,6 +1,7 @@
 """Commands in tests: settings of tiny networks on real digits, and ways to run a command."""
 
 import contextlib
+import csv
 import io
 import os
 import re
@@ -99,6 +100,12 @@ def stop_in(stage, number, arguments, run):
     if number == signal.SIGINT:
         assert re.search(rf"stopped at {stage} step \d+ of 60; the same\s+command continues", err)
     return out
+
+
+def rows(path):
+    """A table of figures, one mapping for each line."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def pixels(folder):

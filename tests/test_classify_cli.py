@@ -1,6 +1,5 @@
 """Classifiers of noisy latents from end to end, on real digits with tiny networks."""
 
-import csv
 import json
 import shutil
 from pathlib import Path
@@ -14,7 +13,7 @@ import anylatent as al
 from anylatent.core.runs.run import RunDirectory
 from anylatent.core.support.files import UserError
 from anylatent.core.training.encoding import Encoder
-from tests.cli import CLASSIFY, TINY, launch, steps
+from tests.cli import CLASSIFY, TINY, launch, rows, steps
 
 PLAIN = ["conditioner=none" if s == "conditioner=label" else s for s in TINY]
 
@@ -64,12 +63,12 @@ def test_what_a_run_has_afterwards(steered, plain):
 
 def test_its_logs(steered):
     path, out = steered
-    rows = list(csv.DictReader(open(path / "logs" / "classifier_digit.csv", encoding="utf-8")))
-    assert [r["step"] for r in rows if r.get("loss")] == ["2", "4"]
-    assert all(0 <= float(r["accuracy"]) <= 1 for r in rows if r.get("accuracy"))
-    drawn = [r for r in rows if r.get("accuracy_at_0")]
+    told = rows(path / "logs" / "classifier_digit.csv")
+    assert [r["step"] for r in told if r.get("loss")] == ["2", "4"]
+    assert all(0 <= float(r["accuracy"]) <= 1 for r in told if r.get("accuracy"))
+    drawn = [r for r in told if r.get("accuracy_at_0")]
     assert [r["step"] for r in drawn] == ["2", "4"]
-    final = list(csv.DictReader(open(path / "logs" / "classifier_digit_accuracy.csv")))
+    final = rows(path / "logs" / "classifier_digit_accuracy.csv")
     assert [float(r["log_snr"]) for r in final] == [8, 4, 2, 0, -2, -4, -6]
     line = next(line for line in out.splitlines() if line.startswith("| accuracy"))
     shown = [cell.strip() for cell in line.strip("| ").split("|")[1:]]
@@ -128,8 +127,8 @@ def test_it_learns_digits_where_noise_leaves_any(pixels, cli, tmp_path):
     path = Path(shutil.copytree(pixels, tmp_path / "run"))
     code, _, err = cli("train", f"run={path}", *WELL)
     assert code == 0, err
-    rows = list(csv.DictReader(open(path / "logs" / "classifier_digit_accuracy.csv")))
-    found = {float(row["log_snr"]): float(row["accuracy"]) for row in rows}
+    told = rows(path / "logs" / "classifier_digit_accuracy.csv")
+    found = {float(row["log_snr"]): float(row["accuracy"]) for row in told}
     assert found[8] > 0.7 and 0.3 < found[-2] < found[2] - 0.1 and found[-6] < 0.25, found
 
 

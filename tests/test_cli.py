@@ -1,6 +1,5 @@
 """The command line from end to end, on real digits with tiny networks."""
 
-import csv
 import json
 import os
 import re
@@ -15,7 +14,7 @@ from safetensors.torch import load_file
 import anylatent as al
 from anylatent.core.runs.run import RunDirectory
 from anylatent.core.training.encoding import Encoder
-from tests.cli import DIGITS, TINY, finish, launch, pixels, start, steps, stop_in
+from tests.cli import DIGITS, TINY, finish, launch, pixels, rows, start, steps, stop_in
 
 
 # ---- training, sampling, measuring ------------------------------------------------------------
@@ -25,8 +24,8 @@ def test_run_directory(digits):
     for name in ("reconstructions_000020.png", "samples_000060.png"):
         assert Image.open(digits / "pictures" / name).size[0] > 16
     for stage, last in {"autoencoder": "20", "diffusion": "60"}.items():
-        rows = list(csv.DictReader(open(digits / "logs" / f"{stage}.csv", encoding="utf-8")))
-        assert rows[-1]["step"] == last and any(row.get("loss") for row in rows)
+        told = rows(digits / "logs" / f"{stage}.csv")
+        assert told[-1]["step"] == last and any(row.get("loss") for row in told)
         assert list((digits / "logs" / stage).glob("events.*"))
 
 
@@ -162,8 +161,7 @@ def test_stopped_run_goes_on_to_the_same_weights(number, uninterrupted, tmp_path
 
 
 def losses(path):
-    with open(path, encoding="utf-8") as file:
-        return [(int(r["step"]), float(r["loss"])) for r in csv.DictReader(file) if r.get("loss")]
+    return [(int(r["step"]), float(r["loss"])) for r in rows(path) if r.get("loss")]
 
 
 def test_two_processes_see_the_losses_of_one(tmp_path):

@@ -1,6 +1,5 @@
 """Runs that can't be harmed: one owner, finished at the last step alone, finite, gone on with."""
 
-import csv
 import json
 import multiprocessing
 import os
@@ -19,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from anylatent.core.runs.directory import RunDirectory, Stages
 from anylatent.core.runs.records import owned
 from anylatent.core.support.files import UserError
-from tests.cli import QUICK, TINY, start, steps
+from tests.cli import QUICK, TINY, rows, start, steps
 
 FEW = [*TINY, *QUICK, *steps(2, 4), "log_every=1"]
 
@@ -219,8 +218,8 @@ def test_samples_that_are_not_finite_are_no_samples(copied, fails, cli):
 
 # ---- going on ---------------------------------------------------------------------------------
 def losses(run, stage="diffusion"):
-    with open(run / "logs" / f"{stage}.csv") as file:
-        return [(int(row["step"]), float(row["loss"])) for row in csv.DictReader(file)]
+    told = rows(run / "logs" / f"{stage}.csv")
+    return [(int(row["step"]), float(row["loss"])) for row in told]
 
 
 def test_a_run_goes_on_with_its_own_settings_and_longer(tmp_path, cli, fails):

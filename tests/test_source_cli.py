@@ -1,6 +1,5 @@
 """A run that starts from another: digits 0-4 to digits 5-9, as plain folders without labels."""
 
-import csv
 import hashlib
 import json
 import re
@@ -20,7 +19,7 @@ from anylatent.core.registry.store import _parts
 from anylatent.core.runs import RunDirectory
 from anylatent.core.training.precision import compact
 from anylatent.core.training.step_sampler import StepSampler
-from tests.cli import TINY, launch, steps
+from tests.cli import TINY, launch, rows, steps
 
 SMALL = [s for s in TINY if not s.startswith(("data", "conditioner", "training", "pictures"))]
 HOW = ["training.autoencoder.batch=8", "training.diffusion.batch=8", "pictures.every=0"]
@@ -117,9 +116,8 @@ def drawn(run):
     return al.load(run, device="cpu").sample(3, seed=0).tensor
 
 
-def rows(path, name):
-    with open(path / "logs" / "diffusion.csv", encoding="utf-8") as file:
-        return [float(row[name]) for row in csv.DictReader(file) if row.get(name)]
+def column(path, name):
+    return [float(row[name]) for row in rows(path / "logs" / "diffusion.csv") if row.get(name)]
 
 
 def loss_of(model, pictures, batch=8):
@@ -154,17 +152,17 @@ def test_the_start_is_the_base_bit_for_bit(name, base, begin, cli, tmp_path):
 @pytest.mark.parametrize("name", TUNINGS)
 def test_the_first_loss_is_that_of_the_base(name, tuned, base, high):
     expected = loss_of(al.load(base, device="cpu"), high)
-    assert rows(tuned[name], "loss")[0] == pytest.approx(expected, rel=1e-6)
-    assert rows(tuned["all"], "loss")[0] == rows(tuned["matching"], "loss")[0]
-    assert rows(tuned["all"], "loss")[1] != rows(tuned["matching"], "loss")[1]
+    assert column(tuned[name], "loss")[0] == pytest.approx(expected, rel=1e-6)
+    assert column(tuned["all"], "loss")[0] == column(tuned["matching"], "loss")[0]
+    assert column(tuned["all"], "loss")[1] != column(tuned["matching"], "loss")[1]
 
 
 @pytest.mark.parametrize("name", TUNINGS)
 def test_held_out_loss_falls_and_the_base_is_untouched(name, tuned, base, begin, tmp_path):
     before = hashes(base)
     begin(tmp_path / "run", *STILL, "pictures.every=1", "pictures.samples=2")
-    (at_first,) = rows(tmp_path / "run", "held_out_loss")
-    (at_last,) = rows(tuned[name], "held_out_loss")
+    (at_first,) = column(tmp_path / "run", "held_out_loss")
+    (at_last,) = column(tuned[name], "held_out_loss")
     assert at_last < 0.97 * at_first, (at_first, at_last)
     assert hashes(base) == before
 

@@ -1,6 +1,5 @@
 """A plugin adds a stage of training, a command, or a figure, in one file of its own."""
 
-import csv
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from tests.cli import rows
 from tests.forks import forks
 
 HERE = Path(__file__).parent / "capabilities"
@@ -42,10 +42,9 @@ def probed(trained):
 
 def test_a_stage_with_two_networks_and_two_optimisers(trained, probed):
     """It learns what latents tell, keeps its networks, and leaves the run's own weights alone."""
-    with open(trained / "run" / "logs" / "two_probes.csv") as file:
-        rows = list(csv.DictReader(file))
+    told = rows(trained / "run" / "logs" / "two_probes.csv")
     first, last = (
-        [float(row[name]) for name in ("latents", "noise")] for row in (rows[0], rows[-1])
+        [float(row[name]) for name in ("latents", "noise")] for row in (told[0], told[-1])
     )
     assert last[0] < 0.8 * first[0], "the latents tell the digit"
     assert last[1] > 0.8 * first[1], "noise tells nothing"

@@ -1,6 +1,5 @@
 """Conditioners of a plugin in one file, on real digits: one learns and varies, one encodes."""
 
-import csv
 import importlib.util
 import os
 import re
@@ -17,7 +16,7 @@ import anylatent as al
 from anylatent.core.autoencoders import FrozenEncoder
 from anylatent.core.cli.main import main
 from anylatent.core.registry.store import _parts
-from tests.cli import TINY, pixels, steps
+from tests.cli import TINY, pixels, rows, steps
 
 HERE = Path(__file__).parent / "capabilities"
 HOW = ["trainer.accelerator=cpu", "pictures.every=0", "training.diffusion.batch=8"]
@@ -91,9 +90,8 @@ def test_contracts(hints):
 
 # ---- one that learns --------------------------------------------------------------------------
 def losses(path):
-    with open(path / "logs" / "diffusion.csv", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return [float(row["held_out_loss"]) for row in rows if row.get("held_out_loss")]
+    told = rows(path / "logs" / "diffusion.csv")
+    return [float(row["held_out_loss"]) for row in told if row.get("held_out_loss")]
 
 
 def test_it_learns_with_the_generator_and_is_saved(learned, hints):
