@@ -400,6 +400,16 @@ def test_no_space_left_while_saving(cli, tmp_path):
     assert cli(*arguments)[0] == 0, "with space again, the same command goes on"
 
 
+@pytest.mark.slow
+def test_no_space_left_while_logging(tmp_path):
+    """The log outgrows the disk long before the stage is done."""
+    arguments = ["train", f"run={tmp_path / 'run'}", *TINY, *steps(300, 2), "log_every=2"]
+    process = start(arguments, tmp_path / "cache", preexec_fn=limited)
+    out, err = process.communicate(timeout=900)
+    assert "autoencoder 300/300" in out, out + err
+    assert process.returncode == 1 and "could not save" in err and "Traceback" not in out + err
+
+
 def test_no_space_left_for_pictures(digits, cli, tmp_path):
     def tight():
         resource.setrlimit(resource.RLIMIT_FSIZE, (16, 16))

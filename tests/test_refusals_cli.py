@@ -17,6 +17,9 @@ WITHOUT_MEANING = {
     "training.diffusion.optimizer.lr=-1": "settings of optimizer: Invalid learning rate: -1",
     "training.diffusion.optimizer.betas=[2,3]": "settings of optimizer: Invalid beta",
     "backbone.multipliers=[]": "multipliers",
+    "backbone.channels=0": "would have the shape (0, ",
+    "backbone.channels=-8": "backbone=unet can't be built with {'channels': -8",
+    "autoencoder.channels=0": "autoencoder.encoder.body.0.weight would have the shape (0, ",
     "run=": "run= is empty",
 }
 

@@ -127,11 +127,12 @@ def test_a_trainer_that_stops_early_finishes_nothing(tmp_path, cli, fails):
         ("precision=8", "there are 32-true"),
         ("strategy=fsdp", "auto or ddp"),
         ("max_epochs=3", "no setting trainer.max_epochs"),
+        ("foo=3", "no setting trainer.foo; trainer has accelerator, devices"),
         ("devices=[]", "settings of trainer"),
     ],
 )
 def test_settings_of_the_trainer_that_are_not_ours(setting, message, tmp_path, fails):
-    plus = "++" if "max_epochs" in setting else ""
+    plus = "++" if setting in ("max_epochs=3", "foo=3") else ""
     assert message in fails("train", f"run={tmp_path / 'run'}", *FEW, f"{plus}trainer.{setting}")
     assert not (tmp_path / "run").exists()
 

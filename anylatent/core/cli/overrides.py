@@ -21,7 +21,7 @@ NAME = r"(?!(true|false|null)$)[a-z]\w*"
 
 def read_typed(typed: Sequence[str], command: Command) -> list[str]:
     """The overrides as Hydra reads them."""
-    found = [re.sub(r"^likelihood=(?=\d)", "likelihood.samples=", item) for item in typed]
+    found = [re.sub(r"^likelihood=(?=-?\d)", "likelihood.samples=", item) for item in typed]
     found = [re.sub(r"^data\.changed=", "data_changed=", item) for item in found]
     if has_source(command):  # which Python could not name as users do
         found = [re.sub(r"^([\w.]+\.)?from=", r"\1source=", item) for item in found]

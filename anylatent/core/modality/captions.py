@@ -133,14 +133,24 @@ def _directory(path: str) -> Path:
 
 def _check_room(folder: Path, tokens: int) -> None:
     """Raises ValueError for more tokens than the encoder has places for."""
-    found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    most = found.get("max_position_embeddings")
+    most = _config(folder).get("max_position_embeddings")
     if isinstance(most, int) and tokens > most:
         raise ValueError(f"tokens={tokens}: the encoder of captions reads at most {most}")
 
 
+def _config(folder: Path) -> Mapping[str, Any]:
+    """What the encoder says of itself. Raises ValueError for a file of something else."""
+    try:
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{folder / 'config.json'} is damaged, copy it anew: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{folder / 'config.json'} is no configuration of an encoder")
+    return found
+
+
 def _width(folder: Path) -> int:
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = _config(folder)
     config = config.get("text_config") or config
     for name in ("hidden_size", "d_model", "dim"):
         if name in config:

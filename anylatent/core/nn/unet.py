@@ -243,7 +243,7 @@ def grid_field(spec: LatentSpec, axes: Sequence[int] = (1, 2, 3)) -> tuple[str, 
     allowed = " or ".join(GRIDS[n] for n in axes)
     raise ValueError(
         f"this backbone needs latents of one field of shape {allowed}, of fixed size with channels "
-        f"first, got {spec}"
+        f"first, got {spec}: leave backbone out to take the modality's own"
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from anylatent.core.registry.part import Part, RegistryError
 from anylatent.core.registry.store import part
+from anylatent.core.support.files import UserError
 from anylatent.core.support.kinds import fits, words
 
 
@@ -15,7 +16,8 @@ def build(group: str, node: Mapping[str, Any], **runtime: Any) -> Any:
     """Constructs the part that a configuration node `{name: ..., setting: ...}` describes.
 
     Nothing but registered parts is ever constructed. Of `runtime`, a part gets what its signature
-    names.
+    names. Raises RegistryError for what there is not, and for settings that a part fails on without
+    an error of its own.
     """
     record, given = _chosen(group, node)
     parameters = record.parameters()
@@ -25,7 +27,17 @@ def build(group: str, node: Mapping[str, Any], **runtime: Any) -> Any:
         else:
             given[key] = record.valued(key, value)
     extra = {key: value for key, value in runtime.items() if key in parameters and key not in given}
-    return record.factory(**given, **extra)
+    try:
+        return record.factory(**given, **extra)
+    except (RegistryError, UserError, ValueError, ImportError, OSError):
+        raise
+    except Exception as error:
+        told = " ".join(str(error).split())
+        settings = {key: value for key, value in node.items() if key != "name"}
+        raise RegistryError(
+            f"{group}={record.name} can't be built with {settings or 'its own settings'} "
+            f"({type(error).__name__}: {told}). ANYLATENT_DEBUG=1 shows where"
+        ) from error
 
 
 def _chosen(group: str, node: Mapping[str, Any]) -> tuple[Part, dict[str, Any]]:

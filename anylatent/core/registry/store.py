@@ -66,7 +66,8 @@ def part(group: str, name: str) -> Part:
     """The record of a part."""
     options = names(group)
     if name not in options:
-        raise RegistryError(f"no {group} '{name}'; there are {', '.join(options)}{broken()}")
+        where = broken() or ". One of a plugin is there when ANYLATENT_PLUGINS names its module"
+        raise RegistryError(f"no {group} '{name}'; there are {', '.join(options)}{where}")
     return _parts[group][name]
 
 

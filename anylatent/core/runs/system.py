@@ -61,6 +61,7 @@ class System(nn.Module):
         self.labels: dict[str, ClassLabel] = {}
         self.classifiers: dict[str, NoisyClassifier] = {}
         self.networks = nn.ModuleList()  # of the classifiers, whose labels may have any name
+        _check_sizes(self)
 
     @property
     def schedule(self) -> Schedule:
@@ -173,3 +174,13 @@ class System(nn.Module):
         with torch.no_grad():
             for name, value in own.items():
                 value.copy_(tensors[name])
+
+
+def _check_sizes(system: System) -> None:
+    """Raises UserError for networks of no width, which would compute with nothing."""
+    for name, value in system.named_parameters():
+        if not value.numel():
+            raise UserError(
+                f"{name} would have the shape {tuple(value.shape)}, without an entry: a width, a "
+                "number of channels or the like in the configuration is 0"
+            )

@@ -59,5 +59,6 @@ def words(kind: Any) -> str:
     if isinstance(outer, type) and issubclass(outer, Mapping):
         return "names with values"
     if isinstance(outer, type) and issubclass(outer, Collection):
-        return "a list"
+        inner = [one for one in get_args(kind)[:1] if one is not Any]
+        return f"a list, each {words(inner[0])}" if inner else "a list"
     return typing.cast(str, getattr(kind, "__name__", str(kind)))

@@ -119,14 +119,16 @@ def data_of(config: TrainConfig) -> Data:
 
 def _check_told(system: System, data: Data) -> None:
     """Warns where a conditioner would learn nothing, since there is nothing to learn from."""
-    empty = [name for name in system.conditioner.columns if name in data.empty]
-    if empty:
-        warnings.warn(
-            f"the conditioner reads the column '{empty[0]}', which is empty in every item of the "
-            f"data: the model will not follow cond.{empty[0]}. Give the data some, or set "
-            "conditioner=none",
-            stacklevel=3,
-        )
+    there = data.train()[0]
+    for name in system.conditioner.columns:
+        if name in data.empty or name not in there:
+            what = "is empty in every item of the data" if name in there else "the data do not have"
+            warnings.warn(
+                f"the conditioner reads the column '{name}', which {what}: the model will not "
+                f"follow cond.{name}. Give the data some, or set conditioner=none",
+                stacklevel=3,
+            )
+            return
 
 
 def begun_with(config: TrainConfig, directory: RunDirectory) -> Node:

@@ -197,9 +197,16 @@ def test_a_column_that_is_empty_throughout_is_a_warning(monkeypatch):
     """Where the conditioner reads it; another one, or data that have some, are told nothing."""
     model = system(Numbers, monkeypatch)
     (column,) = model.conditioner.columns[:1]
+    item = dict.fromkeys([*model.conditioner.columns, "caption"], 0)
+
+    def data(empty, item=item):
+        return SimpleNamespace(empty=empty, train=lambda: [item])
+
     with pytest.warns(UserWarning, match=f"'{column}', which is empty in every item"):
-        loop._check_told(model, SimpleNamespace(empty=[column]))
+        loop._check_told(model, data([column]))
+    with pytest.warns(UserWarning, match=f"'{column}', which the data do not have"):
+        loop._check_told(model, data([], {"caption": 0}))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        loop._check_told(model, SimpleNamespace(empty=["caption"]))
-        loop._check_told(model, SimpleNamespace(empty=[]))
+        loop._check_told(model, data(["caption"]))
+        loop._check_told(model, data([]))

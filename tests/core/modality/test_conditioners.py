@@ -101,6 +101,26 @@ def test_unknown_columns() -> None:
         ClassLabel({"a": ["x"], "b": ["y"]})
 
 
+@pytest.mark.parametrize("tokens", [2, 513, 600])
+def test_tokens_that_the_encoder_has_no_room_for(tokens: int, caption: Caption) -> None:
+    most = "at least 3" if tokens < 3 else "reads at most 512"
+    with pytest.raises(ValueError, match=most):
+        Caption(tokens=tokens)
+
+
+def test_as_many_tokens_as_the_encoder_reads(caption: Caption) -> None:
+    assert Caption(tokens=512).tokens == 512 and Caption(tokens=3).tokens == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("{", "is damaged"), ("[1]", "is no configuration"), ("{}", "width")]
+)
+def test_an_encoder_that_says_nothing_of_itself(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=f"config.json.* {message}"):
+        Caption(path=str(tmp_path))
+
+
 def test_caption_does_not_depend_on_its_neighbours(caption: Caption) -> None:
     texts = ["red apple", "family: man, woman, girl, girl", "", "flag"]
     together, mask = states(caption, list(texts))

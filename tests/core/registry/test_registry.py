@@ -225,3 +225,23 @@ def test_a_path_is_a_text_in_configurations_and_a_path_to_the_part(clean):
     assert build("weighting", {"name": "reader"}).found == (Path("a b"), None)
     told = {"name": "reader", "file": "c", "other": "ü/[d]"}
     assert build("weighting", told).found == (Path("c"), Path("ü/[d]"))
+
+
+def test_a_part_that_fails_is_one_sentence_and_an_error_of_its_own_stays(clean):
+    class Failing(al.Weighting):
+        """Divides."""
+
+        def __init__(self, parts: int = 1) -> None:
+            if parts < 0:
+                raise ValueError("parts must be at least 1")
+            self.share = 1 // parts
+
+        def data(self, log_snr, measure):
+            return log_snr
+
+    al.register("weighting", "failing")(Failing)
+    with pytest.raises(RegistryError, match="weighting=failing can't be built with {'parts': 0}"):
+        build("weighting", {"name": "failing", "parts": 0})
+    with pytest.raises(ValueError, match="^parts must be at least 1$"):
+        build("weighting", {"name": "failing", "parts": -1})
+    assert build("weighting", {"name": "failing", "parts": 1}).share == 1
