@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from array import array
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -112,7 +113,7 @@ class Share:
 
 def by_shares(
     groups: Sequence[str], shares: Mapping[str, Share], rest: str, where: str, what: str
-) -> dict[str, Rows]:
+) -> dict[str, Sequence[int]]:
     """Rows by part: those of `shares` in their order, then the rest, which has the name `rest`.
 
     Groups are ordered by a hash of their names and cut there; rows come in the order of the hash,
@@ -124,26 +125,24 @@ def by_shares(
         wanted = f"at least {len(shares) + 1} are needed, for {', '.join([*shares, rest])}"
         raise _too_few(where, groups, what, wanted)
     sizes = [*((name, share(len(starts))) for name, share in shares.items()), (rest, len(starts))]
-    start, parts = 0, dict[str, Rows]()
+    start, parts = 0, dict[str, Sequence[int]]()
     for part, size in sizes:
         first, last = (starts[k] if k < len(starts) else len(order) for k in (start, start + size))
-        parts[part] = order[first:last].tolist()
+        parts[part] = array("q", order[first:last].astype("=i8").tobytes())
         start += size
     return parts
 
 
 def _by_hash(groups: Sequence[str]) -> tuple[Any, Any]:
     """The rows in the order of the hashes of their groups, and where each group begins: arrays,
-    as there may be millions."""
+    as there may be millions, of which the first 64 bits of a hash tell one from another."""
     content = bytearray()
     for group in groups:
-        content += _hash(group)
-    if not content:
-        return np.empty(0, dtype=int), np.empty(0, dtype=int)
-    hashes = np.frombuffer(content, dtype=">u8").astype(np.uint64).reshape(-1, 4)
-    order = np.lexsort(hashes.T[::-1])
+        content += hashlib.sha256(group.encode()).digest()[:8]
+    hashes = np.frombuffer(content, dtype=">u8") if content else np.empty(0, dtype=">u8")
+    order = np.argsort(hashes, kind="stable")
     new = np.ones(len(order), dtype=bool)
-    new[1:] = (hashes[order[1:]] != hashes[order[:-1]]).any(1)
+    new[1:] = hashes[order[1:]] != hashes[order[:-1]]
     return order, np.flatnonzero(new)
 
 

@@ -471,7 +471,9 @@ def test_made_once(monkeypatch):
 
 def test_facts_are_plain_and_the_tokenizer_learns_from_training_alone(monkeypatch):
     seen, train = [], BytePairs.train
-    monkeypatch.setattr(BytePairs, "train", lambda texts, size: (seen.extend(texts), train(texts, size))[1])  # fmt: skip  # noqa: E501
+    monkeypatch.setattr(
+        BytePairs, "train", lambda texts, size: (seen.extend(texts), train(seen, size))[1]
+    )
     data = Given(LINES, vocabulary=262)
     assert json.loads(json.dumps(data.facts)) == data.facts
     assert seen == texts_of(data, "train") and data.facts["vocabulary"] == 262

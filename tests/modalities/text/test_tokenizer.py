@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -160,10 +161,26 @@ def test_words_that_are_known_have_the_tokens_of_the_whole_text(texts):
         assert tokenizer.encode(text) == whole
 
 
-def test_a_text_of_words_that_are_not_known_when_no_more_are_kept(monkeypatch):
-    monkeypatch.setattr("anylatent.modalities.text.tokenizer._REMEMBERED", 3)
+@given(st.lists(st.lists(st.sampled_from(SIGNS)).map("".join)))
+@settings(deadline=None)
+def test_many_texts_at_once_are_each_alone(texts):
+    for tokenizer in (TRAINED, Symbols("athe!.")):  # the second has no token for most of them
+        sizes, tokens = tokenizer.encode_all(texts)
+        pieces = np.split(tokens, np.maximum(sizes, 0).cumsum())
+        assert len(pieces) == len(texts) + 1 and not len(pieces[-1])
+        for text, size, piece in zip(texts, sizes, pieces, strict=False):
+            if size < 0:
+                with pytest.raises(UserError):
+                    tokenizer.encode(text)
+            else:
+                assert piece.tolist() == tokenizer.encode(text)
+
+
+def test_words_are_forgotten_where_there_are_too_many_and_have_the_same_tokens(monkeypatch):
+    monkeypatch.setattr("anylatent.modalities.text.tokenizer._REMEMBERED", 8)
     tokenizer = BytePairs.train(["one two three four five six"] * 9, 280)
     text = "one two three four five six one"
     whole = tokenizer._encoder.encode(text, add_special_tokens=False).ids
     assert tokenizer.encode(text) == whole == tokenizer.encode(text)
-    assert len(tokenizer._known) == 3 and tokenizer.decode(whole) == text
+    assert tokenizer.encode("one") == whole[: len(tokenizer.encode("one"))]
+    assert list(tokenizer._words) == ["one"] and tokenizer.decode(whole) == text

@@ -21,7 +21,7 @@ from anylatent.modalities.text.data.documents import PARTS, Documents, split
 from anylatent.modalities.text.data.encoder import Encoder, in_words, left_out, taught, tokenized
 from anylatent.modalities.text.tokenizer import Tokenizer
 
-_VERSION = "1"
+_VERSION = "2"
 _BYTES = 256
 
 
@@ -79,11 +79,11 @@ class TextData(Data):
 
     `key` is everything that determines the documents, as plain values; `documents()` is called
     once, when items or facts are first asked for. The tokenizer learns from the training part
-    alone: byte pairs up to `vocabulary` tokens, or the symbols that occur where `kind` is
-    "smiles". A text of more than `longest` tokens is left out, or cut to its first ones with
-    `truncate`; one with a symbol that the training part lacks is left out. One line on the
-    standard error counts them, and so does the fact `left_out`. With a `keyword` there is the class
-    of that name, no or yes: whether a text has this word.
+    alone: byte pairs up to `vocabulary` tokens, of its first 2^24 characters in the order of the
+    split, or the symbols that occur where `kind` is "smiles". A text of more than `longest` tokens
+    is left out, or cut to its first ones with `truncate`; one with a symbol that the training part
+    lacks is left out. One line on the standard error counts them, and so does the fact `left_out`.
+    With a `keyword` there is the class of that name, no or yes: whether a text has this word.
 
     `tokenizer`, the JSON of a trained model's, reads the texts as that model does: nothing is
     learned then, and nothing held out; all texts are in `train()`, in their order.
@@ -216,9 +216,10 @@ class TextData(Data):
 
     def _tokenized(self) -> dict[str, Tensor]:
         texts, given = self._documents.texts, self._given
+        parts: Mapping[str, Sequence[int]]
         if given:
             tokenizer = Tokenizer.from_json(given)
-            parts = {**dict.fromkeys(PARTS, list[int]()), "train": list(range(len(texts)))}
+            parts = {**dict.fromkeys(PARTS, range(0)), "train": range(len(texts))}
         else:
             parts = split(texts, self.name)
             tokenizer = taught(Picked(texts, parts["train"]), self.kind, self.vocabulary)

@@ -63,7 +63,7 @@ class Documents:
         return cls(Lines(tensors["texts"]), columns, left_out)
 
 
-def split(texts: Sequence[str], what: str) -> dict[str, list[int]]:
+def split(texts: Sequence[str], what: str) -> dict[str, Sequence[int]]:
     """Rows by part: a tenth held out, at most 5,000 texts; a fifth to judge by; the rest to train.
 
     Copies of a text stay together; see `by_shares`. Each part has at least one text. Raises

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from anylatent.core.support.files import UserError
 from anylatent.core.support.progress import bar
-from anylatent.modalities.shared.strings import text_tensor
+from anylatent.modalities.shared.strings import Picked, text_tensor
 from anylatent.modalities.text.data.documents import Documents
-from anylatent.modalities.text.tokenizer import BytePairs, Symbols, Tokenizer
+from anylatent.modalities.text.tokenizer import BytePairs, Ints, Symbols, Tokenizer
+
+Bools: TypeAlias = NDArray[np.bool_]
 
 _MARK = "left_out."
+_BLOCK = 2**20
 
 REASONS: Mapping[str, str] = {
     "copy": "left out: cut, they are texts of another part",
@@ -29,9 +34,24 @@ REASONS: Mapping[str, str] = {
 """What is said of the documents that `left_out` counts."""
 
 
-def taught(texts: Sequence[str], kind: str, vocabulary: int) -> Tokenizer:
-    """The tokenizer that texts teach: the symbols of SMILES, else byte pairs."""
-    return Symbols.train(texts) if kind == "smiles" else BytePairs.train(texts, vocabulary)
+_ENOUGH = 2**24
+"""Characters from which byte pairs are learned: more of a language move no frequent pair."""
+
+
+def taught(texts: Iterable[str], kind: str, vocabulary: int) -> Tokenizer:
+    """The tokenizer that texts in random order teach: the symbols of SMILES, else the byte pairs of
+    the first ones."""
+    if kind == "smiles":
+        return Symbols.train(texts)
+    return BytePairs.train(_first(texts, _ENOUGH), vocabulary)
+
+
+def _first(texts: Iterable[str], characters: int) -> Iterator[str]:
+    for text in texts:
+        if characters <= 0:
+            return
+        characters -= len(text)
+        yield text
 
 
 def left_out(tensors: Mapping[str, Tensor]) -> dict[str, int]:
@@ -80,55 +100,59 @@ class Encoder:
     def __init__(self, tokenizer: Tokenizer, longest: int, truncate: bool) -> None:
         self.tokenizer, self.longest, self.truncate = tokenizer, longest, truncate
         self.left_out: Counter[str] = Counter()
-        self._known = torch.empty(0, dtype=torch.long)  # keys of what other parts have
+        self._seen = set[bytes]()  # tokens of other parts that are texts which were cut
 
     def __call__(
-        self, part: str, rows: Sequence[int], texts: Sequence[str], advance: Callable[[], None]
+        self, part: str, rows: Sequence[int], texts: Sequence[str], advance: Callable[[int], None]
     ) -> dict[str, Tensor]:
         """`rows` (M,) that are used, `sizes` (M,), and `tokens`, one text after another."""
-        kept, sizes, flat, keys = array("i"), array("i"), array("i"), array("q")
-        for row in rows:
-            tokens = self._tokens(texts[row])
-            if tokens is not None:
-                kept.append(row)
-                sizes.append(len(tokens))
-                flat.extend(tokens)
-                keys.append(_key(tokens))
-            advance()
-        found = [_tensor(numbers) for numbers in (kept, sizes, flat, keys)]
-        return self._apart(*found)
+        few = self.tokenizer.size <= 2**15
+        kept, sizes, flat = array("q"), array("i"), array("h" if few else "i")
+        cut, done = set[bytes](), 0
+        for block in _blocks(Picked(texts, rows)):
+            some = np.array(rows[done : done + len(block)])
+            found, lengths, tokens = self._used(*self.tokenizer.encode_all(block), cut)
+            kept.frombytes(some[found].astype("q").tobytes())
+            sizes.frombytes(lengths.astype("i").tobytes())
+            flat.frombytes(tokens.astype(flat.typecode).tobytes())
+            done += len(block)
+            advance(len(block))
+        self._seen |= cut
+        return {"rows": _tensor(kept), "sizes": _tensor(sizes), "tokens": _tensor(flat)}
 
-    def _apart(
-        self, rows: Tensor, sizes: Tensor, tokens: Tensor, keys: Tensor
-    ) -> dict[str, Tensor]:
-        """Without what another part has."""
-        copies = torch.isin(keys, self._known)
-        self._known = torch.cat([self._known, keys])
-        if bool(copies.any()):
-            self.left_out["copy"] += int(copies.sum())
-            tokens = tokens[~copies.repeat_interleave(sizes)]
-            rows, sizes = rows[~copies], sizes[~copies]
-        return {"rows": rows, "sizes": sizes, "tokens": tokens}
-
-    def _tokens(self, text: str) -> list[int] | None:
-        """The tokens of a text, None where it is left out."""
-        try:
-            tokens = self.tokenizer.encode(text)
-        except UserError:
-            self.left_out["unknown_symbol"] += 1
-            return None
-        if len(tokens) > self.longest:
-            self.left_out["cut" if self.truncate else "too_long"] += 1
-            return tokens[: self.longest] if self.truncate else None
-        return tokens
+    def _used(self, sizes: Ints, tokens: Ints, cut: set[bytes]) -> tuple[Bools, Ints, Ints]:
+        """Which of some texts are used, the sizes of these and their tokens."""
+        found, whole = sizes >= 0, np.maximum(sizes, 0)
+        long, ends = whole > self.longest, whole.cumsum()
+        self.left_out["unknown_symbol"] += int((~found).sum())
+        self.left_out["cut" if self.truncate else "too_long"] += int(long.sum())
+        if self.truncate:
+            sizes = np.minimum(whole, self.longest)
+            for place in np.flatnonzero(found & (sizes == self.longest)):  # a text, or cut to one
+                start = ends[place] - whole[place]
+                key = tokens[start : start + self.longest].tobytes()
+                found[place] = key not in self._seen
+                self.left_out["copy"] += not found[place]
+                cut.add(key)
+        else:
+            sizes, found = whole, found & ~long
+        places = np.arange(len(tokens)) - (ends - whole).repeat(whole)
+        return found, sizes[found], tokens[places < (sizes * found).repeat(whole)]
 
 
-def _key(tokens: Sequence[int]) -> int:
-    """64 bits that tell some tokens from others."""
-    content = hashlib.blake2b(array("i", tokens), digest_size=8).digest()
-    return int.from_bytes(content, "little", signed=True)
+def _blocks(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Some texts at a time, of so many characters together, however long each is."""
+    block, characters = list[str](), 0
+    for text in texts:
+        block.append(text)
+        characters += len(text)
+        if characters >= _BLOCK:
+            yield block
+            block, characters = [], 0
+    if block:
+        yield block
 
 
 def _tensor(numbers: array[int]) -> Tensor:
-    dtype = torch.int32 if numbers.typecode == "i" else torch.int64
+    dtype = {"h": torch.int16, "i": torch.int32, "q": torch.int64}[numbers.typecode]
     return torch.frombuffer(numbers, dtype=dtype) if numbers else torch.empty(0, dtype=dtype)
