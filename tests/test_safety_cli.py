@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from anylatent.core.runs.directory import RunDirectory, Stages
@@ -81,12 +82,29 @@ def test_samples_into_a_run_that_is_trained_are_refused_and_elsewhere_are_not(co
 
 def test_a_first_attempt_that_fails_leaves_nothing(tmp_path, fails):
     fails("train", f"run={tmp_path / 'a' / 'run'}", *FEW, "training.diffusion.batch=0")
-    assert not (tmp_path / "a" / "run").exists()
+    assert not (tmp_path / "a").exists()
     with pytest.raises(RuntimeError), owned(tmp_path / "run"):
         (tmp_path / "run" / "logs").mkdir()
         (tmp_path / "run" / "config.yaml").write_text("a: 1")
         raise RuntimeError
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_within_its_data_is_refused_and_beside_them_is_not(tmp_path, cli, fails, monkeypatch):
+    data = tmp_path / "data"
+    data.mkdir()
+    for number in range(6):
+        Image.new("L", (16, 16), 40 * number).save(data / f"{number}.png")
+    named = ("data", "conditioner")
+    plain = [item for item in FEW if not item.startswith(named)]
+    told = [*plain, "data=folder", "data.size=16", "conditioner=none"]
+    monkeypatch.chdir(data)
+    for run, path in ((".", "."), (data / "run", data), ("a/b", "../data")):
+        error = fails("train", f"run={run}", *told, f"data.path={path}")
+        assert f"run={run} lies in data.path={path}, as some of which" in error
+    assert len(list(data.iterdir())) == 6
+    code, _, err = cli("train", "run=../data run", *told, "data.path=.", "data.held_out=0.5")
+    assert code == 0, err
 
 
 def test_what_is_worth_keeping_is_kept(tmp_path):
@@ -129,6 +147,7 @@ def test_a_trainer_that_stops_early_finishes_nothing(tmp_path, cli, fails):
         ("max_epochs=3", "no setting trainer.max_epochs"),
         ("foo=3", "no setting trainer.foo; trainer has accelerator, devices"),
         ("devices=[]", "settings of trainer"),
+        ("devices=99", "the batch of 8 does not divide among 99 processes"),
     ],
 )
 def test_settings_of_the_trainer_that_are_not_ours(setting, message, tmp_path, fails):

@@ -37,7 +37,7 @@ from anylatent.core.training.stages.base import (
     settings_of,
     stage_type,
 )
-from anylatent.core.training.trainer import trainer_of
+from anylatent.core.training.trainer import check, trainer_of
 
 
 def train(config: TrainConfig) -> Path:
@@ -45,11 +45,13 @@ def train(config: TrainConfig) -> Path:
     if config.stage not in ("all", *names("stage")):
         allowed = ", ".join(["all", *names("stage")])
         raise UserError(f"stage={config.stage} is unknown; choose one of {allowed}")
+    _check_apart(Path(config.run), config.data)
     _quiet()
     with owned(Path(config.run)):
         with described_by(RunDirectory(Path(config.run)).config_path):
             training = begin(config)
         left = wanted(training)
+        check(config, left)
         if first_process():
             tidy(training)
         if left and first_process():
@@ -115,6 +117,18 @@ def data_of(config: TrainConfig) -> Data:
             "fraction between 0 and 1, such as 0.1"
         )
     return data
+
+
+def _check_apart(run: Path, data: Node) -> None:
+    """Raises UserError for a run within the folder of its data, of which it would become some."""
+    path = data.get("path")
+    if not isinstance(path, str) or not path or not Path(path).is_dir():
+        return
+    if run.resolve().is_relative_to(Path(path).resolve()):
+        raise UserError(
+            f"run={run} lies in data.path={path}, as some of which its own files would be read: "
+            "choose a directory elsewhere"
+        )
 
 
 def _check_told(system: System, data: Data) -> None:

@@ -11,6 +11,13 @@ from anylatent.core.latents import Noise
 from anylatent.core.support.files import UserError
 
 
+def check_shares(batch: int, world: int, parts: int) -> None:
+    """Raises UserError where a batch is not so many times some whole items."""
+    if batch % (world * parts):
+        among = f"{world} processes" + (f" and {parts} parts of each" if parts > 1 else "")
+        raise UserError(f"the batch of {batch} does not divide among {among}")
+
+
 class StepSampler(Sampler[list[int]]):
     """The indices of each step's batch: endless shuffled passes, from step `start` to `steps`.
 
@@ -35,9 +42,7 @@ class StepSampler(Sampler[list[int]]):
         lengths: Tensor | None = None,
         parts: int = 1,
     ) -> None:
-        if batch % (world * parts):
-            among = f"{world} processes" + (f" and {parts} parts of each" if parts > 1 else "")
-            raise UserError(f"the batch of {batch} does not divide among {among}")
+        check_shares(batch, world, parts)
         if lengths is not None and lengths.shape != (size,):
             raise ValueError(f"lengths of shape {tuple(lengths.shape)} for {size} items")
         self.size, self.batch, self.steps, self.start, self.seed = size, batch, steps, start, seed

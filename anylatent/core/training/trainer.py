@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -16,10 +16,21 @@ from anylatent.core.training.finite import Finite
 from anylatent.core.training.hardware import has_bfloat16
 from anylatent.core.training.keeping import Best, KeepEvery
 from anylatent.core.training.module import StageModule
-from anylatent.core.training.stages.base import Stage, Training
+from anylatent.core.training.settings import TrainConfig, TrainerConfig
+from anylatent.core.training.stages.base import Stage, Training, settings_of, stage_type
+from anylatent.core.training.step_sampler import check_shares
 
 OURS = ("compile", "accumulate_grad_batches")
 """Of the settings of the trainer those that are not Lightning's, or that it refuses to others."""
+
+
+def check(config: TrainConfig, stages: Iterable[str]) -> None:
+    """Raises UserError for what no trainer takes, and for batches that do not divide among its
+    processes, before any of these is there."""
+    world = _trainer(_options(config.trainer)).world_size
+    for name in stages:
+        batch = settings_of(stage_type(name), config.training).batch
+        check_shares(batch, world, config.trainer.accumulate_grad_batches)
 
 
 def trainer_of(
@@ -27,17 +38,22 @@ def trainer_of(
 ) -> pl.Trainer:
     """What drives a stage from its step `module.number` on."""
     config, stage, logs = training.config, module.stage, training.directory.path / "logs"
-    options = {k: v for k, v in asdict(config.trainer).items() if k not in OURS}
+    options = _options(config.trainer)
     options["callbacks"] = _callbacks(training, stage, checkpoint, best)
     options["logger"] = Events(logs, stage.label, module.number)
-    if config.trainer.precision == "auto":
-        on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
-        fast = has_bfloat16("cuda" if on_gpu else "cpu")
-        options["precision"] = "bf16-mixed" if fast else "32-true"
     found = _trainer(options)
     if found.world_size > 1 and len(stage.optimisers()) > 1:  # a step may use one alone
         found = _trainer({**options, "strategy": "ddp_find_unused_parameters_true"})
     return found
+
+
+def _options(config: TrainerConfig) -> dict[str, Any]:
+    options = {k: v for k, v in asdict(config).items() if k not in OURS}
+    if config.precision == "auto":
+        on_gpu = config.accelerator != "cpu" and torch.cuda.is_available()
+        fast = has_bfloat16("cuda" if on_gpu else "cpu")
+        options["precision"] = "bf16-mixed" if fast else "32-true"
+    return options
 
 
 def _callbacks(

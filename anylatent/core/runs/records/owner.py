@@ -8,7 +8,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -75,9 +75,10 @@ def _check_place(folder: Path) -> None:
         raise UserError(f"out={folder}: nothing may be written into {there}; give another one")
 
 
-def _make(directory: Path) -> tuple[bool, bool]:
-    """Makes the directory; whether it was made, and whether there is nothing in it but a lock."""
-    made = not directory.exists()
+def _make(directory: Path) -> tuple[list[Path], bool]:
+    """Makes the directory; what was made, the innermost first, and whether there is nothing in the
+    directory but a lock."""
+    made = [path for path in (directory, *directory.parents) if not path.exists()]
     try:
         directory.mkdir(parents=True, exist_ok=True)
         return made, all(path.name in (LOCK, OWNER) for path in directory.iterdir())
@@ -85,11 +86,12 @@ def _make(directory: Path) -> tuple[bool, bool]:
         raise UserError(f"can not write into {directory}: {error}") from error
 
 
-def _release(lock: object, directory: Path, made: bool) -> None:
-    """Frees the lock, whose file goes, and the directory where it was made for nothing."""
+def _release(lock: object, directory: Path, made: list[Path]) -> None:
+    """Frees the lock, whose file goes, and what was made for nothing."""
     (directory / LOCK).unlink(missing_ok=True)  # who comes now makes another one, and has that
-    if made and not any(directory.iterdir()):
-        directory.rmdir()
+    with suppress(OSError):  # something is in it
+        for path in made:
+            path.rmdir()
     lock.release()  # type: ignore[attr-defined]
 
 
