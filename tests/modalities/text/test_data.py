@@ -297,6 +297,21 @@ def test_a_file_of_lines(tmp_path):
     al.testing.check_data(data)
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".CSV", ".text", ""])
+def test_a_file_of_another_kind_is_read_as_it_stands_and_that_is_told(suffix, tmp_path):
+    path = tmp_path / f"some{suffix}"
+    path.write_text("\n".join(LINES))
+    data = TextFile(path=str(path), vocabulary=300)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert Counter(item["text"] for item in every(data)) == Counter(LINES)
+    said = [str(warning.message) for warning in told if "no text" in str(warning.message)]
+    if suffix in (".jsonl", ".CSV"):
+        assert len(said) == 1 and f"give plain text: some{suffix}" in said[0]
+    else:
+        assert not said
+
+
 def test_a_folder_of_files(tmp_path):
     for k in range(4):
         place = tmp_path / "texts" / f"{k % 2}" / f"{k}.txt"

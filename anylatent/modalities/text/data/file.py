@@ -18,6 +18,8 @@ from anylatent.modalities.text.data.base import TextData
 from anylatent.modalities.text.data.documents import Documents
 
 _SUFFIXES = (".txt",)
+_MARKED_UP = (".jsonl", ".json", ".csv", ".tsv", ".xml", ".htm", ".html")
+_AS_IT_STANDS = "a document is each line as it stands, with all that is no text; give plain text"
 _NO_TEXT = "lines that are no text"
 _FEWEST = 3  # different texts, one for each part
 
@@ -56,6 +58,9 @@ class TextFile(TextData):
             single=True,
         )
         note_split(self.files.names, self.files.report)
+        for name in self.files.names:
+            if name.suffix.lower() in _MARKED_UP:  # by its own path: folders are read for text
+                self.files.report.note(_AS_IT_STANDS, name)
         self._made_by = {"made by": ["2"], "encoding": encoding}
         self._encoding, self._learns = encoding, not tokenizer
         source = {"files": self.files.stamps, "root": self.files.place, **self._made_by}
