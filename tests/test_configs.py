@@ -201,6 +201,24 @@ def test_unknown_command_and_help(capsys):
     assert "anylatent sample run=" in capsys.readouterr().out
 
 
+def test_the_help_of_a_command_shows_what_is_chosen_and_set(capsys, monkeypatch):
+    monkeypatch.setattr("hydra.main", lambda *a, **k: pytest.fail("Hydra lists its own groups"))
+    main(["train", "--help"])
+    out = capsys.readouterr().out
+    assert "usage: anylatent train modality=image" in out and "unet*" in out and "egnn," in out
+    assert "experiment    emoji_cpu" in out and "objective.masking ends, every, mixed, none*" in out
+    assert "\nfrom: null\n" in out and "\n  accumulate_grad_batches: 1\n" in out
+    main(["train", "modality=molecule", "objective.masking=spans", "run=a, [b]", "-h"])
+    out = capsys.readouterr().out
+    assert "egnn*" in out and "spans*" in out and "run: a, [b]\n" in out
+    for name in names("command"):
+        main([*name.split("_"), "--help"])
+        out = capsys.readouterr().out
+        assert f"usage: anylatent {name.partition('_')[0]}" in out or name == "solvers", name
+    main(["list", "--help"])
+    assert "usage: anylatent list [GROUP]" in capsys.readouterr().out
+
+
 def test_a_command_is_composed_once_and_hydra_s_own_flags_work(monkeypatch, capsys, tmp_path):
     calls, load = [], ConfigLoaderImpl.load_configuration
     monkeypatch.chdir(tmp_path)

@@ -112,9 +112,9 @@ def attempts(bench, texts, values, every):
 @pytest.mark.parametrize(
     ("texts", "every"),
     [
-        pytest.param(True, 41, id="climbing"),
+        pytest.param(True, 83, id="climbing"),
         pytest.param(True, 1, id="climbing_everywhere", marks=pytest.mark.slow),
-        pytest.param(False, 127, id="kinds"),
+        pytest.param(False, 251, id="kinds"),
         pytest.param(False, 11, id="kinds_everywhere", marks=pytest.mark.slow),
     ],
 )

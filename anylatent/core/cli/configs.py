@@ -18,6 +18,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
+from anylatent import conf
 from anylatent.core.cli.command import Command
 from anylatent.core.registry import Part, declared, groups, names, part, plugin_modules
 from anylatent.core.runs import Node
@@ -39,11 +40,20 @@ class PluginConfigs(SearchPathPlugin):
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         for module in plugin_modules():
-            spec = importlib.util.find_spec(module)
-            folders = list(spec.submodule_search_locations or []) if spec else []
-            for folder in folders:
-                if (Path(folder) / "conf").is_dir():
-                    search_path.append(f"anylatent-{module}", f"file://{folder}/conf")
+            for folder in _folders(module):
+                search_path.append(f"anylatent-{module}", f"file://{folder}")
+
+
+def folders() -> list[Path]:
+    """Where configurations lie: the package's own, and `conf/` of every plugin that has one."""
+    own = [Path(folder) for folder in conf.__path__]
+    return [*own, *(folder for module in plugin_modules() for folder in _folders(module))]
+
+
+def _folders(module: str) -> list[Path]:
+    spec = importlib.util.find_spec(module)
+    found = [Path(folder) / "conf" for folder in (spec and spec.submodule_search_locations) or []]
+    return [folder for folder in found if folder.is_dir()]
 
 
 def publish(name: str, command: Command) -> None:

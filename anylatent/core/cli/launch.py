@@ -17,16 +17,18 @@ if TYPE_CHECKING:
 
 
 def launch(name: str, command: Command, typed: list[str]) -> None:
-    """Composes the command's configuration from the overrides, and runs it."""
+    """Composes the command's configuration from the overrides, and runs it, or tells about it."""
     from omegaconf import OmegaConf
 
+    from anylatent.core.cli import help
     from anylatent.core.cli.configs import publish
     from anylatent.core.cli.inheritance import has_source, of_source
     from anylatent.core.cli.overrides import of_run, told
     from anylatent.core.runs import read
 
     publish(name, command)
-    given = told(typed, command)
+    asked = any(word in help.FLAGS for word in typed)
+    given = told([word for word in typed if word not in help.FLAGS], command)
     failures, original = list[Exception](), sys.argv
     inherited = of_run(given.values, command.own, given.words) if command.own else []
     if has_source(command):
@@ -35,8 +37,11 @@ def launch(name: str, command: Command, typed: list[str]) -> None:
     def task(config: DictConfig) -> None:
         sys.argv = [original[0], name, *typed]  # from which Lightning starts processes
         try:
-            plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+            plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=not asked)
             values = given.words.restored(plain)
+            if asked:
+                print(help.text(name, command, values), end="")
+                return
             check(values)
             command.run(read(command.config, values, "the command", strict=True))
         except Exception as error:  # kept from hydra's own printer; a sweep goes on

@@ -8,6 +8,12 @@ from anylatent.core.support.files import UserError
 
 def show(arguments: list[str]) -> None:
     """Prints all groups, or one with the settings of its parts."""
+    if arguments[:1] in (["-h"], ["--help"]):
+        print(
+            "usage: anylatent list [GROUP]\n  the registered parts, or those of a group with their"
+        )
+        print(f"  settings; groups are {', '.join(groups())}")
+        return
     if len(arguments) > 1:
         raise UserError(f"'anylatent list' takes one group at most, got {' '.join(arguments)}")
     chosen = arguments or groups()
