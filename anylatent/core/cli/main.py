@@ -89,8 +89,12 @@ def _guard(action: Callable[[], Any], command: str) -> None:
     """Errors that a user can put right are one message; others keep their traceback."""
     try:
         action()
+        sys.stdout.flush()
     except KeyboardInterrupt:
         _fail("interrupted", 130)
+    except BrokenPipeError:  # whoever read it has seen enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
     except Exception as error:
         if os.environ.get("ANYLATENT_DEBUG") or not _expected(error):
             raise

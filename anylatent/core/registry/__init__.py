@@ -5,6 +5,7 @@ from anylatent.core.registry.declarations import Group, check_facts, declared, f
 from anylatent.core.registry.part import Maker, Part, RegistryError
 from anylatent.core.registry.plugins import broken, discover, plugin_modules
 from anylatent.core.registry.store import get, groups, known, names, part, register
+from anylatent.core.registry.table import table
 
 __all__ = [
     "Group",
@@ -25,4 +26,5 @@ __all__ = [
     "part",
     "plugin_modules",
     "register",
+    "table",
 ]

@@ -15,12 +15,13 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from anylatent.core.support.cache_entries import alone, shrink, summary, touch
 from anylatent.core.support.files import UserError, load_weights, save_text, save_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def cache_directory() -> Path:
@@ -37,10 +38,13 @@ def cache_directory() -> Path:
 def digest(description: object, tensors: Mapping[str, Tensor] | None = None) -> str:
     """A key for whatever plain values and some tensors determine."""
     state = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
-    for name, tensor in sorted((tensors or {}).items()):
-        state.update(name.encode())
-        flat = tensor.detach().cpu().contiguous().flatten()
-        state.update(flat.view(torch.uint8).numpy().tobytes())
+    if tensors:
+        import torch
+
+        for name, tensor in sorted(tensors.items()):
+            state.update(name.encode())
+            flat = tensor.detach().cpu().contiguous().flatten()
+            state.update(flat.view(torch.uint8).numpy().tobytes())
     return state.hexdigest()[:24]
 
 

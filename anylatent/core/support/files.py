@@ -6,14 +6,15 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from anylatent.core.support.temporaries import temporary_of
 
 LONGEST = 120
 """Bytes of a file's name that come from a text."""
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class UserError(Exception):
