@@ -204,10 +204,12 @@ class Latent:
             raise ValueError(f"latents of different spaces: {self.spec} and {other.spec}")
 
 
-def combine(*terms: tuple[Coefficient, Latent]) -> Latent:
+def combine(*terms: tuple[Coefficient, Latent], room: Latent | None = None) -> Latent:
     """Σ c·x over (c, x) pairs: the one place where coefficients meet fields.
 
     A coefficient is a number or a tensor of shape (), (B,) or (B, T), cast to the field's dtype.
+    Without gradients the sum may be written into the memory of `room`, which is none of the terms
+    and of no more use.
     """
     (once, first), *rest = terms
     for _, other in rest:
@@ -216,14 +218,17 @@ def combine(*terms: tuple[Coefficient, Latent]) -> Latent:
     bare = bool(rest) and not isinstance(once, Tensor) and once == 1
     for name, x in first.parts.items():
         field = first.spec.fields[name]
-        total, own = (x, False) if bare else (x * _align(once, x, field), in_place)
+        out = room.parts[name] if room is not None and in_place else None
+        total, own = x, in_place and not bare
+        if not bare:
+            total = torch.mul(x, _align(once, x, field), out=out)
         for c, other in rest:
             if isinstance(c, Tensor):
                 total = total + _align(c, x, field) * other.parts[name]
             elif own:  # nobody else knows the sum so far
                 total.add_(other.parts[name], alpha=c)
             else:
-                total = torch.add(total, other.parts[name], alpha=c)
+                total = torch.add(total, other.parts[name], alpha=c, out=out)
             own = in_place
         parts[name] = total
     return Latent(parts, first.masks, first.spec)

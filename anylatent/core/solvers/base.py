@@ -69,7 +69,8 @@ class Solver(ABC):
     def step(
         self, denoise: Denoise, x: Latent, step: Step, memory: Any, noise: Noise | None
     ) -> tuple[Latent, Any]:
-        """x at time `step.s`, and the memory for the next step (None at the first)."""
+        """x at time `step.s`, and the memory for the next step (None at the first), which may have
+        taken over what was in the last one: that has been of use then."""
 
     def run(
         self,
@@ -145,12 +146,13 @@ def counts(coefficient: Coefficient) -> bool:
     return isinstance(coefficient, Tensor) or coefficient != 0
 
 
-def weighted(*terms: tuple[Coefficient, Latent]) -> Latent:
-    """Σ c·x without the terms whose coefficient is the number 0."""
+def weighted(*terms: tuple[Coefficient, Latent], room: Latent | None = None) -> Latent:
+    """Σ c·x without the terms whose coefficient is the number 0; `room` as for `combine`. A term
+    alone that counts once is the sum itself."""
     kept = [term for term in terms if isinstance(term[0], Tensor) or term[0]]
     if len(kept) == 1 and not isinstance(kept[0][0], Tensor) and kept[0][0] == 1:
         return kept[0][1]
-    return combine(*(kept or terms[:1]))
+    return combine(*(kept or terms[:1]), room=room)
 
 
 def tabulate(times: Tensor, *columns: Tensor) -> list[Step]:

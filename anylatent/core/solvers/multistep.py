@@ -80,10 +80,12 @@ class Restart(Step):
 
 
 class History(NamedTuple):
-    """The last values, newest first, and the Brownian path."""
+    """The last values, newest first, and the Brownian path; and which of the values lie in memory
+    that nobody else knows, as those do that are no x and no x0 themselves."""
 
     values: tuple[Latent, ...]
-    path: Path | None
+    path: Path | None = None
+    own: tuple[bool, ...] = ()
 
 
 class Multistep(Solver):
@@ -159,7 +161,7 @@ class Multistep(Solver):
     def step(
         self, denoise: Denoise, x: Latent, step: Step, memory: History | None, noise: Noise | None
     ) -> tuple[Latent, History]:
-        past, path = memory or History((), None)
+        past, path, own = memory or History(())
         x0 = denoise(x, step.t)
         on_x, on_x0, c_x, c_0, up, before, after, *weights = step.coefficients
         if isinstance(step, Restart):
@@ -173,9 +175,13 @@ class Multistep(Solver):
         if self.stochastic and noise is not None:
             path = path or noise.path(x, self.eta**2)
             terms.append((up, path.between(before, after)))
+        after_step = weighted(*terms)
         if weights:
-            past = (weighted((on_x, x), (on_x0, x0)), *past)[: len(weights)]
-        return weighted(*terms), History(past, path)
+            room = past[-1] if len(past) == len(weights) and own[-1] else None  # no more of use
+            newest = weighted((on_x, x), (on_x0, x0), room=room)
+            own = (newest is not x and newest is not x0, *own)[: len(weights)]
+            past = (newest, *past)[: len(weights)]
+        return after_step, History(past, path, own)
 
 
 def _restart(step: Step, again: Tensor) -> Restart:

@@ -42,10 +42,10 @@ class PNDM(Solver):
     def step(
         self, denoise: Denoise, x: Latent, step: Step, memory: History | None, noise: Noise | None
     ) -> tuple[Latent, History]:
-        past = () if memory is None else memory.values
+        past, _, own = memory or History(())
         if len(past) >= WARM_UP:
             return self.later.step(denoise, x, step, memory, noise)
         found, x0 = self.first.advance(denoise, x, step)
         on_x, on_x0 = step.coefficients.noise
         noise_kept = combine((1.0, x), (on_x0 / on_x, x0))  # as PLMS keeps it
-        return found, History((noise_kept, *past), None)
+        return found, History((noise_kept, *past), own=(True, *own))
