@@ -22,6 +22,7 @@ from anylatent.core.denoisers import Denoise, Estimate, as_denoise
 from anylatent.core.latents import Coefficient, Latent, Noise, combine
 from anylatent.core.process import Schedule
 from anylatent.core.registry import group
+from anylatent.core.solvers.plans import planned
 
 Callback: TypeAlias = Callable[[int, Tensor, Latent], None]
 """i, times[i], x after step i = 1, 2, ..."""
@@ -83,7 +84,7 @@ class Solver(ABC):
     ) -> Latent:
         """All steps, one after the other; a solver that takes several at once has its own."""
         memory = None
-        for index, step in enumerate(self.plan(schedule, times), start=1):
+        for index, step in enumerate(planned(self, schedule, times), start=1):
             x, memory = self.step(denoise, x, step, memory, noise)
             if callback is not None:
                 callback(index, step.s, x)
