@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -16,11 +16,15 @@ RANGE, DEPTH = 32.0, 14  # of the logarithm of a path's clock, and of its tree
 AT_ONCE = 2**18  # numbers of a path's nodes that are drawn together
 
 
-class Bridge(NamedTuple):
-    """Places of a path, () or (B,), its values there, and the rate by half their distance."""
+Place: TypeAlias = int | Tensor
+"""Of all samples, or of each, int64 (B,)."""
 
-    low: Tensor
-    high: Tensor
+
+class Bridge(NamedTuple):
+    """Places of a path, its values there, and the rate by half their distance."""
+
+    low: Place
+    high: Place
     left: Latent
     right: Latent
     half: float
@@ -44,7 +48,7 @@ class Path:
         rate: float = 1.0,
     ) -> None:
         self._like, self._start, self._fills, self._rate = like, start, fills, rate
-        self._last: tuple[Tensor, Latent] | None = None
+        self._last: tuple[Place, Latent] | None = None
         self._frames: list[Path] = []
         self._way: list[Bridge] = []
 
@@ -57,9 +61,9 @@ class Path:
         if isinstance(before, Tensor) and isinstance(after, Tensor) and before.ndim == 2:
             return self._by_frame(before, after)
         left, right = _place(before), _place(after)
-        gap = (right - left) * (self._rate * 2 * RANGE / 2**DEPTH)
+        gap = torch.as_tensor(right - left) * (self._rate * 2 * RANGE / 2**DEPTH)
         keep, fresh = torch.exp(-0.5 * gap), torch.rsqrt(-torch.expm1(-gap))
-        if self._last is None or not torch.equal(self._last[0], left):
+        if self._last is None or not _same(self._last[0], left):
             self._last = left, self._value(left)
         old, self._last = self._last[1], (right, self._value(right))
         moved = combine((fresh, self._last[1]), (-keep * fresh, old))
@@ -86,19 +90,20 @@ class Path:
         """The standard normal numbers of a node; place: int64 of shape () or (B,)."""
         return self._nodes([place])[0]
 
-    def _nodes(self, places: Sequence[Tensor]) -> list[Latent]:
+    def _nodes(self, places: Sequence[Place]) -> list[Latent]:
         """Those of several, at once where a latent is small: what is slow then is each call."""
         if not places:
             return []
         like, fields = self._like, range(1, len(self._like.parts) + 1)
-        base = mix(self._start + NODES * torch.stack(list(places)).view(len(places), -1))
+        rows = torch.stack([torch.as_tensor(place) for place in places]).view(len(places), -1)
+        base = mix(self._start + NODES * rows)
         most = max(1, AT_ONCE // sum(x.numel() for x in like.parts.values()))
         found = list[Latent]()
         for part in torch.split(base, most):
             found += self._fills(like, [mix(part + signed(k * DRAWS)) for k in fields])
         return found
 
-    def _value(self, place: Tensor) -> Latent:
+    def _value(self, place: Place) -> Latent:
         """U at a place, by bridges down to it from the last way's deepest ends that it is between;
         the first way starts from those of the tree."""
         while self._way and not _within(place, self._way[-1]):
@@ -114,9 +119,9 @@ class Path:
             self._way.append(Bridge(halved.low, halved.high, left, right, half / 2))
         return _choose(place == self._way[-1].low, self._way[-1].left, self._way[-1].right)
 
-    def _ends(self, place: Tensor) -> Bridge:
+    def _ends(self, place: Place) -> Bridge:
         """The whole range, for each of the places."""
-        low, high = torch.zeros_like(place), torch.full_like(place, 2**DEPTH)
+        low, high = 0 * place, 0 * place + 2**DEPTH
         half, far = self._rate * RANGE, math.exp(-self._rate * RANGE)
         left, right = self._nodes([low, high])
         right = combine((far, left), (math.sqrt(1 - far**2), right))
@@ -126,38 +131,54 @@ class Path:
 class Halved(NamedTuple):
     """A bridge cut at its middle: which samples go up, which down, and the ends that remain."""
 
-    middle: Tensor
-    up: Tensor
-    down: Tensor
-    low: Tensor
-    high: Tensor
+    middle: Place
+    up: bool | Tensor
+    down: bool | Tensor
+    low: Place
+    high: Place
 
 
-def _descent(place: Tensor, bridge: Bridge) -> list[Halved]:
+def _descent(place: Place, bridge: Bridge) -> list[Halved]:
     """From a bridge to one that begins or ends at the place."""
     low, high, found = bridge.low, bridge.high, list[Halved]()
-    while not bool(((place == low) | (place == high)).all()):
+    while not _all((place == low) | (place == high)):
         middle = (low + high) // 2
         up, down = (place > middle) & (place != low), (place <= middle) & (place != low)
-        low, high = torch.where(up, middle, low), torch.where(down, middle, high)
+        if isinstance(up, Tensor) and isinstance(down, Tensor):
+            low = torch.where(up, torch.as_tensor(middle), torch.as_tensor(low))
+            high = torch.where(down, torch.as_tensor(middle), torch.as_tensor(high))
+        else:
+            low, high = middle if up else low, middle if down else high
         found.append(Halved(middle, up, down, low, high))
     return found
 
 
-def _within(place: Tensor, bridge: Bridge) -> bool:
-    if place.shape != bridge.low.shape:
+def _within(place: Place, bridge: Bridge) -> bool:
+    if torch.as_tensor(place).shape != torch.as_tensor(bridge.low).shape:
         return False
-    return bool(((bridge.low <= place) & (place <= bridge.high)).all())
+    return _all((bridge.low <= place) & (place <= bridge.high))
 
 
-def _place(point: float | Tensor) -> Tensor:
+def _same(place: Place, other: Place) -> bool:
+    if isinstance(place, Tensor) and isinstance(other, Tensor):
+        return torch.equal(place, other)
+    return type(place) is type(other) and bool(place == other)
+
+
+def _all(each: bool | Tensor) -> bool:
+    return each if isinstance(each, bool) else bool(each.all())
+
+
+def _place(point: float | Tensor) -> Place:
     inside = torch.as_tensor(point, dtype=torch.float64).clamp(-RANGE, RANGE)
     place: Tensor = ((inside + RANGE) * (2**DEPTH / (2 * RANGE))).round().long()
-    return place
+    return place if place.ndim else int(place)
 
 
-def _choose(first: Tensor, yes: Latent, no: Latent) -> Latent:
+def _choose(first: bool | Tensor, yes: Latent, no: Latent) -> Latent:
     """One of two latents for each sample; `first`: bool on the CPU, of shape () or (B,)."""
+    if isinstance(first, bool):
+        return yes if first else no
     if bool(first.all()) or not bool(first.any()):
         return yes if bool(first.any()) else no
     return choose(first, yes, no)
