@@ -7,14 +7,13 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from anylatent.core.cli.inheritance import PRESETS
 from anylatent.core.registry import names
 from anylatent.core.runs import ModelConfig, RunDirectory, SamplingConfig, first_process, read
 from anylatent.core.support.files import UserError
 from anylatent.core.training.settings import TrainConfig
 from anylatent.core.training.stages.base import stage_type
 
-PRESETS = ("modality", "experiment", "source")
-"""What chooses many settings at a time: who types one of these gives the whole command."""
 ALWAYS = ("run", "stage", "base", "standalone", "finish", "data_changed", "classifier")
 """What a command says for itself alone."""
 

@@ -15,6 +15,9 @@ from anylatent.core.runs import RunConfig, RunDirectory
 from anylatent.core.runs.sources import source_of
 from anylatent.core.support.files import UserError, place_of
 
+PRESETS = ("modality", "experiment", "source")
+"""What chooses many settings at a time: who types one of these gives the whole command."""
+
 
 def has_source(command: Command) -> bool:
     """Whether a command is told where its model comes from."""
@@ -41,6 +44,19 @@ def of_source(given: Mapping[str, Any], words: Words) -> list[str]:
             "is: give those settings of the experiment that you want one by one, or take no more "
             "than the autoencoder by take=autoencoder"
         )
+    own = {**asdict(config.model), **asdict(config.sampling), "data": config.data}
+    return published({key: value for key, value in own.items() if key not in given}, words)
+
+
+def of_continued(given: Mapping[str, Any], words: Words, run: str) -> list[str]:
+    """Publishes the parts of a run that a command goes on with, where `given` does not choose
+    others, so that what is typed for one of them is of the run's own; returns the overrides that
+    choose them."""
+    directory = RunDirectory(Path(given.get("run", run)))
+    first = {key.partition(".")[0] for key in given}
+    if first & set(PRESETS) or not directory.config_path.exists():
+        return []
+    config = directory.config()
     own = {**asdict(config.model), **asdict(config.sampling), "data": config.data}
     return published({key: value for key, value in own.items() if key not in given}, words)
 

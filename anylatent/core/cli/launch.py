@@ -22,7 +22,7 @@ def launch(name: str, command: Command, typed: list[str]) -> None:
 
     from anylatent.core.cli import help
     from anylatent.core.cli.configs import publish
-    from anylatent.core.cli.inheritance import has_source, of_source
+    from anylatent.core.cli.inheritance import has_source, of_continued, of_source
     from anylatent.core.cli.overrides import of_run, told
     from anylatent.core.runs import read
 
@@ -33,6 +33,7 @@ def launch(name: str, command: Command, typed: list[str]) -> None:
     inherited = of_run(given.values, command.own, given.words) if command.own else []
     if has_source(command):
         inherited += of_source(given.values, given.words)
+        inherited += of_continued(given.values, given.words, command.defaults["run"])
 
     def task(config: DictConfig) -> None:
         sys.argv = [original[0], name, *typed]  # from which Lightning starts processes

@@ -19,7 +19,7 @@ from anylatent.core.registry import build
 from anylatent.core.reports.latents import effective_dimensions, rate
 from anylatent.core.reports.likelihood import DataLikelihood
 from anylatent.core.runs import Node, Run, SamplingConfig, drawn, guidances, inline
-from anylatent.core.runs.records import measured
+from anylatent.core.runs.records import data_of, measured
 from anylatent.core.support.files import UserError, save_text
 from anylatent.core.support.progress import track
 
@@ -34,6 +34,7 @@ class EvaluationConfig:
     (default: all that apply)."""
 
     run: str
+    data: Node
     sampling: SamplingConfig = inline()
     likelihood: Node | None = None
     run_is: str | None = None
@@ -55,7 +56,8 @@ class Evaluation:
             raise UserError(f"n={config.n}: figures need at least two samples")
         self.config = config
         self.run = Run.load(config.run, config.device, config.run_is, config.base)
-        self.data = measured(Path(config.run), build("data", self.run.config.data))
+        own = self.run.directory.path
+        self.data = measured(own, data_of(own, config.data))
         self.metrics = Metrics.of(self.run.system.modality, self.data, config.metrics)
         self.folder = Path(config.out or config.run)
 

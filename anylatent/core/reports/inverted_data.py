@@ -16,7 +16,7 @@ from anylatent.core.modality import Data, Item
 from anylatent.core.registry import build, part
 from anylatent.core.reports.evaluation import columns_of
 from anylatent.core.runs import Node, Run, per_sample
-from anylatent.core.runs.records import measured
+from anylatent.core.runs.records import Learned, data_of, digests, measured
 from anylatent.core.support.files import UserError, place_of
 
 
@@ -37,9 +37,11 @@ class InvertedData:
     def _foreign(self) -> bool:
         """Whether the data are others than the run's own: of another name, or in another place."""
         asked, own = self.node, self.run.config.data
-        if asked["name"] != own["name"] or _place(asked) != _place(own):
-            return True
         keys = [key for key in asked if key != "path" and asked[key] != own.get(key)]
+        if asked["name"] != own["name"]:
+            return True
+        if _place(asked) != _place(own):
+            return bool(keys) or not self._moved()
         if keys:
             told = ", ".join(f"data.{key}={asked[key]} (the run: {own.get(key)})" for key in keys)
             raise UserError(
@@ -48,6 +50,14 @@ class InvertedData:
             )
         return False
 
+    def _moved(self) -> bool:
+        """Whether items that the run held out are where it did not have them then."""
+        path = self.run.directory.path
+        told = Learned.load(path)
+        if told is None:
+            return False
+        return bool(torch.isin(digests(data_of(path, self.node)).every, told.held_out).any())
+
     def _data(self) -> Data:
         """Other data are read by the run's facts, and nothing of them is held out."""
         node, facts = dict(self.node), self.run.config.facts
@@ -55,9 +65,10 @@ class InvertedData:
         settings = part("data", node["name"]).settings()
         if self.foreign and "held_out" in settings:
             node["held_out"] = 0.0
-        data: Data = build("data", node, **(encoding if self.foreign else {}))
-        if not self.foreign:
-            data = measured(self.run.directory.path, data)
+        if self.foreign:
+            data: Data = build("data", node, **encoding)
+        else:
+            data = measured(self.run.directory.path, data_of(self.run.directory.path, node))
         for name, here in encoding.items():
             there = data.facts.get(name)
             if _plain(here) != _plain(there):

@@ -108,15 +108,16 @@ class RunDirectory:
         return self.path / "finished" / f"{file_name(stage)}.ckpt"
 
     def claim(self, described: Mapping[str, Any]) -> None:
-        """Writes the configuration, where it is not there or asks for more steps now."""
+        """Writes the configuration, where it is not there or what may change is another now."""
         if not (self.config_path.exists() and not self.check(described)):
             save_text(self.config_path, dump_yaml(described))
 
     def check(self, described: Mapping[str, Any]) -> bool:
-        """Whether stages are to have more steps than the directory's configuration says. Raises
-        UserError where anything else that may not change differs."""
+        """Whether stages are to have more steps than the directory's configuration says, or its
+        data have moved. Raises UserError where anything else that may not change differs."""
         found = list(_differences(_fixed(self.plain()), _fixed(plain(described))))
         longer = [key for key, before, after in found if _is_longer(key, before, after)]
+        longer += [key for key, *_ in found if key == "data.path"]  # whose items tell what they are
         differences = [
             f"{key.removeprefix('model.')}: {before} there, {after} now"
             for key, before, after in found

@@ -19,7 +19,15 @@ from anylatent.core.nn.backbone import Backbone
 from anylatent.core.registry import build, get, names
 from anylatent.core.runs import Context, Node, RunDirectory, System, first_process
 from anylatent.core.runs import sources as weights
-from anylatent.core.runs.records import described_by, note, owned, taught
+from anylatent.core.runs.records import (
+    Learned,
+    data_of,
+    described_by,
+    facts_of,
+    note,
+    owned,
+    taught,
+)
 from anylatent.core.runs.sources import Tuning, extend, tuned
 from anylatent.core.support.files import UserError, load_checkpoint
 from anylatent.core.training.callbacks import Checkpoint
@@ -68,13 +76,14 @@ def train(config: TrainConfig) -> Path:
 def begin(config: TrainConfig) -> Training:
     """Builds everything, so that what can't be fails before a directory is claimed."""
     config.origin.check(Path(config.run))
-    data = data_of(config)
+    data = data_to_learn(config)
     for kind in map(stage_type, names("stage")):
         if (kind.told_as or kind.name) in config.training:
             build("optimizer", settings_of(kind, config.training).optimizer)
     torch.manual_seed(config.seed)
     directory, tuning = RunDirectory(Path(config.run)), build("tuning", config.tuning)
-    system = System(config.model, data.facts, training=True)
+    facts = facts_of(directory.path, data, config.data_changed is not None)
+    system = System(config.model, facts, training=True)
     _check_told(system, data)
     extend(system, begun_with(config, directory))
     autoencoder, generator = system.autoencoder, system.generator
@@ -82,12 +91,12 @@ def begin(config: TrainConfig) -> Training:
         autoencoder.requires_grad_(False)  # what would teach it has nothing to say of latents
     generator.accepts(Context(generator.times).sampler(config.sampling))
     further = tuple(name for name in names("stage") if stage_type(name).further)
-    described = config.described(data.facts, further)
+    described = config.described(facts, further)
     if directory.config_path.exists():
         directory.check(described)  # or what it holds would be read into another model
-    found = weights.begin(system, directory, config.of_run(data.facts), config.origin, tuning)
+    found = weights.begin(system, directory, config.of_run(facts), config.origin, tuning)
     sources = [*generator.origins.values(), *([config.source] if config.source else [])]
-    data, items = taught(directory.path, data, config.data_changed is not None, sources)
+    data, items = taught(directory.path, data, sources)
     training = Training(config, directory, data, system, found.stages, tuning, found.leaning)
     training.longer = longer(training)
     directory.claim(described)
@@ -108,10 +117,10 @@ def tidy(training: Training) -> None:
             training.directory.checkpoint(name).unlink(missing_ok=True)
 
 
-def data_of(config: TrainConfig) -> Data:
-    """Raises UserError where nothing is held out."""
-    data: Data = build("data", config.data)
-    if not len(data.held_out()):  # type: ignore[arg-type]
+def data_to_learn(config: TrainConfig) -> Data:
+    """The data. Raises UserError where nothing is held out, but by a run that is there already."""
+    data, begun = data_of(Path(config.run), config.data), Learned.load(Path(config.run))
+    if begun is None and not len(data.held_out()):  # type: ignore[arg-type]
         raise UserError(
             "no data are held out, which training measures itself by: give data.held_out a "
             "fraction between 0 and 1, such as 0.1"

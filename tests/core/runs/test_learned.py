@@ -5,7 +5,7 @@ import torch
 from torch.utils.data import Dataset
 
 import anylatent as al
-from anylatent.core.runs.records import Learned, measured, taught
+from anylatent.core.runs.records import Learned, facts_of, measured, taught
 from anylatent.core.runs.records.known_split import digests
 from anylatent.core.support.files import UserError
 
@@ -48,23 +48,22 @@ def numbers(dataset):
 
 
 def begun(run, data, *sources):
-    found, items = taught(run, data, False, map(str, sources))
+    found, items = taught(run, data, map(str, sources))
     items.save(run)
     return found
 
 
 def test_a_digest_is_of_what_an_item_shows_not_of_its_place():
     one, other = digests(Numbers([1, 2, 3], [4])), digests(Numbers([3, 1, 2], [4]))
-    assert one[0].sort()[0].tolist() == other[0].sort()[0].tolist() and torch.equal(
-        one[1], other[1]
-    )
-    assert len(set(torch.cat(one).tolist())) == 4
+    assert sorted(one.train.tolist()) == sorted(other.train.tolist())
+    assert torch.equal(one.held_out, other.held_out)
+    assert len(set(one.every.tolist())) == 4
 
 
 def test_the_same_data_are_themselves(tmp_path):
     data = Numbers(range(8), range(8, 10))
     assert begun(tmp_path, data) is data and measured(tmp_path, data) is data
-    assert taught(tmp_path, data, False)[0] is data
+    assert taught(tmp_path, data)[0] is data
 
 
 def test_items_in_other_places_are_no_change(tmp_path):
@@ -89,12 +88,13 @@ def test_training_on_other_data_is_refused_or_accepted(tmp_path):
     begun(tmp_path, Numbers(range(8), [8, 9]))
     now = Numbers([10, 11, 8, 2, 3], [9, 0, 1, 12])
     with pytest.raises(UserError, match="3 items added and 4 removed.*data.changed=accept"):
-        taught(tmp_path, now, False)
-    found, items = taught(tmp_path, now, True)
+        facts_of(tmp_path, now, accept=False)
+    assert facts_of(tmp_path, now, accept=True) == now.facts
+    found, items = taught(tmp_path, now)
     assert sorted(numbers(found.held_out())) == [8, 9, 12]
     assert sorted(numbers(found.train())) == [0, 1, 2, 3, 10, 11]
     items.save(tmp_path)
-    for again in (taught(tmp_path, now, False)[0], measured(tmp_path, now)):
+    for again in (taught(tmp_path, now)[0], measured(tmp_path, now)):
         assert sorted(numbers(again.held_out())) == [8, 9, 12], "without being asked again"
         assert sorted(numbers(again.train())) == [0, 1, 2, 3, 10, 11]
 

@@ -18,9 +18,9 @@ class Benchmark(Command):
     usage = """\
 benchmark modality=image run=runs/emoji
     the same beside held-out data, data made worse and an untrained model, and the speed"""
-    choices = {**USUAL, "likelihood": "elbo"}
+    choices = {**USUAL, "likelihood": "elbo", "data": "openmoji"}
     defaults = {"steps": 20}
-    own = SAMPLING
+    own = (*SAMPLING, "data")
 
     @property
     def config(self) -> type:

@@ -18,9 +18,9 @@ class Evaluate(Command):
     usage = """\
 evaluate run=runs/emoji [n=1000]
     figures of the model's samples and reconstructions"""
-    choices = {**USUAL, "likelihood": "elbo"}
+    choices = {**USUAL, "likelihood": "elbo", "data": "openmoji"}
     defaults = {"steps": 20}
-    own = SAMPLING
+    own = (*SAMPLING, "data")
 
     @property
     def config(self) -> type:

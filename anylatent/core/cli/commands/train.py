@@ -67,7 +67,8 @@ train modality=image run=runs/emoji [overrides]
         from anylatent.core.training.loop import train
 
         if HydraConfig.initialized():
-            typed = [key_of(item) for item in HydraConfig.get().overrides.task]
+            task = HydraConfig.get().overrides.task
+            typed = [key_of(item) for item in task if not item.endswith("=own")]  # the run's
             config = continued(config, [key.partition("@")[2] or key for key in typed])
         path, how = train(config), ""
         if config.stage == "classifier":

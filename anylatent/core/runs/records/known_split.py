@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from anylatent.core.modality import Data, Item, fetch
+from anylatent.core.modality.data import Classes
 from anylatent.core.support.disk_cache import cached
 from anylatent.core.support.progress import track
 
@@ -68,27 +69,38 @@ class Places(Dataset[Item]):
         return [self[index] for index in indices]
 
 
-def digests(data: Data) -> tuple[Tensor, Tensor]:
+class Digests(NamedTuple):
     """A number for each item that is learned from, and for each that is held out, int64: of what
-    the item shows, not of its place or name."""
+    the item shows, not of its place or name. `told`: of the texts and classes of both."""
 
+    train: Tensor
+    held_out: Tensor
+    told: Tensor
+
+    @property
+    def every(self) -> Tensor:
+        return torch.cat([self.train, self.held_out])
+
+
+def digests(data: Data) -> Digests:
     def build() -> dict[str, Tensor]:
-        return {"train": _digests(data.train()), "held_out": _digests(data.held_out())}
+        train, first = _digests(data, data.train())
+        held_out, second = _digests(data, data.held_out())
+        return {"train": train, "held_out": held_out, "told": torch.cat([first, second])}
 
-    found = cached("items", data.fingerprint, build)
-    return found["train"], found["held_out"]
+    return Digests(**cached("items", {"version": 2, "data": data.fingerprint}, build))
 
 
-def _digests(dataset: Any) -> Tensor:
-    found = list[int]()
-    starts = range(0, len(dataset), PIECE)
+def _digests(data: Data, dataset: Any) -> tuple[Tensor, Tensor]:
+    shown, told, starts = list[int](), list[int](), range(0, len(dataset), PIECE)
     for start in track(starts, "digests of items", len(starts)):
         items = fetch(dataset, range(start, min(start + PIECE, len(dataset))))
-        found += [_digest(item) for item in items]
-    return torch.tensor(found, dtype=torch.int64)
+        shown += [_shown(item) for item in items]
+        told += [_told(item, data.classes) for item in items]
+    return torch.tensor(shown, dtype=torch.int64), torch.tensor(told, dtype=torch.int64)
 
 
-def _digest(item: Item) -> int:
+def _shown(item: Item) -> int:
     """Of its tensors, or, where it has none, of its texts."""
     state = hashlib.blake2b(digest_size=8)
     tensors = {name: value for name, value in item.items() if isinstance(value, Tensor)}
@@ -99,4 +111,15 @@ def _digest(item: Item) -> int:
             state.update(plain.flatten().view(torch.uint8).numpy().tobytes())
         elif isinstance(value, str) and name != "name":
             state.update(f"{name} {value}".encode())
+    return int.from_bytes(state.digest(), "little", signed=True)
+
+
+def _told(item: Item, classes: Classes) -> int:
+    """Of its texts, its numbers and the names of its classes."""
+    state = hashlib.blake2b(digest_size=8)
+    for name, value in sorted(item.items()):
+        if isinstance(value, int) and name in classes and 0 <= value < len(classes[name]):
+            state.update(repr((name, classes[name][value])).encode())
+        elif isinstance(value, (int, float, str)) and name != "name":
+            state.update(repr((name, value)).encode())
     return int.from_bytes(state.digest(), "little", signed=True)

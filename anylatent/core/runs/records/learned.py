@@ -1,7 +1,8 @@
 """What a run has learned from, and what it has not: a digest for each item of its data.
 
     items.safetensors    train, held_out, before: int64, a number for each item; `before` are those
-                         that the models learned from which this one came from
+                         that the models learned from which this one came from; told: int64, a
+                         number for the texts and classes of each of the first two
 
 A run's figures are of items that neither it nor they have learned from, though its data may have
 changed since.
@@ -10,14 +11,18 @@ changed since.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from anylatent.core.modality import Data
+from anylatent.core.registry import build, get, part
+from anylatent.core.runs.config import Node
+from anylatent.core.runs.directory import RunDirectory
 from anylatent.core.runs.records.known_split import KnownSplit, digests
 from anylatent.core.support.disk_cache import digest
 from anylatent.core.support.files import (
@@ -27,29 +32,33 @@ from anylatent.core.support.files import (
     place_of,
     save_weights,
 )
+from anylatent.core.support.plain_yaml import plain
 
 FILE = "items.safetensors"
 
 
 @dataclass(frozen=True)
 class Learned:
-    """Items that were learned from and held out, by digest, and those learned from before. `own`:
-    the parts are those that the data have of themselves."""
+    """Items that were learned from and held out, by digest, and those learned from before; what is
+    told of the first two. `own`: the parts are those that the data have of themselves."""
 
     fingerprint: str
     train: Tensor
     held_out: Tensor
     before: Tensor
+    told: Tensor
     own: bool = True
 
     @classmethod
     def of(cls, data: Data, before: Tensor) -> Learned:
         """Of data as they are, but that nothing learned from before is held out."""
-        train, held_out = digests(data)
-        wrong = torch.isin(held_out, before)
+        items = digests(data)
+        wrong = torch.isin(items.held_out, before)
         if bool(wrong.any()):
             _tell(int(wrong.sum()), len(wrong))
-        return cls(data.fingerprint, train, held_out[~wrong], before, not bool(wrong.any()))
+        kept = torch.cat([torch.ones(len(items.train), dtype=torch.bool), ~wrong])
+        held_out, own = items.held_out[~wrong], not bool(wrong.any())
+        return cls(data.fingerprint, items.train, held_out, before, items.told[kept], own)
 
     @classmethod
     def load(cls, run: Path) -> Learned | None:
@@ -59,17 +68,20 @@ class Learned:
             return None
         tensors, metadata = load_weights(path)
         try:
-            train, held_out, before = (tensors[name] for name in ("train", "held_out", "before"))
+            parts = [tensors[name] for name in ("train", "held_out", "before", "told")]
             fingerprint, own = metadata["fingerprint"], metadata["own"] == "yes"
         except KeyError as error:
             raise UserError(f"{path} lacks {error}: it tells no items of a run") from None
-        if any(part.dtype != torch.int64 or part.ndim != 1 for part in (train, held_out, before)):
+        train, held_out, before, told = parts
+        rows = all(part.dtype == torch.int64 and part.ndim == 1 for part in parts)
+        if not rows or len(told) != len(train) + len(held_out):
             raise UserError(f"{path} must have integers in rows: it tells no items of a run")
-        return cls(fingerprint, train, held_out, before, own)
+        return cls(fingerprint, train, held_out, before, told, own)
 
     def save(self, run: Path) -> None:
         """Writes the file, unless it says so already."""
         tensors = {"train": self.train, "held_out": self.held_out, "before": self.before}
+        tensors["told"] = self.told
         told = {"fingerprint": self.fingerprint, "own": "yes" if self.own else "no"}
         told["digest"] = digest(told, tensors)
         if not (run / FILE).exists() or load_metadata(run / FILE) != told:
@@ -84,21 +96,100 @@ class Learned:
         """What the data have now and had not then, in words; "" where nothing has changed."""
         if data.fingerprint == self.fingerprint:
             return ""
-        now, then = torch.cat(digests(data)), torch.cat([self.train, self.held_out, self.before])
-        added = int((~torch.isin(now, then)).sum())
-        removed = int((~torch.isin(torch.cat([self.train, self.held_out]), now)).sum())
-        if not added and not removed:
-            return ""
-        return f"{added} items added and {removed} removed (one that was changed counts as both)"
+        items, own = digests(data), torch.cat([self.train, self.held_out])
+        now = torch.cat([items.train, items.held_out])
+        added = int((~torch.isin(now, torch.cat([own, self.before]))).sum())
+        removed = int((~torch.isin(own, now)).sum())
+        said = set(zip(own.tolist(), self.told.tolist(), strict=True))
+        there = set(own.tolist())
+        pairs = zip(now.tolist(), items.told.tolist(), strict=True)
+        changed = sum(item in there and (item, told) not in said for item, told in pairs)
+        found = []
+        if added or removed:
+            found.append(
+                f"{added} items added and {removed} removed (one that was changed counts as both)"
+            )
+        if changed:
+            found.append(f"{changed} items with other classes or texts")
+        return " and ".join(found)
+
+    def with_changed(self, data: Data) -> Learned:
+        """Of data that have changed: nothing that was learned from is held out."""
+        items = digests(data)
+        now, kept = items.every, torch.cat([self.held_out, items.held_out])
+        held = torch.isin(now, kept) & ~torch.isin(now, self.every)
+        gone = ~torch.isin(self.train, now)  # which it has learned from all the same
+        train = torch.cat([now[~held], self.train[gone]])
+        own = self.told[: len(self.train)][gone]
+        told = torch.cat([items.told[~held], own, items.told[held]])
+        return Learned(data.fingerprint, train, now[held], self.before, told, own=False)
 
     def split(self, data: Data) -> Data:
         """The data in these parts."""
         if self.own and data.fingerprint == self.fingerprint:
             return data
-        now = torch.cat(digests(data))
+        now = digests(data).every
         held = torch.isin(now, self.held_out) & ~torch.isin(now, self.every)
         learned = torch.isin(now, self.train) & ~held
         return KnownSplit(data, *(mask.nonzero().flatten().tolist() for mask in (learned, held)))
+
+
+def data_of(run: Path, node: Node) -> Data:
+    """The data that a run has, or is to have; where they have changed since it was begun, as it
+    reads them: by its own tokens or elements. Raises UserError where they are not there."""
+    directory, told = RunDirectory(run), Learned.load(run)
+    path = node.get("path")
+    if told is not None and path and not place_of(path).exists():
+        raise UserError(
+            f"{run} has its data from data.path={path}, where there is nothing, as seen from here: "
+            "data.path=... says where they are now"
+        )
+    data: Data = build("data", node)
+    if told is None or told.fingerprint == data.fingerprint:
+        return data
+    facts = directory.config().facts
+    known = {name: facts[name] for name in _encoding(directory) if name in facts}
+    reads = part("data", node["name"]).parameters()
+    return build("data", node, **known) if reads.keys() & known.keys() else data
+
+
+def _encoding(directory: RunDirectory) -> Sequence[str]:
+    """The facts of data by which items are numbers to a run."""
+    modality = get("modality", directory.config().model.modality["name"])
+    return modality.encoding  # type: ignore[attr-defined, no-any-return]
+
+
+def facts_of(run: Path, data: Data, accept: bool) -> Mapping[str, Any]:
+    """What the data say of themselves; what they said to a run that is there already. Raises
+    UserError for other data than it was begun with, unless they are accepted, and for those that
+    its networks are not made for."""
+    directory, told = RunDirectory(run), Learned.load(run)
+    changes = "" if told is None else told.changes(data)
+    if not changes:
+        return data.facts
+    if not accept:
+        raise UserError(
+            f"{run} was begun with other data: by now {changes}. data.changed=accept goes on with "
+            "those of now, and keeps what was learned from out of the held-out part; or give run= "
+            "another directory"
+        )
+    if not directory.config_path.exists():
+        return data.facts
+    facts = directory.config().facts
+    for name in (*_encoding(directory), "classes"):
+        then, now = plain(facts.get(name)), plain(data.facts.get(name))
+        if then != now:
+            raise UserError(
+                f"{run} can not go on with these data ({changes}): their {name} is {_short(now)}, "
+                f"and was {_short(then)} when it was begun, which its networks are made for. Begin "
+                f"another run with them, run=... from={run}"
+            )
+    return facts
+
+
+def _short(value: object, most: int = 200) -> str:
+    text = str(value)
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def measured(run: Path, data: Data) -> Data:
@@ -122,28 +213,15 @@ def measured(run: Path, data: Data) -> Data:
     return found
 
 
-def taught(
-    run: Path, data: Data, accept: bool, sources: Iterable[str] = ()
-) -> tuple[Data, Learned]:
-    """The data that a run is to learn from, and what that makes of it. Raises UserError for other
-    data than it was begun with, unless they are accepted.
+def taught(run: Path, data: Data, sources: Iterable[str] = ()) -> tuple[Data, Learned]:
+    """The data that a run is to learn from, those of now where they have changed (see `facts_of`),
+    and what that makes of it.
 
     Nothing that it, or a run that it comes from, has learned from is held out.
     """
     told = Learned.load(run) or Learned.of(data, _before(sources))
-    changes = told.changes(data)
-    if changes and not accept:
-        raise UserError(
-            f"{run} was begun with other data: by now {changes}. data.changed=accept goes on with "
-            "those of now, and keeps what was learned from out of the held-out part; or give run= "
-            "another directory"
-        )
-    if changes:
-        train, held_out = digests(data)
-        now, kept = torch.cat([train, held_out]), torch.cat([told.held_out, held_out])
-        held = torch.isin(now, kept) & ~torch.isin(now, told.every)
-        every = _distinct(told.train, now[~held])
-        told = Learned(data.fingerprint, every, now[held], told.before, own=False)
+    if told.changes(data):
+        told = told.with_changed(data)
     return told.split(data), told
 
 
