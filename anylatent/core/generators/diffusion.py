@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from anylatent.core.denoisers import Denoiser, Preconditioned, ScoreInterpolation
+from anylatent.core.denoisers.base import NO_VARIANCE
 from anylatent.core.generators.base import TOKENS, Generator
 from anylatent.core.generators.sampler import Guidance, Sampler
 from anylatent.core.latents import Codebook, Condition, Latent, Noise, Posterior
@@ -44,6 +45,8 @@ class Diffusion(Generator):
 
     def accepts(self, sampler: Sampler) -> None:
         sampler.around(self.denoiser, Noise([0]))
+        if sampler.solver.asks_variance and type(self.denoiser).variance is Denoiser.variance:
+            raise ValueError(NO_VARIANCE)
         sampler.grid(self.schedule, sampler.steps)
 
     def loss(self, x0: Latent, cond: Condition | None, noise: Noise) -> Tensor:

@@ -109,10 +109,15 @@ class Caption(Conditioner):
                 warnings.warn(
                     f"{self._cut} of {self._read} different captions are cut, as {self.tokens} "
                     f"tokens are read: {_short(caption)} has {len(ids)}, of which "
-                    f"{len(ids) - self.tokens} are lost, {_short(lost.strip())}. Shorten it, or "
-                    f"train with conditioner.tokens={len(ids)}",
+                    f"{len(ids) - self.tokens} are lost, {_short(lost.strip())}. Shorten it"
+                    f"{self._longer(len(ids))}",
                     stacklevel=4,
                 )
+
+    def _longer(self, tokens: int) -> str:
+        """What else would help: as many tokens as the encoder has places for."""
+        most = min(tokens, _room(Path(self.path)) or tokens)
+        return f", or train with conditioner.tokens={most}" if most > self.tokens else ""
 
 
 def _short(text: str) -> str:
@@ -133,9 +138,14 @@ def _directory(path: str) -> Path:
 
 def _check_room(folder: Path, tokens: int) -> None:
     """Raises ValueError for more tokens than the encoder has places for."""
-    most = _config(folder).get("max_position_embeddings")
-    if isinstance(most, int) and tokens > most:
+    most = _room(folder)
+    if most is not None and tokens > most:
         raise ValueError(f"tokens={tokens}: the encoder of captions reads at most {most}")
+
+
+def _room(folder: Path) -> int | None:
+    most = _config(folder).get("max_position_embeddings")
+    return most if isinstance(most, int) else None
 
 
 def _config(folder: Path) -> Mapping[str, Any]:

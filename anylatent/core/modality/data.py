@@ -54,6 +54,11 @@ class Data(ABC):
     def held_out(self) -> Dataset[Item]:
         """The items that no training sees."""
 
+    def parted(self) -> Data:
+        """The same items, some of them held out as ever where what a model knows was given to read
+        them by, and nothing would be."""
+        return self
+
     def judged_by(self) -> Dataset[Item]:
         """What networks that judge samples learn from: better items that no generator sees."""
         return self.train()

@@ -49,6 +49,8 @@ class Solver(ABC):
     evaluations: int
     tolerance: float = 0.0
     """Of the error that a solver allows itself whatever the grid, per degree of freedom."""
+    asks_variance: bool = False
+    """Of the denoiser, which must have learned one."""
 
     @property
     def stochastic(self) -> bool:

@@ -106,6 +106,8 @@ class Learned(DDIM):
     Raises ValueError for a denoiser that has none.
     """
 
+    asks_variance = True
+
     def __init__(self) -> None:
         super().__init__(eta=1.0)
 

@@ -56,7 +56,10 @@ def entries(directory: Path) -> list[Entry]:
     found = []
     try:
         paths = [path for path in directory.iterdir() if _NAME.fullmatch(path.name)]
-    except OSError:
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        warnings.warn(f"the cache {directory} can't be read: {error.strerror}", stacklevel=2)
         return []
     for path in paths:
         try:

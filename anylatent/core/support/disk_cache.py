@@ -67,7 +67,8 @@ class Store:
     def tensors(self) -> dict[str, Tensor] | None:
         """None where there is nothing, or nothing whole."""
         try:
-            found = load_weights(self.path)[0]
+            found, told = load_weights(self.path)
+            _check(found, told)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (UserError, OSError) as error:
@@ -78,7 +79,8 @@ class Store:
         return found
 
     def save(self, tensors: Mapping[str, Tensor]) -> None:
-        self._keep(lambda: save_weights(self.path, tensors, {"about": self.about}))
+        told = {"about": self.about, **_layout(tensors)}
+        self._keep(lambda: save_weights(self.path, tensors, told))
 
     def read(self) -> str:
         """The text in it, "" where there is none."""
@@ -99,6 +101,20 @@ class Store:
             warnings.warn(f"{error}; it is made again next time", stacklevel=5)
             return
         shrink(self.path.parent, self.path)
+
+
+def _layout(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """What tensors are, and which of them have numbers that are not finite."""
+    shapes = {name: [str(x.dtype), list(x.shape)] for name, x in sorted(tensors.items())}
+    floats = {name: x for name, x in sorted(tensors.items()) if x.is_floating_point()}
+    wrong = [name for name, x in floats.items() if not bool(x.isfinite().all())]
+    return {"layout": json.dumps(shapes), "not_finite": json.dumps(wrong)}
+
+
+def _check(tensors: Mapping[str, Tensor], told: Mapping[str, str]) -> None:
+    """Raises UserError for other tensors than were written."""
+    if {key: told.get(key) for key in ("layout", "not_finite")} != _layout(tensors):
+        raise UserError("its tensors are not those that were written")
 
 
 def cached(

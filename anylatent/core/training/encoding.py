@@ -58,6 +58,19 @@ def posteriors(training: Training, copies: int = 1) -> LatentCache:
     return cache
 
 
+def check_copies(training: Training, copies: int) -> None:
+    """Raises UserError for augmented copies of items that the modality does not augment."""
+    if copies == 1:
+        return
+    modality, dataset = training.system.modality, training.data.train()
+    batch = modality.collate(fetch(dataset, [0]))
+    if modality.augment(batch, Noise([0])) is batch:
+        raise UserError(
+            f"copies={copies} would all be alike: {type(modality).__name__} augments nothing as it "
+            "is set; let it, see `anylatent list modality`, or use copies=1"
+        )
+
+
 class Encoder:
     """Encodes entries of a cache by their numbers: number k · N + i is copy k of item i of N."""
 
@@ -95,13 +108,5 @@ class Encoder:
     def _augmented(self, batch: Batch, entries: list[int]) -> Batch:
         """Each entry changed in its own way, whatever else is in the batch."""
         places = [divmod(entry, len(self.dataset)) for entry in entries]
-        found = self.system.modality.augment(
-            batch, Noise([(self.seed, Stream.COPIES, copy, item) for copy, item in places])
-        )
-        if found is batch:
-            raise UserError(
-                f"copies={self.copies} would all be alike: {type(self.system.modality).__name__} "
-                "augments nothing as it is set; let it, see `anylatent list modality`, or use "
-                "copies=1"
-            )
-        return found
+        keys = [(self.seed, Stream.COPIES, copy, item) for copy, item in places]
+        return self.system.modality.augment(batch, Noise(keys))

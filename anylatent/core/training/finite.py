@@ -61,8 +61,9 @@ def not_finite(module: StageModule, what: str, kept: Path) -> str:
         have = f"{kept.name} has the last one that was finite, from which the same command goes on"
     stage = module.stage.told_as or module.stage.name
     return (
-        f"{module.stage.label}: {what} is not finite, and training has ended; {have}. Try a "
-        f"smaller training.{stage}.optimizer.lr (now {module.settings.optimizer.get('lr')}), a "
-        f"longer warmup (now {module.settings.warmup}), or another clip (now "
-        f"{module.settings.clip:g}; 0 is none)"
+        f"{module.stage.label}: {what} is not finite, and training has ended; {have}. Try, in "
+        f"another run=, a smaller training.{stage}.optimizer.lr (now "
+        f"{module.settings.optimizer.get('lr')}), a longer warmup (now {module.settings.warmup}), "
+        f"or another clip (now {module.settings.clip:g}; 0 is none); from= this one takes over "
+        "what it has finished"
     )

@@ -28,6 +28,7 @@ from anylatent.core.runs.records import (
     owned,
     taught,
 )
+from anylatent.core.runs.sampling import check_guidance
 from anylatent.core.runs.sources import Tuning, extend, tuned
 from anylatent.core.support.files import UserError, load_checkpoint
 from anylatent.core.training.callbacks import Checkpoint
@@ -60,6 +61,8 @@ def train(config: TrainConfig) -> Path:
             training = begin(config)
         left = wanted(training)
         check(config, left)
+        for name in left:  # what can't be honoured is known before the first of them is trained
+            stage_of(training, name)
         if first_process():
             tidy(training)
         if left and first_process():
@@ -76,12 +79,16 @@ def train(config: TrainConfig) -> Path:
 def begin(config: TrainConfig) -> Training:
     """Builds everything, so that what can't be fails before a directory is claimed."""
     config.origin.check(Path(config.run))
+    directory = RunDirectory(Path(config.run))
+    further = tuple(name for name in names("stage") if stage_type(name).further)
+    if directory.config_path.exists():  # what it holds would be read into another model
+        directory.check(config.described(directory.config().facts, further))
     data = data_to_learn(config)
     for kind in map(stage_type, names("stage")):
         if (kind.told_as or kind.name) in config.training:
             build("optimizer", settings_of(kind, config.training).optimizer)
     torch.manual_seed(config.seed)
-    directory, tuning = RunDirectory(Path(config.run)), build("tuning", config.tuning)
+    tuning = build("tuning", config.tuning)
     facts = facts_of(directory.path, data, config.data_changed is not None)
     system = System(config.model, facts, training=True)
     _check_told(system, data)
@@ -90,10 +97,8 @@ def begin(config: TrainConfig) -> Training:
     if not (autoencoder.alone or generator.slopes):
         autoencoder.requires_grad_(False)  # what would teach it has nothing to say of latents
     generator.accepts(Context(generator.times).sampler(config.sampling))
-    further = tuple(name for name in names("stage") if stage_type(name).further)
+    check_guidance(config.sampling.guidance, system.conditioner.spec.names)
     described = config.described(facts, further)
-    if directory.config_path.exists():
-        directory.check(described)  # or what it holds would be read into another model
     found = weights.begin(system, directory, config.of_run(facts), config.origin, tuning)
     sources = [*generator.origins.values(), *([config.source] if config.source else [])]
     data, items = taught(directory.path, data, sources)
@@ -175,14 +180,7 @@ def begun_with(config: TrainConfig, directory: RunDirectory) -> Node:
 # ---- one stage --------------------------------------------------------------------------------
 def run_stage(training: Training, name: str) -> None:
     """Trains a stage to its end, if there is anything to train, and notes that it is done."""
-    kind = stage_type(name)
-    settings = settings_of(kind, training.config.training)
-    stage: Stage = build("stage", {"name": name}, training=training, settings=settings)
-    if kind.further and training.config.checkpoint.every:
-        raise UserError(
-            f"stage={name} is trained beside the run, of which it can't keep others on the way: "
-            f"checkpoint.keep={training.config.checkpoint.keep} must be last or best"
-        )
+    kind, stage = stage_type(name), stage_of(training, name)
     if learning(stage.networks().values()):
         with tuning_of(training, stage), _only(training.system, stage):
             if learning(stage.networks().values()):  # of one member there may be nothing to tune
@@ -195,6 +193,19 @@ def run_stage(training: Training, name: str) -> None:
         training.directory.checkpoint(stage.label).unlink(missing_ok=True)
     if not kind.further and name not in stage.notes:
         run_stage(training, name)
+
+
+def stage_of(training: Training, name: str) -> Stage:
+    """A stage with its settings. Raises UserError for those that it can't honour."""
+    kind = stage_type(name)
+    settings = settings_of(kind, training.config.training)
+    if kind.further and training.config.checkpoint.every:
+        raise UserError(
+            f"stage={name} is trained beside the run, of which it can't keep others on the way: "
+            f"give checkpoint.keep=last or best (it is {training.config.checkpoint.keep} now)"
+        )
+    found: Stage = build("stage", {"name": name}, training=training, settings=settings)
+    return found
 
 
 def done(training: Training, stage: Stage) -> None:

@@ -150,7 +150,10 @@ def data_of(run: Path, node: Node) -> Data:
     facts = directory.config().facts
     known = {name: facts[name] for name in _encoding(directory) if name in facts}
     reads = part("data", node["name"]).parameters()
-    return build("data", node, **known) if reads.keys() & known.keys() else data
+    if not reads.keys() & known.keys():
+        return data
+    again: Data = build("data", node, **known)
+    return again.parted()
 
 
 def _encoding(directory: RunDirectory) -> Sequence[str]:
@@ -164,10 +167,10 @@ def facts_of(run: Path, data: Data, accept: bool) -> Mapping[str, Any]:
     UserError for other data than it was begun with, unless they are accepted, and for those that
     its networks are not made for."""
     directory, told = RunDirectory(run), Learned.load(run)
-    changes = "" if told is None else told.changes(data)
-    if not changes:
+    if told is None:
         return data.facts
-    if not accept:
+    changes = told.changes(data)
+    if changes and not accept:
         raise UserError(
             f"{run} was begun with other data: by now {changes}. data.changed=accept goes on with "
             "those of now, and keeps what was learned from out of the held-out part; or give run= "
@@ -179,10 +182,11 @@ def facts_of(run: Path, data: Data, accept: bool) -> Mapping[str, Any]:
     for name in (*_encoding(directory), "classes"):
         then, now = plain(facts.get(name)), plain(data.facts.get(name))
         if then != now:
+            why = f" ({changes})" if changes else ""
             raise UserError(
-                f"{run} can not go on with these data ({changes}): their {name} is {_short(now)}, "
-                f"and was {_short(then)} when it was begun, which its networks are made for. Begin "
-                f"another run with them, run=... from={run}"
+                f"{run} can not go on with these data{why}: by now {name} is {_short(now)}, and it "
+                f"was {_short(then)} when the run was begun, whose networks are made for that. "
+                f"Begin another run with them, run=... from={run}"
             )
     return facts
 

@@ -15,7 +15,7 @@ from anylatent.core.latents import Condition, Latent, Noise, Stream
 from anylatent.core.registry import register
 from anylatent.core.runs import Context, System, sample
 from anylatent.core.support.files import UserError
-from anylatent.core.training.encoding import latents
+from anylatent.core.training.encoding import check_copies, latents
 from anylatent.core.training.settings import GeneratorSettings, StageSettings
 from anylatent.core.training.stages.base import Descend, Stage, Terms, Training, learning
 from anylatent.core.training.step_sampler import StepSampler
@@ -65,6 +65,7 @@ class DiffusionStage(Stage):
         self.first, self.last = len(left) == len(self._learners()), len(left) < 2
         if self.learner is not None:
             self.label = _label(self.learner)
+        check_copies(training, self.settings.copies)
         if self.settings.window is not None:
             try:
                 check_windows(self.system.autoencoder.spec)

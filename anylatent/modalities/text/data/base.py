@@ -86,7 +86,8 @@ class TextData(Data):
     With a `keyword` there is the class of that name, no or yes: whether a text has this word.
 
     `tokenizer`, the JSON of a trained model's, reads the texts as that model does: nothing is
-    learned then, and nothing held out; all texts are in `train()`, in their order.
+    learned then, and nothing held out; all texts are in `train()`, in their order, unless they are
+    `parted()`.
 
     Facts: `vocabulary`, the number of tokens; `tokenizer`, its JSON; `lengths`, [length, count] of
     the training part; `shortest` and `longest`, over all parts; `kind`; `keyword`;
@@ -113,7 +114,7 @@ class TextData(Data):
         if longest < 1:
             raise UserError(f"longest={longest}: a number of tokens is wanted, 1 or more")
         self.vocabulary, self.longest, self.truncate = vocabulary, longest, truncate
-        self.keyword, self._given = keyword, tokenizer
+        self.keyword, self._given, self._parted = keyword, tokenizer, not tokenizer
         self._sets: dict[str, TextSet] = {}
         if keyword:
             self.classes = {**self.classes, "keyword": KEYWORD}
@@ -149,6 +150,10 @@ class TextData(Data):
     def judged_by(self) -> TextSet:
         """A part that no generator sees, for networks that judge its samples."""
         return self.part("judged_by")
+
+    def parted(self) -> Data:
+        self._key["parted"] = self._parted = True
+        return self
 
     def part(self, name: str) -> TextSet:
         """The items of one part."""
@@ -217,11 +222,12 @@ class TextData(Data):
     def _tokenized(self) -> dict[str, Tensor]:
         texts, given = self._documents.texts, self._given
         parts: Mapping[str, Sequence[int]]
+        parts = {**dict.fromkeys(PARTS, range(0)), "train": range(len(texts))}
+        if self._parted:
+            parts = split(texts, self.name)
         if given:
             tokenizer = Tokenizer.from_json(given)
-            parts = {**dict.fromkeys(PARTS, range(0)), "train": range(len(texts))}
         else:
-            parts = split(texts, self.name)
             tokenizer = taught(Picked(texts, parts["train"]), self.kind, self.vocabulary)
         encoder = Encoder(tokenizer, self.longest, self.truncate)
         return tokenized(self._documents, parts, encoder, self.name)
