@@ -9,6 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from anylatent.core.runs.records import Learned
+from anylatent.core.support.plain_yaml import load_yaml
 from tests.cli import QUICK, TINY, launch, rows, steps
 
 PLAIN = [item for item in TINY if not item.startswith("data")]
@@ -111,6 +112,26 @@ def test_an_added_line_of_text_is_one_item(tmp_path, cli, fails, monkeypatch):
     code, _, err = cli("sample", "run=t", "n=1", "steps=1")
     assert code == 0, err
     assert json.loads((tmp_path / "t" / "samples" / "samples.jsonl").read_text().splitlines()[0])
+
+
+def test_a_model_of_text_that_goes_on_elsewhere_keeps_its_tokens(tmp_path, cli, monkeypatch):
+    """Or the rows of its table would be those of other words."""
+    monkeypatch.chdir(tmp_path)
+    for name, word in (("one", "apple"), ("two", "zebra")):
+        lines = [f"{word} {k} and {word}{k % 5} of {k * k}" for k in range(60)]
+        (tmp_path / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    code, _, err = cli("train", "run=a", *TEXT, *steps(1, 2), "data.path=one.txt")
+    assert code == 0, err
+    told = ["data=text_file", "data.path=two.txt", "data.vocabulary=300", *steps(1, 2)]
+    batches = [item for item in TEXT if item.startswith("training")]
+    code, _, err = cli("train", "from=a", "run=b", *told, *batches, "pictures.every=0")
+    assert code == 0, err
+    first, second = (load_yaml(tmp_path / run / "config.yaml")["facts"] for run in "ab")
+    assert first["tokenizer"] == second["tokenizer"] and first["lengths"] != second["lengths"]
+    held = Learned.load(tmp_path / "b")
+    assert len(held.held_out) == 6 and len(held.train) == 42, "parted as ever"
+    code, _, err = cli("train", "run=b", "training.diffusion.steps=3")
+    assert code == 0, err
 
 
 EARLY = {

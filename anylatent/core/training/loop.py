@@ -14,14 +14,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from anylatent.core.modality import Data
 from anylatent.core.nn.backbone import Backbone
 from anylatent.core.registry import build, get, names
 from anylatent.core.runs import Context, Node, RunDirectory, System, first_process
 from anylatent.core.runs import sources as weights
 from anylatent.core.runs.records import (
-    Learned,
-    data_of,
     described_by,
     facts_of,
     note,
@@ -35,6 +32,7 @@ from anylatent.core.training.callbacks import Checkpoint
 from anylatent.core.training.events import quiet_threads
 from anylatent.core.training.finite import check_weights
 from anylatent.core.training.keeping import Best, best_of
+from anylatent.core.training.learned_from import check_apart, check_told, data_to_learn
 from anylatent.core.training.module import StageModule
 from anylatent.core.training.peers import watched
 from anylatent.core.training.plan import longer, wanted
@@ -54,7 +52,7 @@ def train(config: TrainConfig) -> Path:
     if config.stage not in ("all", *names("stage")):
         allowed = ", ".join(["all", *names("stage")])
         raise UserError(f"stage={config.stage} is unknown; choose one of {allowed}")
-    _check_apart(Path(config.run), config.data)
+    check_apart(Path(config.run), config.data)
     _quiet()
     with owned(Path(config.run)):
         with described_by(RunDirectory(Path(config.run)).config_path):
@@ -91,7 +89,7 @@ def begin(config: TrainConfig) -> Training:
     tuning = build("tuning", config.tuning)
     facts = facts_of(directory.path, data, config.data_changed is not None)
     system = System(config.model, facts, training=True)
-    _check_told(system, data)
+    check_told(system, data)
     extend(system, begun_with(config, directory))
     autoencoder, generator = system.autoencoder, system.generator
     if not (autoencoder.alone or generator.slopes):
@@ -120,43 +118,6 @@ def tidy(training: Training) -> None:
     for name in training.done.done:
         if name not in training.longer:
             training.directory.checkpoint(name).unlink(missing_ok=True)
-
-
-def data_to_learn(config: TrainConfig) -> Data:
-    """The data. Raises UserError where nothing is held out, but by a run that is there already."""
-    data, begun = data_of(Path(config.run), config.data), Learned.load(Path(config.run))
-    if begun is None and not len(data.held_out()):  # type: ignore[arg-type]
-        raise UserError(
-            "no data are held out, which training measures itself by: give data.held_out a "
-            "fraction between 0 and 1, such as 0.1"
-        )
-    return data
-
-
-def _check_apart(run: Path, data: Node) -> None:
-    """Raises UserError for a run within the folder of its data, of which it would become some."""
-    path = data.get("path")
-    if not isinstance(path, str) or not path or not Path(path).is_dir():
-        return
-    if run.resolve().is_relative_to(Path(path).resolve()):
-        raise UserError(
-            f"run={run} lies in data.path={path}, as some of which its own files would be read: "
-            "choose a directory elsewhere"
-        )
-
-
-def _check_told(system: System, data: Data) -> None:
-    """Warns where a conditioner would learn nothing, since there is nothing to learn from."""
-    there = data.train()[0]
-    for name in system.conditioner.columns:
-        if name in data.empty or name not in there:
-            what = "is empty in every item of the data" if name in there else "the data do not have"
-            warnings.warn(
-                f"the conditioner reads the column '{name}', which {what}: the model will not "
-                f"follow cond.{name}. Give the data some, or set conditioner=none",
-                stacklevel=3,
-            )
-            return
 
 
 def begun_with(config: TrainConfig, directory: RunDirectory) -> Node:

@@ -59,6 +59,9 @@ def _check_longer(training: Training, name: str, stage: str) -> None:
     if later:
         why = f"its {later[0]} has been trained on it since, and would not fit what it becomes"
     elif whole and not run.finished(name).exists():
-        why = f"{run.finished(name)}, which it would go on from, is not there (finish=yes)"
+        why = (
+            f"{run.finished(name)}, which it would go on from, is not there: it was removed by "
+            "finish=yes, or this is a run that was kept on the way, which has weights alone"
+        )
     if why:
         raise UserError(f"training.{stage}.steps: {why}: begin another run, from={run.path}")

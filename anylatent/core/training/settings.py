@@ -102,10 +102,13 @@ class TrainerConfig:
                 f"trainer.accumulate_grad_batches={self.accumulate_grad_batches}: a batch comes in "
                 "1 part or more"
             )
-        if self.max_time is not None and not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", self.max_time):
+        time = r"\d+:([01]\d|2[0-3]):[0-5]\d:[0-5]\d"
+        if self.max_time is not None and (
+            not re.fullmatch(time, self.max_time) or not self.max_time.strip("0:")
+        ):
             raise ValueError(
                 f"trainer.max_time={self.max_time} must be days:hours:minutes:seconds, such as "
-                "00:12:00:00"
+                "00:12:00:00, and a second at least"
             )
 
 

@@ -11,7 +11,7 @@ import anylatent as al
 from anylatent.core.autoencoders import FrozenEncoder
 from anylatent.core.runs import System
 from anylatent.core.support.files import UserError
-from anylatent.core.training import loop
+from anylatent.core.training.learned_from import check_told
 from tests.cli import TINY
 from tests.test_configs import train_config
 
@@ -203,10 +203,10 @@ def test_a_column_that_is_empty_throughout_is_a_warning(monkeypatch):
         return SimpleNamespace(empty=empty, train=lambda: [item])
 
     with pytest.warns(UserWarning, match=f"'{column}', which is empty in every item"):
-        loop._check_told(model, data([column]))
+        check_told(model, data([column]))
     with pytest.warns(UserWarning, match=f"'{column}', which the data do not have"):
-        loop._check_told(model, data([], {"caption": 0}))
+        check_told(model, data([], {"caption": 0}))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        loop._check_told(model, data(["caption"]))
-        loop._check_told(model, data([]))
+        check_told(model, data(["caption"]))
+        check_told(model, data([]))

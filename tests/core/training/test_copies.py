@@ -11,7 +11,7 @@ from anylatent.core.latents import Stream
 from anylatent.core.latents.posterior import Posterior
 from anylatent.core.support.files import UserError
 from anylatent.core.training import latent_store
-from anylatent.core.training.encoding import Encoder, latents, posteriors
+from anylatent.core.training.encoding import Encoder, check_copies, latents, posteriors
 from anylatent.core.training.latent_store import BATCH
 from anylatent.core.training.stages.diffusion import DiffusionSettings
 
@@ -161,7 +161,9 @@ def test_copies_are_the_same_when_the_encoding_is_resumed(monkeypatch):
 
 def test_copies_that_would_be_alike_are_an_error():
     with pytest.raises(UserError, match="copies=2 would all be alike.*anylatent list modality"):
-        posteriors(training(augments=False), 2)
+        check_copies(training(augments=False), 2)
+    check_copies(training(augments=False), 1)
+    check_copies(training(), 2)
 
 
 def test_the_normaliser_is_fitted_to_the_copies():

@@ -136,5 +136,9 @@ def test_a_classifier_beside_a_run(cli, copied, keep):
     extra = ["pictures.every=2", f"checkpoint.keep={keep}"]
     code, out, err = cli(*train, *extra)
     assert (code == 0) == (keep == "best"), err
-    said = "classifier_digit: the weights of step" if keep == "best" else "must be last or best"
+    said = (
+        "classifier_digit: the weights of step"
+        if keep == "best"
+        else "keep=last or best (it is every:2 now)"
+    )
     assert said in (out if keep == "best" else " ".join(err.split()))

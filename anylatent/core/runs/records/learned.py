@@ -21,7 +21,7 @@ from torch import Tensor
 
 from anylatent.core.modality import Data
 from anylatent.core.registry import build, get, part
-from anylatent.core.runs.config import Node
+from anylatent.core.runs.config import Node, RunConfig
 from anylatent.core.runs.directory import RunDirectory
 from anylatent.core.runs.records.known_split import KnownSplit, digests
 from anylatent.core.support.disk_cache import digest
@@ -134,9 +134,10 @@ class Learned:
         return KnownSplit(data, *(mask.nonzero().flatten().tolist() for mask in (learned, held)))
 
 
-def data_of(run: Path, node: Node) -> Data:
+def data_of(run: Path, node: Node, source: RunConfig | None = None) -> Data:
     """The data that a run has, or is to have; where they have changed since it was begun, as it
-    reads them: by its own tokens or elements. Raises UserError where they are not there."""
+    reads them: by its own tokens or elements; of one that is begun, as the model does that it
+    comes from, if there is one. Raises UserError where they are not there."""
     directory, told = RunDirectory(run), Learned.load(run)
     path = node.get("path")
     if told is not None and path and not place_of(path).exists():
@@ -145,20 +146,24 @@ def data_of(run: Path, node: Node) -> Data:
             "data.path=... says where they are now"
         )
     data: Data = build("data", node)
-    if told is None or told.fingerprint == data.fingerprint:
+    if told is not None and told.fingerprint == data.fingerprint:
         return data
-    facts = directory.config().facts
-    known = {name: facts[name] for name in _encoding(directory) if name in facts}
-    reads = part("data", node["name"]).parameters()
-    if not reads.keys() & known.keys():
+    model = source if told is None else directory.config()
+    return data if model is None else _read_by(model, data, node)
+
+
+def _read_by(model: RunConfig, data: Data, node: Node) -> Data:
+    """The data, in the tokens or elements of a model where these can be told."""
+    known = {name: model.facts[name] for name in _encoding(model) if name in model.facts}
+    if not part("data", node["name"]).parameters().keys() & known.keys():
         return data
     again: Data = build("data", node, **known)
     return again.parted()
 
 
-def _encoding(directory: RunDirectory) -> Sequence[str]:
-    """The facts of data by which items are numbers to a run."""
-    modality = get("modality", directory.config().model.modality["name"])
+def _encoding(model: RunConfig) -> Sequence[str]:
+    """The facts of data by which items are numbers to a model."""
+    modality = get("modality", model.model.modality["name"])
     return modality.encoding  # type: ignore[attr-defined, no-any-return]
 
 
@@ -178,9 +183,9 @@ def facts_of(run: Path, data: Data, accept: bool) -> Mapping[str, Any]:
         )
     if not directory.config_path.exists():
         return data.facts
-    facts = directory.config().facts
-    for name in (*_encoding(directory), "classes"):
-        then, now = plain(facts.get(name)), plain(data.facts.get(name))
+    model = directory.config()
+    for name in (*_encoding(model), "classes"):
+        then, now = plain(model.facts.get(name)), plain(data.facts.get(name))
         if then != now:
             why = f" ({changes})" if changes else ""
             raise UserError(
@@ -188,7 +193,7 @@ def facts_of(run: Path, data: Data, accept: bool) -> Mapping[str, Any]:
                 f"was {_short(then)} when the run was begun, whose networks are made for that. "
                 f"Begin another run with them, run=... from={run}"
             )
-    return facts
+    return model.facts
 
 
 def _short(value: object, most: int = 200) -> str:
