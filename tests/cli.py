@@ -92,6 +92,9 @@ def stop_in(stage, number, arguments, run):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.002)
+    first = checkpoint.stat().st_ino  # the next one is written after the step has been told
+    while checkpoint.exists() and checkpoint.stat().st_ino == first and process.poll() is None:
+        time.sleep(0.002)
     process.send_signal(number)
     out, err = process.communicate(timeout=900)
     assert process.returncode == (1 if number == signal.SIGINT else -signal.SIGKILL), err

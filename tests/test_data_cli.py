@@ -87,6 +87,15 @@ def test_other_classes_are_a_change_and_other_folders_of_classes_are_refused(her
     assert "from=r" in error
 
 
+def test_what_the_base_learned_from_in_another_size_can_not_be_recognised_and_that_is_told(here, cli):  # fmt: skip  # noqa: E501
+    batches = [item for item in FEW if item.startswith("training")]
+    told = ["from=r", *batches, "pictures.every=0", "data.seed=5"]
+    _, _, err = cli("train", *told, "run=same")
+    assert "learned from by the model that this one comes from" in err and "recognised" not in err
+    code, _, err = cli("train", *told, "run=big", "data.size=32")
+    assert code == 0 and "shape of these data is [3, 32, 32], and was [3, 16, 16]" in err, err
+
+
 def test_what_is_typed_for_a_part_is_of_the_run_s_own_part(here, cli, fails):
     code, _, err = on(cli, 3, "solver.variance=small")
     assert code == 0, err

@@ -110,6 +110,11 @@ class Denoiser(nn.Module, ABC):
         """x0, and the v of `learned_variance`. Raises ValueError where none was learned."""
         raise ValueError(NO_VARIANCE)
 
+    def check_variance(self) -> None:
+        """Raises ValueError where none was learned, before anything is computed."""
+        if type(self).variance is Denoiser.variance:
+            raise ValueError(NO_VARIANCE)
+
     def tempered(self, temperature: float) -> Denoiser:
         """The same with its logits of tokens divided by this number: below 1, samples are likelier
         and more alike. Raises UserError where it has no such logits."""

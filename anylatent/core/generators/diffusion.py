@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from anylatent.core.denoisers import Denoiser, Preconditioned, ScoreInterpolation
-from anylatent.core.denoisers.base import NO_VARIANCE
 from anylatent.core.generators.base import TOKENS, Generator
 from anylatent.core.generators.sampler import Guidance, Sampler
 from anylatent.core.latents import Codebook, Condition, Latent, Noise, Posterior
@@ -45,8 +44,8 @@ class Diffusion(Generator):
 
     def accepts(self, sampler: Sampler) -> None:
         sampler.around(self.denoiser, Noise([0]))
-        if sampler.solver.asks_variance and type(self.denoiser).variance is Denoiser.variance:
-            raise ValueError(NO_VARIANCE)
+        if sampler.solver.asks_variance:
+            self.denoiser.check_variance()
         sampler.grid(self.schedule, sampler.steps)
 
     def loss(self, x0: Latent, cond: Condition | None, noise: Noise) -> Tensor:

@@ -16,7 +16,7 @@ from anylatent.core.runs.config import Node, RunConfig, SamplingConfig
 from anylatent.core.runs.directory import RunDirectory
 from anylatent.core.runs.drawing import draw
 from anylatent.core.runs.restoring import restored, untrained
-from anylatent.core.runs.sampling import Context, check_guidance, guidance_of, node_of, steers
+from anylatent.core.runs.sampling import Context, guidance_of, node_of, steers
 from anylatent.core.runs.system import System
 from anylatent.core.solvers import Callback, Solver
 from anylatent.core.support.devices import device_of
@@ -163,7 +163,7 @@ class Run:
     def _check_guidance(self, guidance: Node | None) -> None:
         if steers(guidance) and not self.system.classifiers:
             raise UserError(f"no classifier to follow. {_how_to_train(self.directory.path)}")
-        check_guidance(guidance, self.system.conditioner.spec.names)
+        self.system.check_guidance(guidance)
 
     def untrained(self) -> Run:
         """The same architecture with fresh weights in its generator: a floor for every figure."""

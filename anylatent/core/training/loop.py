@@ -25,7 +25,6 @@ from anylatent.core.runs.records import (
     owned,
     taught,
 )
-from anylatent.core.runs.sampling import check_guidance
 from anylatent.core.runs.sources import Tuning, extend, tuned
 from anylatent.core.support.files import UserError, load_checkpoint
 from anylatent.core.training.callbacks import Checkpoint
@@ -95,7 +94,7 @@ def begin(config: TrainConfig) -> Training:
     if not (autoencoder.alone or generator.slopes):
         autoencoder.requires_grad_(False)  # what would teach it has nothing to say of latents
     generator.accepts(Context(generator.times).sampler(config.sampling))
-    check_guidance(config.sampling.guidance, system.conditioner.spec.names)
+    system.check_guidance(config.sampling.guidance)
     described = config.described(facts, further)
     found = weights.begin(system, directory, config.of_run(facts), config.origin, tuning)
     sources = [*generator.origins.values(), *([config.source] if config.source else [])]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from anylatent.core.modality import Data, Item, fetch
-from anylatent.core.modality.data import Classes
 from anylatent.core.support.disk_cache import cached
 from anylatent.core.support.progress import track
 
@@ -114,7 +113,7 @@ def _shown(item: Item) -> int:
     return int.from_bytes(state.digest(), "little", signed=True)
 
 
-def _told(item: Item, classes: Classes) -> int:
+def _told(item: Item, classes: Mapping[str, Sequence[str]]) -> int:
     """Of its texts, its numbers and the names of its classes."""
     state = hashlib.blake2b(digest_size=8)
     for name, value in sorted(item.items()):

@@ -228,7 +228,7 @@ def taught(run: Path, data: Data, sources: Iterable[str] = ()) -> tuple[Data, Le
 
     Nothing that it, or a run that it comes from, has learned from is held out.
     """
-    told = Learned.load(run) or Learned.of(data, _before(sources))
+    told = Learned.load(run) or Learned.of(data, _before(sources, data))
     if told.changes(data):
         told = told.with_changed(data)
     return told.split(data), told
@@ -247,12 +247,26 @@ def _tell(wrong: int, count: int) -> None:
     )
 
 
-def _before(sources: Iterable[str]) -> Tensor:
+def _before(sources: Iterable[str], data: Data) -> Tensor:
     """What the runs at these paths have learned from, they and those before them."""
     found = [torch.zeros(0, dtype=torch.int64)]
-    for source in sources:
-        told = Learned.load(place_of(source))
-        found += [] if told is None else [told.every]
+    for source in map(place_of, sources):
+        told = Learned.load(source)
+        if told is None:
+            continue
+        found.append(told.every)
+        if not RunDirectory(source).config_path.exists():
+            continue
+        model = RunDirectory(source).config()
+        for name in _encoding(model):
+            then, now = plain(model.facts.get(name)), plain(data.facts.get(name))
+            if then != now:
+                warnings.warn(
+                    f"{name} of these data is {_short(now)}, and was {_short(then)} of those that "
+                    f"{source} learned from, which can't be recognised so: if some are the same, "
+                    "what is held out now may have been learned from",
+                    stacklevel=4,
+                )
     return _distinct(*found)
 
 
