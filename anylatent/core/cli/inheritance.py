@@ -44,6 +44,10 @@ def of_source(given: Mapping[str, Any], words: Words) -> list[str]:
             "is: give those settings of the experiment that you want one by one, or take no more "
             "than the autoencoder by take=autoencoder"
         )
+    return _all_of(config, given, words)
+
+
+def _all_of(config: RunConfig, given: Mapping[str, Any], words: Words) -> list[str]:
     own = {**asdict(config.model), **asdict(config.sampling), "data": config.data}
     return published({key: value for key, value in own.items() if key not in given}, words)
 
@@ -56,9 +60,7 @@ def of_continued(given: Mapping[str, Any], words: Words, run: str) -> list[str]:
     first = {key.partition(".")[0] for key in given}
     if first & set(PRESETS) or not directory.config_path.exists():
         return []
-    config = directory.config()
-    own = {**asdict(config.model), **asdict(config.sampling), "data": config.data}
-    return published({key: value for key, value in own.items() if key not in given}, words)
+    return _all_of(directory.config(), given, words)
 
 
 def _autoencoder_of(config: RunConfig, given: Mapping[str, Any], words: Words) -> list[str]:

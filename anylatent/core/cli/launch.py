@@ -14,26 +14,21 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from anylatent.core.cli.command import Command
+    from anylatent.core.cli.overrides import Told
 
 
 def launch(name: str, command: Command, typed: list[str]) -> None:
     """Composes the command's configuration from the overrides, and runs it, or tells about it."""
     from omegaconf import OmegaConf
 
-    from anylatent.core.cli import help
-    from anylatent.core.cli.configs import publish
-    from anylatent.core.cli.inheritance import has_source, of_continued, of_source
-    from anylatent.core.cli.overrides import of_run, told
+    from anylatent.core.cli import configs, help
+    from anylatent.core.cli.overrides import told
     from anylatent.core.runs import read
 
-    publish(name, command)
+    configs.publish(name, command)
     asked = any(word in help.FLAGS for word in typed)
     given = told([word for word in typed if word not in help.FLAGS], command)
     failures, original = list[Exception](), sys.argv
-    inherited = of_run(given.values, command.own, given.words) if command.own else []
-    if has_source(command):
-        inherited += of_source(given.values, given.words)
-        inherited += of_continued(given.values, given.words, command.defaults["run"])
 
     def task(config: DictConfig) -> None:
         sys.argv = [original[0], name, *typed]  # from which Lightning starts processes
@@ -49,7 +44,7 @@ def launch(name: str, command: Command, typed: list[str]) -> None:
             failures.append(error)
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to us, not to hydra's printer
-    overrides = [*inherited, *given.overrides]
+    overrides = [*_inherited(given, command), *given.overrides]
     sys.argv = [original[0], *overrides]
     try:
         _hydra(name, overrides, task)
@@ -57,6 +52,18 @@ def launch(name: str, command: Command, typed: list[str]) -> None:
         sys.argv = original
     if failures:
         raise failures[0]
+
+
+def _inherited(given: Told, command: Command) -> list[str]:
+    """What a command has from the run that it is told of, or from what its model comes from."""
+    from anylatent.core.cli.inheritance import has_source, of_continued, of_source
+    from anylatent.core.cli.overrides import of_run
+
+    found = of_run(given.values, command.own, given.words) if command.own else []
+    if has_source(command):
+        found += of_source(given.values, given.words)
+        found += of_continued(given.values, given.words, command.defaults["run"])
+    return found
 
 
 def _hydra(name: str, overrides: list[str], task: Callable[[DictConfig], None]) -> None:

@@ -208,8 +208,7 @@ def combine(*terms: tuple[Coefficient, Latent], room: Latent | None = None) -> L
     """Σ c·x over (c, x) pairs: the one place where coefficients meet fields.
 
     A coefficient is a number or a tensor of shape (), (B,) or (B, T), cast to the field's dtype.
-    Without gradients the sum may be written into the memory of `room`, which is none of the terms
-    and of no more use.
+    Without gradients the sum may be written into the memory of `room`, which is none of the terms.
     """
     (once, first), *rest = terms
     for _, other in rest:
@@ -219,9 +218,8 @@ def combine(*terms: tuple[Coefficient, Latent], room: Latent | None = None) -> L
     for name, x in first.parts.items():
         field = first.spec.fields[name]
         out = room.parts[name] if room is not None and in_place else None
-        total, own = x, in_place and not bare
-        if not bare:
-            total = torch.mul(x, _align(once, x, field), out=out)
+        total = x if bare else torch.mul(x, _align(once, x, field), out=out)
+        own = in_place and not bare
         for c, other in rest:
             if isinstance(c, Tensor):
                 total = total + _align(c, x, field) * other.parts[name]

@@ -163,7 +163,7 @@ class Run:
     def _check_guidance(self, guidance: Node | None) -> None:
         if steers(guidance) and not self.system.classifiers:
             raise UserError(f"no classifier to follow. {_how_to_train(self.directory.path)}")
-        self.system.check_guidance(guidance)
+        Context.check_guidance(guidance, self.system.conditioner.spec.names)
 
     def untrained(self) -> Run:
         """The same architecture with fresh weights in its generator: a floor for every figure."""

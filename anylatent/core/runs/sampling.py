@@ -30,6 +30,22 @@ class Context:
     known: Sequence[str] = ()
     load_denoiser: Callable[[str, Denoiser], Denoiser] | None = None
 
+    @staticmethod
+    def check_guidance(guidance: Node | None, conditions: Sequence[str]) -> None:
+        """Raises UserError where a guidance asks for a condition or a run that is not there."""
+        for node in guidances(guidance):
+            wrong = [name for name in node.get("scales") or {} if name not in conditions]
+            if wrong:
+                raise UserError(
+                    f"guidance.scales.{wrong[0]}: this run has no such condition; it has "
+                    f"{', '.join(conditions) or 'none'}"
+                )
+            if "weak" in part("guidance", node["name"]).settings() and not node.get("weak"):
+                raise UserError(
+                    f"guidance={node['name']} needs a weaker run of the same latents: add "
+                    "guidance.weak=RUN"
+                )
+
     def sampler(self, config: SamplingConfig, temperature: float | None = None) -> Sampler:
         """What a configuration says; raises UserError where it makes no sense."""
         if config.steps < 1:
@@ -87,22 +103,6 @@ def steers(guidance: Node | None) -> bool:
     return any(
         "classifiers" in part("guidance", node["name"]).parameters() for node in guidances(guidance)
     )
-
-
-def check_guidance(guidance: Node | None, conditions: Sequence[str]) -> None:
-    """Raises UserError where a guidance asks for a condition or a run that is not there."""
-    for node in guidances(guidance):
-        wrong = [name for name in node.get("scales") or {} if name not in conditions]
-        if wrong:
-            raise UserError(
-                f"guidance.scales.{wrong[0]}: this run has no such condition; it has "
-                f"{', '.join(conditions) or 'none'}"
-            )
-        if "weak" in part("guidance", node["name"]).settings() and not node.get("weak"):
-            raise UserError(
-                f"guidance={node['name']} needs a weaker run of the same latents: add "
-                "guidance.weak=RUN"
-            )
 
 
 def guidance_of(given: float | Node | None, own: Node | None) -> Node | None:

@@ -15,9 +15,8 @@ from anylatent.core.latents import Condition, Latent, Noise, Normaliser
 from anylatent.core.modality import ClassLabel, Conditioner, Modality, Outputs
 from anylatent.core.process import Schedule
 from anylatent.core.registry import build, check_facts
-from anylatent.core.runs.config import ModelConfig, Node
+from anylatent.core.runs.config import ModelConfig
 from anylatent.core.runs.design import Design
-from anylatent.core.runs.sampling import check_guidance
 from anylatent.core.support.files import UserError
 
 PARTS = ("autoencoder", "normaliser", "conditioner", "generator")
@@ -45,10 +44,8 @@ class System(nn.Module):
         super().__init__()
         check_facts(facts)
         shared = dict(facts)
-        self.modality = build("modality", config.modality, **shared)
-        self.autoencoder = build(
-            "autoencoder", config.autoencoder, modality=self.modality, **shared
-        )
+        self.modality = modality = build("modality", config.modality, **shared)
+        self.autoencoder = build("autoencoder", config.autoencoder, modality=modality, **shared)
         frozen = FrozenEncoder(self.autoencoder)
         self.conditioner = build("conditioner", config.conditioner, autoencoder=frozen, **shared)
         learning = [n for n, p in self.conditioner.named_parameters() if p.requires_grad]
@@ -83,10 +80,6 @@ class System(nn.Module):
     def latents(self, batch: Mapping[str, Any], noise: Noise) -> Latent:
         """Of data, drawn from their posteriors, as the generator has them: normalised."""
         return self.normaliser.encode(self.autoencoder.encode(batch).sample(noise))
-
-    def check_guidance(self, guidance: Node | None) -> None:
-        """Raises UserError where a guidance asks for a condition or a run that is not there."""
-        check_guidance(guidance, self.conditioner.spec.names)
 
     # ---- conditions ---------------------------------------------------------------------------
     def add_classifier(self, label: str, names: Sequence[str], classifier: NoisyClassifier) -> None:

@@ -77,9 +77,8 @@ def begin(config: TrainConfig) -> Training:
     """Builds everything, so that what can't be fails before a directory is claimed."""
     config.origin.check(Path(config.run))
     directory = RunDirectory(Path(config.run))
-    further = tuple(name for name in names("stage") if stage_type(name).further)
     if directory.config_path.exists():  # what it holds would be read into another model
-        directory.check(config.described(directory.config().facts, further))
+        directory.check(config.described(directory.config().facts, _further()))
     data = data_to_learn(config)
     for kind in map(stage_type, names("stage")):
         if (kind.told_as or kind.name) in config.training:
@@ -94,14 +93,13 @@ def begin(config: TrainConfig) -> Training:
     if not (autoencoder.alone or generator.slopes):
         autoencoder.requires_grad_(False)  # what would teach it has nothing to say of latents
     generator.accepts(Context(generator.times).sampler(config.sampling))
-    system.check_guidance(config.sampling.guidance)
-    described = config.described(facts, further)
+    Context.check_guidance(config.sampling.guidance, system.conditioner.spec.names)
     found = weights.begin(system, directory, config.of_run(facts), config.origin, tuning)
     sources = [*generator.origins.values(), *([config.source] if config.source else [])]
     data, items = taught(directory.path, data, sources)
     training = Training(config, directory, data, system, found.stages, tuning, found.leaning)
     training.longer = longer(training)
-    directory.claim(described)
+    directory.claim(config.described(facts, _further()))
     if first_process():
         items.save(directory.path)
     if not found.told and config.stage == "autoencoder" and not directory.weights_path.exists():
@@ -110,6 +108,11 @@ def begin(config: TrainConfig) -> Training:
     elif not found.told and found.stages.done:
         training.save()
     return training
+
+
+def _further() -> tuple[str, ...]:
+    """The stages that are trained beside a finished run."""
+    return tuple(name for name in names("stage") if stage_type(name).further)
 
 
 def tidy(training: Training) -> None:

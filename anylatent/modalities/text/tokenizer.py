@@ -12,7 +12,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import chain
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from anylatent.core.support.files import UserError
 from anylatent.core.support.packages import MissingPackage
+from anylatent.modalities.text.words import WORD, Words
 
 Ints: TypeAlias = NDArray[np.integer[Any]]
 
@@ -138,36 +139,6 @@ class Symbols(Tokenizer):
         return _dump("symbols", list(self.alphabet))
 
 
-_WORDS = re.compile(r"[^\S\x1c-\x1f]*[\S\x1c-\x1f]+|[^\S\x1c-\x1f]+")
-"""Words with the white space before them. GPT-2's splitter always parts where white space follows
-something else, so that each of these has the tokens that it has alone. (U+001C to U+001F are white
-space to Python only.)"""
-
-_REMEMBERED = 2**20
-"""Characters of words whose tokens are kept."""
-
-
-class _Words(dict[str, int]):
-    """The places of words in a table of their tokens, which has them when they are first asked for:
-    those of word k are `tokens[ends[k] : ends[k + 1]]`."""
-
-    def __init__(self, encode: Callable[[str], Sequence[int]]) -> None:
-        super().__init__()
-        self._encode = encode
-        self.forget()
-
-    def forget(self) -> None:
-        self.clear()
-        self.tokens, self.ends, self.characters = array("i"), array("q", [0]), 0
-
-    def __missing__(self, word: str) -> int:
-        self.tokens.extend(self._encode(word))
-        self.ends.append(len(self.tokens))
-        self.characters += len(word)
-        place = self[word] = len(self)
-        return place
-
-
 class BytePairs(Tokenizer):
     """Byte-level byte-pair encoding: lossless on any text.
 
@@ -189,7 +160,7 @@ class BytePairs(Tokenizer):
                 self._bytes.append(left + right)
         self.merges = [(int(left), int(right)) for left, right in merges]
         self.size = len(self._bytes)
-        self._words = _Words(self._tokens)
+        self._words = Words(self._tokens)
 
     def _piece(self, place: int) -> bytes:
         if not 0 <= place < len(self._bytes):
@@ -224,9 +195,8 @@ class BytePairs(Tokenizer):
     def encode_all(self, texts: Iterable[str]) -> tuple[Ints, Ints]:
         """As the library does it, in a few percent of the time: it sees each word once."""
         known = self._words
-        if known.characters > _REMEMBERED:
-            known.forget()
-        words = [_WORDS.findall(text) for text in texts]
+        known.make_room()
+        words = [WORD.findall(text) for text in texts]
         places = np.array(array("q", map(known.__getitem__, chain.from_iterable(words))), dtype=int)
         table, ends = np.array(known.tokens, dtype=np.int32), np.array(known.ends)
         sizes = np.diff(ends)[places]

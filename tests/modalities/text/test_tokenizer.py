@@ -177,7 +177,7 @@ def test_many_texts_at_once_are_each_alone(texts):
 
 
 def test_words_are_forgotten_where_there_are_too_many_and_have_the_same_tokens(monkeypatch):
-    monkeypatch.setattr("anylatent.modalities.text.tokenizer._REMEMBERED", 8)
+    monkeypatch.setattr("anylatent.modalities.text.words.REMEMBERED", 8)
     tokenizer = BytePairs.train(["one two three four five six"] * 9, 280)
     text = "one two three four five six one"
     whole = tokenizer._encoder.encode(text, add_special_tokens=False).ids

@@ -17,7 +17,7 @@ from anylatent.core.support.disk_cache import cached, digest
 from anylatent.core.support.files import UserError
 from anylatent.modalities.shared.strings import Picked, tensor_text
 from anylatent.modalities.text.attributes import KEYWORD, has
-from anylatent.modalities.text.data.documents import PARTS, Documents, split
+from anylatent.modalities.text.data.documents import PARTS, Documents, split, whole
 from anylatent.modalities.text.data.encoder import Encoder, in_words, left_out, taught, tokenized
 from anylatent.modalities.text.tokenizer import Tokenizer
 
@@ -86,8 +86,7 @@ class TextData(Data):
     With a `keyword` there is the class of that name, no or yes: whether a text has this word.
 
     `tokenizer`, the JSON of a trained model's, reads the texts as that model does: nothing is
-    learned then, and nothing held out; all texts are in `train()`, in their order, unless they are
-    `parted()`.
+    learned then, and, unless they are `parted()`, nothing held out: all are in `train()`.
 
     Facts: `vocabulary`, the number of tokens; `tokenizer`, its JSON; `lengths`, [length, count] of
     the training part; `shortest` and `longest`, over all parts; `kind`; `keyword`;
@@ -162,10 +161,6 @@ class TextData(Data):
         return self._sets[name]
 
     @property
-    def facts(self) -> dict[str, Any]:
-        return self._facts
-
-    @property
     def left_out(self) -> dict[str, int]:
         """How many documents are missing, or were cut, by reason."""
         return left_out(self._tensors)
@@ -193,7 +188,7 @@ class TextData(Data):
         return TextSet(tokens, self.tokenizer, columns)
 
     @cached_property
-    def _facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         sizes, counts = torch.unique(self._tensors["train.sizes"], return_counts=True)
         every = torch.cat([self._tensors[f"{part}.sizes"] for part in PARTS])
         return {
@@ -220,13 +215,10 @@ class TextData(Data):
         return tensors
 
     def _tokenized(self) -> dict[str, Tensor]:
-        texts, given = self._documents.texts, self._given
-        parts: Mapping[str, Sequence[int]]
-        parts = {**dict.fromkeys(PARTS, range(0)), "train": range(len(texts))}
-        if self._parted:
-            parts = split(texts, self.name)
-        if given:
-            tokenizer = Tokenizer.from_json(given)
+        texts = self._documents.texts
+        parts = split(texts, self.name) if self._parted else whole(texts)
+        if self._given:
+            tokenizer = Tokenizer.from_json(self._given)
         else:
             tokenizer = taught(Picked(texts, parts["train"]), self.kind, self.vocabulary)
         encoder = Encoder(tokenizer, self.longest, self.truncate)

@@ -63,6 +63,11 @@ class Documents:
         return cls(Lines(tensors["texts"]), columns, left_out)
 
 
+def whole(texts: Sequence[str]) -> dict[str, Sequence[int]]:
+    """All texts to train, in their order."""
+    return {**dict.fromkeys(PARTS, range(0)), "train": range(len(texts))}
+
+
 def split(texts: Sequence[str], what: str) -> dict[str, Sequence[int]]:
     """Rows by part: a tenth held out, at most 5,000 texts; a fifth to judge by; the rest to train.
 
