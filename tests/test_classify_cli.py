@@ -257,7 +257,9 @@ def test_labels_and_runs_that_do_not_fit(copied, fails, cli, tmp_path):
     message = fails("train", run, *CLASSIFY, "classifier.backbone={name:nothing}")
     assert "no backbone 'nothing'" in message
     assert "no setting" in fails("train", run, *CLASSIFY, "classifier.backbone={colour:1}")
-    assert "steps >= 1" in fails("train", run, *CLASSIFY, "training.classifier.steps=0")
+    assert "training.classifier.steps=0: 1 is" in fails(
+        "train", run, *CLASSIFY, "training.classifier.steps=0"
+    )
     assert "no run at" in fails("train", f"run={tmp_path / 'nowhere'}", *CLASSIFY)
     assert not (tmp_path / "nowhere").exists()
     message = fails("train", run, *CLASSIFY, *PLAIN, *steps(2, 2), "backbone.channels=16")

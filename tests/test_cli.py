@@ -362,8 +362,8 @@ def test_unknown_conditions(digits, fails):
 
 MEANINGLESS = {
     "prediction": (["schedule=flow", "prediction=noise"], "no meaning at t = 1"),
-    "steps": (["training.diffusion.steps=0"], "steps >= 1"),
-    "batch": (["training.autoencoder.batch=0"], "batch >= 1"),
+    "steps": (["training.diffusion.steps=0"], "training.diffusion.steps=0: 1 is"),
+    "batch": (["training.autoencoder.batch=0"], "autoencoder.batch=0: 1 is"),
     "factor": (["autoencoder.factor=3"], "factor must be one of"),
     "size": (["data.size=18"], "multiples of"),
     "precision": (["trainer.precision=16-mixed"], "bf16-mixed"),

@@ -207,6 +207,15 @@ def test_only_warnings_of_our_own_are_one_line(cli, monkeypatch):
     assert [str(other.message) for other in others] == ["old", "theirs"]
 
 
+def test_what_a_longer_inversion_left_goes(run, cli, tmp_path):
+    told = ["invert", f"run={run}", f"out={tmp_path}", "steps=2"]
+    assert cli(*told, "n=4")[0] == 0
+    (tmp_path / "restored" / "mine.png").touch()
+    assert cli(*told, "n=2")[0] == 0
+    assert len(pictures(tmp_path / "originals")) == 2
+    assert (tmp_path / "restored" / "mine.png").exists()
+
+
 def test_mistakes_are_messages(run, inverted, fails, tmp_path):
     invert = ["invert", f"run={run}", f"out={tmp_path}"]
     for solver in ("ddpm", "heun solver.churn=10"):

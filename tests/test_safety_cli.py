@@ -72,6 +72,21 @@ def test_a_run_is_free_again_when_its_owner_dies(held):
     assert files(run.parent) == {"run"}
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_one_that_is_ended_lets_go_of_the_run(number, code, cli, tmp_path, monkeypatch):
+    """Before training begins, while data are read."""
+
+    def read(*_):
+        assert (tmp_path / "run" / ".owner.json").exists()
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+
+    monkeypatch.setattr("anylatent.core.training.loop.data_to_learn", read)
+    before = signal.getsignal(signal.SIGTERM)
+    assert cli("train", f"run={tmp_path / 'run'}", *FEW)[0] == code
+    assert not files(tmp_path) and signal.getsignal(signal.SIGTERM) is before
+
+
 def test_samples_into_a_run_that_is_trained_are_refused_and_elsewhere_are_not(copied, cli, fails):
     sample = ["sample", f"run={copied}", "n=1", "steps=1"]
     with owner(copied):

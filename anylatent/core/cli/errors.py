@@ -37,6 +37,8 @@ def _suggestion(text: str, command: str) -> str:
         return ""
     path = missing.group(1).split(".")
     try:
+        if len(path) == 1 and not _keys([], command):
+            return f"\n'{command.replace('_', ' ')}' takes no settings"
         if len(path) == 1:
             close = difflib.get_close_matches(path[0], [*groups(), *_keys([], command)], 1)
             return (

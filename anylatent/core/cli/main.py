@@ -8,11 +8,14 @@ from __future__ import annotations
 import io
 import os
 import re
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, TextIO
 
 HEAD = "anylatent: one latent diffusion core for images, video, 3D shapes, text and molecules"
@@ -46,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     name, rest = given[0], given[1:]
     if f"{name} {' '.join(rest[:1])}" in TWO_WORDS:
         name, rest = TWO_WORDS[f"{name} {rest[0]}"], rest[1:]
-    with _plain_warnings():
+    with _plain_warnings(), _ended_tidily():
         _guard(lambda: _run(name, rest), name)
 
 
@@ -90,8 +93,9 @@ def _guard(action: Callable[[], Any], command: str) -> None:
     try:
         action()
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        _fail("interrupted", 130)
+    except KeyboardInterrupt as error:
+        ended = isinstance(error, _Ended)
+        _fail("ended" if ended else "interrupted", 143 if ended else 130)
     except BrokenPipeError:  # whoever read it has seen enough, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
@@ -101,6 +105,25 @@ def _guard(action: Callable[[], Any], command: str) -> None:
         from anylatent.core.cli.errors import explain
 
         _fail(explain(error, command))
+
+
+class _Ended(KeyboardInterrupt):
+    """SIGTERM, which lets go of what is held as Ctrl-C does."""
+
+
+@contextmanager
+def _ended_tidily() -> Iterator[None]:
+    def end(number: int, frame: FrameType | None) -> None:
+        raise _Ended
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python gives signals to no other
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _expected(error: BaseException) -> bool:

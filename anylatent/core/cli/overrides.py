@@ -21,6 +21,10 @@ NAME = r"(?!(true|false|null)$)[a-z]\w*"
 
 def read_typed(typed: Sequence[str], command: Command) -> list[str]:
     """The overrides as Hydra reads them."""
+    for before, item in zip(["", *typed], typed, strict=False):
+        flags = before.startswith("-") and before not in ("-m", "--multirun")  # `--cfg job`
+        if "=" not in item and not item.startswith(("-", "~")) and not flags:
+            raise UserError(f"'{item}' is no setting: what is told is KEY=VALUE or GROUP=PART")
     found = [re.sub(r"^likelihood=(?=-?\d)", "likelihood.samples=", item) for item in typed]
     found = [re.sub(r"^data\.changed=", "data_changed=", item) for item in found]
     if has_source(command):  # which Python could not name as users do

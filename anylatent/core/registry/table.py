@@ -47,7 +47,7 @@ def table() -> Table:
     this process alone."""
     if any(_parts.values()):
         return _rows_of_all()
-    with Store(cache_directory() / f"parts-{digest(_place())}.json", "registered parts") as store:
+    with Store(cache_directory() / f"parts-{digest(_place())}.txt", "registered parts") as store:
         found = _read(store.read())
         if found is None:
             found = _rows_of_all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -110,8 +111,8 @@ class Inversion:
         stored = StoredNoise(found.noise, self.config.sampling, self.columns, self.own.places)
         stored.save(self.folder / "noise.safetensors")
         names = [f"{i:05d}" for i in range(n)]
-        found.originals.save(self.folder / "originals", names)
-        found.restored.save(self.folder / "restored", names)
+        for made, place in ((found.originals, "originals"), (found.restored, "restored")):
+            _alone(self.folder / place, made.save(self.folder / place, names))
         with replacing(self.folder / "comparison.png") as temporary:
             picture = compare(found.originals[:SHOWN], found.restored[:SHOWN])
             picture.save(temporary, format="PNG")
@@ -190,6 +191,13 @@ class Inversion:
             edit += ["guidance=classifier_free", "guidance.scale=2"]
         told = [f"run={self.config.run}", f"noise={self.folder / 'noise.safetensors'}"]
         return " ".join(["anylatent sample", *map(shlex.quote, told), *edit])
+
+
+def _alone(folder: Path, written: Sequence[Path]) -> None:
+    """Removes what an inversion of more data left there, which has the names that its own have."""
+    for path in folder.iterdir():
+        if re.fullmatch(r"\d{5}\.\w+", path.name) and path not in written:
+            path.unlink()
 
 
 def errors(found: RoundTrip) -> dict[str, float]:

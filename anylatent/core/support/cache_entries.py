@@ -1,6 +1,6 @@
 """What is in the cache directory: entries, who uses them, and which go where there is a limit.
 
-An entry is a file `NAME-KEY.safetensors` or `NAME-KEY.json`, or a directory `NAME-KEY` of shards;
+An entry is a file `NAME-KEY.safetensors` or `NAME-KEY.txt`, or a directory `NAME-KEY` of shards;
 nothing else is ever listed or removed. One that is made or used by a process, as its lock tells,
 stays.
 """
@@ -26,7 +26,7 @@ LIMIT = "ANYLATENT_CACHE_BYTES"
 ABOUT = "about.txt"
 """Of a directory of shards, what made it; its time is when it was used last."""
 
-_NAME = re.compile(r"(?P<name>[\w.-]+)-[0-9a-f]{24}(\.safetensors|\.json)?")
+_NAME = re.compile(r"(?P<name>[\w.-]+)-[0-9a-f]{24}(\.safetensors|\.txt)?")
 _held: set[Path] = set()  # by this process: its locks don't keep itself out
 
 
@@ -46,6 +46,8 @@ class Entry:
                 return (self.path / ABOUT).read_text(encoding="utf-8")
             if self.path.suffix == ".safetensors":
                 return load_metadata(self.path).get("about", "")
+            with open(self.path, encoding="utf-8") as file:
+                return file.readline().strip()
         except (OSError, UserError, UnicodeDecodeError):
             pass
         return ""

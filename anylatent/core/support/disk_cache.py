@@ -55,7 +55,8 @@ class Store:
     """
 
     def __init__(self, path: Path, about: str) -> None:
-        self.path, self.about, self._stack = path, about, ExitStack()
+        self.path, self._stack = path, ExitStack()
+        self.about = " ".join(about.encode(errors="backslashreplace").decode().split())
 
     def __enter__(self) -> Store:
         self._stack.enter_context(alone(self.path))
@@ -83,16 +84,16 @@ class Store:
         self._keep(lambda: save_weights(self.path, tensors, told))
 
     def read(self) -> str:
-        """The text in it, "" where there is none."""
+        """The text in it, below the line that says what made it, "" where there is none."""
         try:
-            found = self.path.read_text(encoding="utf-8")
+            found = self.path.read_text(encoding="utf-8").partition("\n")[2]
         except (OSError, UnicodeDecodeError):
             return ""
         touch(self.path)
         return found
 
     def write(self, text: str) -> None:
-        self._keep(lambda: save_text(self.path, text))
+        self._keep(lambda: save_text(self.path, f"{self.about}\n{text}"))
 
     def _keep(self, write: Callable[[], None]) -> None:
         try:

@@ -32,7 +32,7 @@ def file_digests(root: Path, paths: Sequence[Path]) -> list[str]:
     They are kept in the cache directory, with others of files that are asked for by this `root`.
     """
     place, names = str(root.resolve()), [os.path.relpath(path, root) for path in paths]
-    with Store(cache_directory() / f"digests-{digest(place)}.json", f"digests of {place}") as store:
+    with Store(cache_directory() / f"digests-{digest(place)}.txt", f"digests of {place}") as store:
         known = _known(store.read())
         stamps = [_stamp(path) for path in paths]
         found = [

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import signal
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -104,7 +106,7 @@ class History(StageCallback):
         if trainer.is_global_zero:
             self.write(trainer, module.number, means)
 
-    def write(self, trainer: pl.Trainer, step: int, values: dict[str, float]) -> None:
+    def write(self, trainer: pl.Trainer, step: int, values: Mapping[str, float]) -> None:
         self.rows.append({"step": str(step), **{k: f"{v:.8g}" for k, v in values.items()}})
         names = list(dict.fromkeys(name for row in self.rows for name in row))
         lines = [",".join(names)]
@@ -116,7 +118,7 @@ class History(StageCallback):
                 print(f"warning: {error}; training goes on, with gaps in its logs", flush=True)
             self.broken = True
         if trainer.logger is not None:
-            trainer.logger.log_metrics(values, step=step)
+            trainer.logger.log_metrics(dict(values), step=step)
 
 
 class Checkpoint(StageCallback):
@@ -187,17 +189,29 @@ class Pictures(StageCallback):
     def __init__(self, every: int, folder: Path, rows: History, best: Best | None) -> None:
         self.every, self.folder, self.rows, self.best = every, folder, rows, best
 
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, StageModule)
+        if trainer.is_global_zero and self.best is not None and self.best.unmeasured:
+            with self._measured(trainer, module):
+                pass
+
     def after_step(self, trainer: pl.Trainer, module: StageModule) -> None:
         number, last = module.number, module.settings.steps
         if not self.every or (number % self.every and number < last):
             return
-        module.trained.eval()
         self.folder.mkdir(exist_ok=True)
+        with self._measured(trainer, module) as figures:
+            module.stage.draw(self.folder, number)
+        if figures:
+            self.rows.write(trainer, number, figures)
+
+    @contextmanager
+    def _measured(self, trainer: pl.Trainer, module: StageModule) -> Iterator[Mapping[str, float]]:
+        """The held-out figures, with the averaged weights in the block."""
+        module.trained.eval()
         with torch.no_grad(), module.average.applied(), trainer.precision_plugin.forward_context():
             figures = module.stage.figures()
             if self.best is not None:
                 self.best.offer(module, figures)
-            module.stage.draw(self.folder, number)
+            yield figures
         module.trained.train()
-        if figures:
-            self.rows.write(trainer, number, figures)

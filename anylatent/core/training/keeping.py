@@ -28,12 +28,15 @@ class Best:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.loss = float("inf")
+        self.unmeasured = False
 
-    def begin(self, module: StageModule) -> None:
-        """Goes on with what the run has, unless that was found after the step gone on from."""
+    def begin(self, module: StageModule, done: bool = False) -> None:
+        """Goes on with what the run has, unless that was found after the step gone on from. Weights
+        of a stage that was `done` are the first to be measured, if none are kept."""
         found = self._load() if self.path.exists() else None
         if found is not None and found["step"] <= module.number:
             self.loss = float(found["loss"])
+        self.unmeasured = done and found is None
 
     def offer(self, module: StageModule, figures: Mapping[str, float]) -> None:
         """Keeps the weights that the networks have now, if none had a lower loss. Where the file

@@ -205,7 +205,8 @@ def fit(training: Training, stage: Stage) -> None:
         module.restore(state)
     best = Best(best_of(directory, stage.label)) if config.checkpoint.keep == "best" else None
     if best is not None:
-        best.begin(module)
+        had = training.done.steps.get(stage.label)
+        best.begin(module, stage.label in training.longer and module.number == had)
     trainer = trainer_of(training, module, checkpoint, best)
     training.system.eval()
     module.trained.train()

@@ -32,12 +32,13 @@ class StageSettings:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch < 1 or self.warmup < 0:
-            raise ValueError(f"need steps >= 1, batch >= 1 and warmup >= 0, got {self}")
-        if not (0 <= self.decay <= 1 and 0 <= self.average < 1):
-            raise ValueError(f"need decay and average within [0, 1], got {self}")
-        if self.clip < 0 or self.workers < 0:
-            raise ValueError(f"need clip >= 0 (0 for none) and workers >= 0, got {self}")
+        for name, least in (("steps", 1), ("batch", 1), ("warmup", 0), ("clip", 0), ("workers", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)}: {least} is the least")
+        if not 0 <= self.decay <= 1:
+            raise ValueError(f"decay={self.decay}: it is a part of the steps, from 0 to 1")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average={self.average}: from 0, for none, to less than 1")
 
     def rate(self, step: int) -> float:
         """The factor of the learning rate at a step."""
@@ -57,7 +58,7 @@ class GeneratorSettings(StageSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.drop < 1:
-            raise ValueError(f"need drop within [0, 1), got {self.drop}")
+            raise ValueError(f"drop={self.drop}: how often, from 0 to less than 1")
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,10 @@ class PicturesConfig:
 
     def __post_init__(self) -> None:
         if self.every < 0 or self.samples < 1:
-            raise ValueError(f"need pictures.every >= 0 and pictures.samples >= 1, got {self}")
+            raise ValueError(
+                f"pictures.every={self.every} and pictures.samples={self.samples}: the least are "
+                "0, for none, and 1"
+            )
 
 
 @dataclass(frozen=True)

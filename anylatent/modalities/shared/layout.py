@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,3 +81,13 @@ def note_inner(found: Layout, report: Report) -> None:
     if {PARTS[name.casefold()] for name in inner} == {TRAIN, HELD_OUT}:
         for name in inner:
             report.note("folders below others, which are no split there and are mixed", name)
+
+
+def note_alike(names: Sequence[Path], report: Report) -> None:
+    """Tells of folders that are classes of their own, though a person reads the same name, as they
+    were copied from systems that write one letter by other signs."""
+    tops = sorted({name.parts[0] for name in names if len(name.parts) > 1})
+    read = [unicodedata.normalize("NFC", top) for top in tops]
+    for top, name in zip(tops, read, strict=True):
+        if read.count(name) > 1:
+            report.note("folders that read alike and are classes of their own", top, ascii(top))

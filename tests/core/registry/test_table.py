@@ -61,7 +61,7 @@ def test_it_is_made_once_and_anew_when_a_plugin_is_edited(listed):
 
 def test_a_damaged_one_is_made_anew_in_silence(listed):
     first, _, _ = listed("Some.")
-    (path,) = listed.cache.glob("parts-*.json")
+    (path,) = listed.cache.glob("parts-*.txt")
     whole = path.read_bytes()
     for damaged in (b"", b"{}", whole[:-9], whole.replace(b"Some.", b"Other")):
         path.write_bytes(damaged)

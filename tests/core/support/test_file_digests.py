@@ -107,8 +107,8 @@ def test_a_change_of_permission_is_seen(folder, reads):
 
 def test_a_damaged_store_is_made_again(folder, reads):
     first = digests(folder)
-    (store,) = (folder.parent / "cache").glob("digests-*.json")
-    for damage in ("", "{", "[1]", '{"a": 3}', "\x00"):
+    (store,) = (folder.parent / "cache").glob("digests-*.txt")
+    for damage in ("", "{", "made by\n[1]", 'made by\n{"a": 3}', "\n\x00"):
         store.write_text(damage)
         assert digests(folder) == first
     assert len(reads) == 18

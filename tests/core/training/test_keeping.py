@@ -71,6 +71,19 @@ def test_the_best_is_the_one_of_those_on_the_way_with_the_lowest_loss(cli, tmp_p
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
+def test_weights_of_a_stage_that_was_done_are_among_those_chosen_from(cli, tmp_path, told):
+    """Where the best are asked for only when it goes on."""
+    told(3)
+    assert cli("train", f"run={tmp_path / 'run'}", *OFTEN)[0] == 0
+    before = load_file(tmp_path / "run" / "model.safetensors")
+    told(6)  # 1.0 for the weights of step 12, then 3.0
+    longer = ["training.diffusion.steps=15", "checkpoint.keep=best"]
+    code, out, err = cli("train", f"run={tmp_path / 'run'}", *OFTEN, *longer)
+    assert code == 0 and "the weights of step 12 are kept, whose held-out loss of 1.0" in out, err
+    after = load_file(tmp_path / "run" / "model.safetensors")
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
 class Module:
     """What `Best` asks of a stage that is trained."""
 

@@ -6,12 +6,12 @@ from anylatent.core.training.optimizers import AdamW, MuonAdamW
 from anylatent.core.training.settings import CheckpointConfig, PicturesConfig, StageSettings
 
 WRONG = [
-    (PicturesConfig, {"every": -1}, "pictures.every >= 0"),
-    (PicturesConfig, {"samples": 0}, "pictures.samples >= 1"),
+    (PicturesConfig, {"every": -1}, "pictures.every=-1 and"),
+    (PicturesConfig, {"samples": 0}, "pictures.samples=0: the least"),
     (CheckpointConfig, {"seconds": -1}, "checkpoint.seconds=-1"),
-    (StageSettings, {"workers": -1}, "workers >= 0"),
-    (StageSettings, {"clip": -0.5}, "clip >= 0"),
-    (StageSettings, {"average": 1.0}, "average within"),
+    (StageSettings, {"workers": -1}, "workers=-1: 0 is the least"),
+    (StageSettings, {"clip": -0.5}, "clip=-0.5: 0 is the least"),
+    (StageSettings, {"average": 1.0}, "average=1.0: from 0"),
     (AdamW, {"lr": -1.0}, "settings of optimizer: Invalid learning rate: -1"),
     (AdamW, {"betas": (2.0, 0.9)}, "settings of optimizer: Invalid beta"),
     (AdamW, {"weight_decay": -1.0}, "settings of optimizer: Invalid weight_decay"),

@@ -259,6 +259,30 @@ def test_a_split_below_other_folders_is_named(names, tmp_path):
         items(tmp_path)
 
 
+def test_folders_that_read_alike_are_named(tmp_path):
+    """As one letter is written by one sign or by two; in one case or the other they are names."""
+    paint(tmp_path, "caf\u00e9/1.png", "cafe\u0301/2.png", "Bus/3.png", "bus/4.png")
+    with pytest.warns(UserWarning, match="2 folders that read alike and are classes") as caught:
+        items(tmp_path)
+    assert "e\\u0301" in str(caught[0].message) and "bus" not in str(caught[0].message)
+    assert len(quiet(Folder, str(tmp_path), size=8).classes["category"]) == 4
+
+
+def test_rows_that_contradict_one_another_are_named(tmp_path):
+    paint(tmp_path, "a.png", "b.png")
+    table = tmp_path / "metadata.jsonl"
+    for more in ([], [("a.png", "Z")]):
+        pairs = [("a.png", "A"), ("b.png", "B"), ("a.png", "A"), *more]
+        rows = [json.dumps({"file_name": name, "text": text}) for name, text in pairs]
+        table.write_text("\n".join(rows))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            found = captions(tmp_path)
+        told = " ".join(str(one.message) for one in caught)
+        assert ("1 rows that say something else of a picture" in told) == bool(more), told
+        assert found == {"a.png": "A", "b.png": "B"}
+
+
 def test_a_class_that_is_held_out_alone_is_named(tmp_path):
     paint(tmp_path, "train/cat/1.png", "train/dog/2.png", "test/Cat/3.png", "test/4.png")
     with pytest.warns(UserWarning, match="2 classes that are held out and never .*: Cat, other"):

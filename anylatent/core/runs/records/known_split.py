@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from anylatent.core.modality import Data, Item, fetch
+from anylatent.core.support.digests import number_of
 from anylatent.core.support.disk_cache import cached
 from anylatent.core.support.progress import track
 
@@ -50,10 +51,14 @@ class Places(Dataset[Item]):
     def __init__(self, data: Data, places: Sequence[int]) -> None:
         self.parts: list[Any] = [data.train(), data.held_out()]
         self.places, self.first = list(places), len(self.parts[0])
-        lengths = [getattr(part, "lengths", None) for part in self.parts]
-        self.lengths: Tensor | None = None
-        if all(isinstance(value, Tensor) for value in lengths):
-            self.lengths = torch.cat([x for x in lengths if x is not None])[self.places]
+        self.lengths, self.sources = self._told("lengths"), self._told("sources")
+
+    def _told(self, name: str) -> Tensor | None:
+        """What both parts tell of each item, of those that are here."""
+        found = [getattr(part, name, None) for part in self.parts]
+        if not all(isinstance(value, Tensor) for value in found):
+            return None
+        return torch.cat([value for value in found if value is not None])[self.places]
 
     def __len__(self) -> int:
         return len(self.places)
@@ -70,7 +75,9 @@ class Places(Dataset[Item]):
 
 class Digests(NamedTuple):
     """A number for each item that is learned from, and for each that is held out, int64: of what
-    the item shows, not of its place or name. `told`: of the texts and classes of both."""
+    the item shows, not of its place or name; of what it was made from where the data tell that by
+    `sources`, (N,) int64, as pictures do, which may be read in another size. `told`: of the texts
+    and classes of both."""
 
     train: Tensor
     held_out: Tensor
@@ -87,38 +94,41 @@ def digests(data: Data) -> Digests:
         held_out, second = _digests(data, data.held_out())
         return {"train": train, "held_out": held_out, "told": torch.cat([first, second])}
 
-    return Digests(**cached("items", {"version": 2, "data": data.fingerprint}, build))
+    return Digests(**cached("items", {"version": 3, "data": data.fingerprint}, build))
 
 
 def _digests(data: Data, dataset: Any) -> tuple[Tensor, Tensor]:
     shown, told, starts = list[int](), list[int](), range(0, len(dataset), PIECE)
+    sources: Tensor | None = getattr(dataset, "sources", None)
     for start in track(starts, "digests of items", len(starts)):
         items = fetch(dataset, range(start, min(start + PIECE, len(dataset))))
-        shown += [_shown(item) for item in items]
+        if sources is None:
+            shown += [_shown(item) for item in items]
         told += [_told(item, data.classes) for item in items]
-    return torch.tensor(shown, dtype=torch.int64), torch.tensor(told, dtype=torch.int64)
+    numbers = torch.tensor(shown, dtype=torch.int64) if sources is None else sources
+    return numbers, torch.tensor(told, dtype=torch.int64)
 
 
 def _shown(item: Item) -> int:
     """Of its tensors, or, where it has none, of its texts."""
-    state = hashlib.blake2b(digest_size=8)
+    found = list[bytes]()
     tensors = {name: value for name, value in item.items() if isinstance(value, Tensor)}
     for name, value in sorted((tensors or item).items()):
         if isinstance(value, Tensor):
             plain = value.detach().cpu().contiguous()
-            state.update(f"{name} {tuple(plain.shape)}".encode())
-            state.update(plain.flatten().view(torch.uint8).numpy().tobytes())
+            found.append(f"{name} {tuple(plain.shape)}".encode())
+            found.append(plain.flatten().view(torch.uint8).numpy().tobytes())
         elif isinstance(value, str) and name != "name":
-            state.update(f"{name} {value}".encode())
-    return int.from_bytes(state.digest(), "little", signed=True)
+            found.append(f"{name} {value}".encode())
+    return number_of(*found)
 
 
 def _told(item: Item, classes: Mapping[str, Sequence[str]]) -> int:
     """Of its texts, its numbers and the names of its classes."""
-    state = hashlib.blake2b(digest_size=8)
+    found = list[bytes]()
     for name, value in sorted(item.items()):
         if isinstance(value, int) and name in classes and 0 <= value < len(classes[name]):
-            state.update(repr((name, classes[name][value])).encode())
+            found.append(repr((name, classes[name][value])).encode())
         elif isinstance(value, (int, float, str)) and name != "name":
-            state.update(repr((name, value)).encode())
-    return int.from_bytes(state.digest(), "little", signed=True)
+            found.append(repr((name, value)).encode())
+    return number_of(*found)

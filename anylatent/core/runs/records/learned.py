@@ -258,6 +258,8 @@ def _before(sources: Iterable[str], data: Data) -> Tensor:
         if not RunDirectory(source).config_path.exists():
             continue
         model = RunDirectory(source).config()
+        if getattr(data.train(), "sources", None) is not None:
+            continue  # which are known in whatever encoding
         for name in _encoding(model):
             then, now = plain(model.facts.get(name)), plain(data.facts.get(name))
             if then != now:

@@ -68,7 +68,10 @@ def writing(run: Path, folder: Path) -> Iterator[None]:
 
 
 def _check_place(folder: Path) -> None:
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    except OSError as error:  # a name that no file system takes
+        raise UserError(f"out={folder}: {error.strerror}; give another one") from error
     if not there.is_dir():
         raise UserError(f"out={folder}: {there} is a file; give a directory, or a new name")
     if not os.access(there, os.W_OK | os.X_OK):

@@ -25,6 +25,7 @@ from anylatent.core.modality import Data, move
 from anylatent.core.registry import get, group
 from anylatent.core.runs import RunDirectory, Stages, System, read
 from anylatent.core.runs.sources import Leaning, Tuning
+from anylatent.core.support.files import UserError
 from anylatent.core.training.settings import StageSettings, TrainConfig
 from anylatent.core.training.step_sampler import StepSampler
 
@@ -169,9 +170,12 @@ def learning(networks: Iterable[nn.Module]) -> list[nn.Parameter]:
 
 
 def settings_of(kind: type[Stage], training: Mapping[str, Mapping[str, Any]]) -> StageSettings:
-    """The settings of a stage, among those of all stages."""
-    name = kind.told_as or kind.name
-    return read(kind.settings_type, training[name], f"training.{name}", strict=True)
+    """The settings of a stage, among those of all stages. Raises UserError for what is none."""
+    place = f"training.{kind.told_as or kind.name}"
+    try:
+        return read(kind.settings_type, training[kind.told_as or kind.name], place, strict=True)
+    except ValueError as error:
+        raise UserError(f"{place}.{error}") from error
 
 
 def stage_type(name: str) -> type[Stage]:

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from anylatent.core.modality import Data, Item
 from anylatent.core.support.columns import Columns
+from anylatent.core.support.digests import number_of
 from anylatent.core.support.disk_cache import digest
 from anylatent.core.support.shards import Shards, rows_of
 from anylatent.core.support.stored import Stored, cached_rows
@@ -27,7 +29,8 @@ class Table:
 
     The pictures stay on disk, once for all processes of a machine. `groups` tells which pictures
     are near copies of one another, `strata` what the held-out part should have in the same
-    proportions as the whole. `parts` names each picture's part where the data have a split of
+    proportions as the whole. `sources` has a number of 64 bits for each picture, the same in
+    whatever size it is here. `parts` names each picture's part where the data have a split of
     their own, "train" or "held_out".
     """
 
@@ -35,6 +38,7 @@ class Table:
     columns: Mapping[str, Sequence[Any]]
     groups: Sequence[str]
     strata: Sequence[int]
+    sources: Sequence[int]
     parts: Sequence[str] = ()
 
     def rows(self, part: str) -> list[int]:
@@ -43,10 +47,12 @@ class Table:
 
 
 class Pictures(Dataset[Item]):
-    """Some rows of a table. An item has `image`, (C, H, W) float in [-1, 1], and the columns."""
+    """Some rows of a table. An item has `image`, (C, H, W) float in [-1, 1], and the columns.
+    `sources` tells items apart, in whatever size they are."""
 
     def __init__(self, table: Table, rows: Sequence[int]) -> None:
         self._stored = table.pixels.select(rows)
+        self.sources = torch.tensor([table.sources[row] for row in rows], dtype=torch.int64)
         self.columns = {name: [c[row] for row in rows] for name, c in table.columns.items()}
 
     def __len__(self) -> int:
@@ -130,3 +136,8 @@ class PictureData(Data):
         how = (self._fraction, self._seed, "pictures")
         train, held_out = by_quota(table.groups, table.strata, *how)
         return Pictures(table, train), Pictures(table, held_out)
+
+
+def numbers(data: PictureData, names: Iterable[str]) -> list[int]:
+    """The sources of pictures that have names in a data set which never changes."""
+    return [number_of(f"{type(data).__name__} {name}".encode()) for name in names]

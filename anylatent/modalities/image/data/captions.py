@@ -15,6 +15,7 @@ _SINGLE = (".txt", ".caption", ".json")
 _ABOUT = ("readme", "license", "notes", "classes", "labels", "info", "about", "requirements")
 _NO_TEXT = "captions that can't be read"
 _WITHOUT = "captions without a picture"
+_OTHERWISE = "rows that say something else of a picture, of which the first is taken"
 
 
 class Captions:
@@ -99,7 +100,8 @@ class Captions:
         for file, text in rows(path, self._encoding, self._report, shown(place)):
             name = place.parent / (file if "/" in file else file.replace("\\", "/"))
             if name in known:
-                self._said.setdefault(name, text)
+                if self._said.setdefault(name, text) != text:
+                    self._report.note(_OTHERWISE, name)
             else:
                 missing += 1
         if missing:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
+from anylatent.core.support.digests import number_of
 from anylatent.core.support.packages import MissingPackage
 from anylatent.modalities.image.data.depth import Levels, is_deep
 from anylatent.modalities.shared.report import reason_of
@@ -48,9 +49,16 @@ def _known() -> tuple[frozenset[str], list[str]]:
     return frozenset(endings), [kind for kind in _SIGNED if kind in Image.OPEN]
 
 
-def read_picture(path: Path, size: int, levels: Levels) -> Tensor | str:
-    """A picture as uint8, (3, size, size); or why it cannot be read. `levels` are black and white
-    in those of more than 8 bits."""
+class Read(NamedTuple):
+    """A picture as uint8, (3, size, size), and a number of its own, whatever its size is here."""
+
+    pixels: Tensor
+    source: int
+
+
+def read_picture(path: Path, size: int, levels: Levels) -> Read | str:
+    """A picture, or why it cannot be read. `levels` are black and white in those of more than 8
+    bits."""
     try:
         import numpy as np
         from PIL import Image
@@ -58,10 +66,12 @@ def read_picture(path: Path, size: int, levels: Levels) -> Tensor | str:
         raise MissingPackage("pillow", "the data set 'folder'") from error
     try:
         with Image.open(path) as image:
-            pixels = np.array(_square(image, size, levels))
+            whole = _upright(image)
+            pixels = np.array(_square(whole, size, levels))
+            source = number_of(f"{whole.mode} {whole.size}".encode(), whole.tobytes())
     except Exception as error:  # decoders raise whatever they like at broken files
         return _why(path, error)
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    return Read(torch.from_numpy(pixels).permute(2, 0, 1).contiguous(), source)
 
 
 def _why(path: Path, error: Exception) -> str:
@@ -71,15 +81,24 @@ def _why(path: Path, error: Exception) -> str:
     return "the file is empty" if empty else "no picture that Pillow knows"
 
 
-def _square(image: Image.Image, size: int, levels: Levels) -> Image.Image:
-    """Upright, on white, the central square, resized with antialiasing."""
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF says, and on white, unless it has more than 8 bits."""
     from PIL import Image, ImageOps
 
     upright = ImageOps.exif_transpose(image)
     if is_deep(upright.mode):
-        grey = ImageOps.fit(levels.grey(upright), (size, size), Image.Resampling.LANCZOS)
-        return grey.point(lambda value: value + 0.5).convert("RGB")  # which rounds down
+        return upright
     if upright.has_transparency_data:
         layer = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return ImageOps.fit(upright.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
+    return upright.convert("RGB")
+
+
+def _square(upright: Image.Image, size: int, levels: Levels) -> Image.Image:
+    """The central square, resized with antialiasing."""
+    from PIL import Image, ImageOps
+
+    if is_deep(upright.mode):
+        grey = ImageOps.fit(levels.grey(upright), (size, size), Image.Resampling.LANCZOS)
+        return grey.point(lambda value: value + 0.5).convert("RGB")  # which rounds down
+    return ImageOps.fit(upright, (size, size), Image.Resampling.LANCZOS)

@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from anylatent.core.support.columns import Columns, Ragged
 from anylatent.core.support.files import UserError
@@ -20,7 +19,7 @@ from anylatent.core.support.stored import Stored
 from anylatent.modalities.image.data.base import PictureData, Table
 from anylatent.modalities.image.data.captions import Captions
 from anylatent.modalities.image.data.choice import Places, copy_key, first_copies, leave_unread
-from anylatent.modalities.image.data.decoding import SUFFIXES, opens, read_picture
+from anylatent.modalities.image.data.decoding import SUFFIXES, Read, opens, read_picture
 from anylatent.modalities.image.data.depth import (
     SHALLOW,
     Levels,
@@ -29,13 +28,13 @@ from anylatent.modalities.image.data.depth import (
     levels_of,
 )
 from anylatent.modalities.shared.folder import DOCUMENTS, Files, Kinds
-from anylatent.modalities.shared.layout import layout, note_inner
+from anylatent.modalities.shared.layout import layout, note_alike, note_inner
 from anylatent.modalities.shared.reading import check_encoding
 from anylatent.modalities.shared.report import Report, shown
 from anylatent.modalities.shared.strings import text_tensor
 
 _OTHER = "other"
-_MADE_BY = [f"pillow {package_version('pillow')}", "2"]
+_MADE_BY = [f"pillow {package_version('pillow')}", "3"]
 _DARK = 25  # of 255: nothing in a picture can be seen that is darker throughout
 
 
@@ -85,6 +84,7 @@ class Folder(PictureData):
         self._layout = layout(names)
         note_inner(self._layout, self._found)
         inner = self._layout.inner
+        note_alike(inner, self._found)
         folders = [shown(name.parts[0]) if len(name.parts) > 1 else _OTHER for name in inner]
         self._folders = folders if any(len(name.parts) > 1 for name in inner) else []
         said = Captions(self.files, encoding, self._found)
@@ -123,7 +123,9 @@ class Folder(PictureData):
         parts = [str(self._layout.parts[i]) for i in rows] if self._layout.given else []
         first = first_copies(stored, [shown(name) for name in self.files.names])
         groups = [first[i] for i in rows]
-        return Table(Stored(stored, "pixels").select(rows), columns, groups, strata, parts)
+        sources = Stored(stored, "source")[rows][:, 0].tolist()
+        pixels = Stored(stored, "pixels").select(rows)
+        return Table(pixels, columns, groups, strata, sources, parts)
 
     # ---- captions -----------------------------------------------------------------------------
     @cached_property
@@ -160,17 +162,19 @@ class Folder(PictureData):
         black = torch.zeros(self.shape, dtype=torch.uint8)
         with ThreadPoolExecutor() as pool:
             for found in pool.map(lambda i: self._picture(i), items):
-                pixels, why = (black, found) if isinstance(found, str) else (found, "")
+                why = found if isinstance(found, str) else ""
+                pixels, source = (black, 0) if isinstance(found, str) else found
                 reason = text_tensor(why)
                 yield {
                     "pixels": pixels[None],
                     "good": torch.tensor([[not why]]),
                     "reason": Ragged(reason, torch.tensor([len(reason)])),
                     "copy": copy_key(pixels)[None],
+                    "source": torch.tensor([[source]]),
                     "brightest": pixels.amax().reshape(1, 1),
                 }
 
-    def _picture(self, item: int) -> Tensor | str:
+    def _picture(self, item: int) -> Read | str:
         return read_picture(self.files.paths[item], self.shape[1], self._levels)
 
     @cached_property

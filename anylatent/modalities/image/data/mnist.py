@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from anylatent.core.support.packages import package_file, package_version
 from anylatent.core.support.stored import Stored
-from anylatent.modalities.image.data.base import PictureData, Table
+from anylatent.modalities.image.data.base import PictureData, Table, numbers
 
 _NATIVE, _COUNT = 28, 5_000
 
@@ -39,7 +39,7 @@ class Mnist(PictureData):
         digits = Stored(stored, "digit")[range(_COUNT)].tolist()
         names = [f"{row:04d}" for row in range(_COUNT)]
         columns = {"digit": digits, "name": names}
-        return Table(Stored(stored, "pixels"), columns, names, digits)
+        return Table(Stored(stored, "pixels"), columns, names, digits, numbers(self, names))
 
     def _read(self, items: range) -> Iterator[dict[str, Tensor]]:
         import numpy as np

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from anylatent.core.support.packages import MissingPackage, package_file, package_version
 from anylatent.core.support.stored import Stored
-from anylatent.modalities.image.data.base import PictureData, Table
+from anylatent.modalities.image.data.base import PictureData, Table, numbers
 from anylatent.modalities.image.data.choice import copy_key, first_copies
 from anylatent.modalities.shared.splits import joined
 
@@ -81,7 +81,7 @@ class OpenMoji(PictureData):
             "name": codes,
         }
         groups = joined([emoji.group for emoji in self.emoji], first_copies(stored, codes))
-        return Table(Stored(stored, "pixels"), columns, groups, category)
+        return Table(Stored(stored, "pixels"), columns, groups, category, numbers(self, codes))
 
 
 def emoji_list(skin_tones: bool) -> list[Emoji]:
