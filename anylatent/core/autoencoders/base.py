@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from anylatent.core.latents import Codebook, Latent, LatentSpec, Noise, Normaliser, Posterior
 from anylatent.core.modality import Batch, Modality, Outputs
+from anylatent.core.nn.precision import Mixed
 from anylatent.core.registry import group
 from anylatent.core.support.files import UserError
 
 
-class Autoencoder(nn.Module, ABC):
+class Autoencoder(Mixed, nn.Module, ABC):
     """Encoder, decoder, and the loss that trains them.
 
     `adversary` is a network that learns to tell reconstructions from data, with an optimiser of

@@ -13,7 +13,7 @@ from anylatent.core.cli.inheritance import has_source, published
 from anylatent.core.cli.kinds import kind_of
 from anylatent.core.cli.texts import Kind, Words, reading
 from anylatent.core.registry import groups, names, part
-from anylatent.core.runs import RunDirectory, stored_config
+from anylatent.core.runs import RunDirectory, StoredNoise
 from anylatent.core.support.files import UserError
 
 NAME = r"(?!(true|false|null)$)[a-z]\w*"
@@ -137,7 +137,7 @@ def of_run(given: Mapping[str, Any], wanted: Sequence[str], words: Words) -> lis
     config = RunDirectory(Path(given["run"])).config()
     own: dict[str, Any] = {"data": config.data, **asdict(config.sampling)}
     if given.get("noise") is not None:
-        sampling, count = stored_config(Path(given["noise"]))
+        sampling, count = StoredNoise.told(Path(given["noise"]))
         own, wanted = {**own, **asdict(sampling), "n": count}, [*wanted, "n"]
     mine = {key: own[key] for key in wanted if key in own and key not in given}
     return published(mine, words)

@@ -16,6 +16,7 @@ from anylatent.core.latents import Codebook, Condition, ConditionSpec, Latent, L
 from anylatent.core.likelihood import Measure
 from anylatent.core.modality import Modality
 from anylatent.core.nn.conditioning import ConditionEmbedder
+from anylatent.core.nn.precision import Mixed
 from anylatent.core.nn.transformer import CausalTransformer
 from anylatent.core.registry import register
 from anylatent.core.solvers import Callback
@@ -23,7 +24,7 @@ from anylatent.core.support.files import UserError
 
 
 @register("generator", "autoregressive")
-class Autoregressive(Generator):
+class Autoregressive(Mixed, Generator):
     """p(x0) = Π_i p(token_i | tokens before i), by a causal transformer (1706.03762).
 
     Works on latents with a codebook, of which it sees the tokens alone. One more id, V, begins and
@@ -158,12 +159,14 @@ class Autoregressive(Generator):
         name, most = self.codebook.name, blank.lengths(self.codebook.name)
         room = blank[name].shape[1]
         uniform = noise.uniform(room).to(blank.device)
-        cache = self.network.begin(blank.batch, room, *self._context(cond, blank))
+        with self.computing(blank.device):
+            cache = self.network.begin(blank.batch, room, *self._context(cond, blank))
         token = torch.full((blank.batch,), self.end, device=blank.device)
         tokens, going = [], [torch.ones_like(token, dtype=torch.bool)]
         for place in range(room):
             may_end = self.draws_ends and place > 0
-            logits = self.network.step(token, cache).double() / temperature
+            with self.computing(blank.device):
+                logits = self.network.step(token, cache).double() / temperature
             token = _draw(logits if may_end else logits[:, : self.end], uniform[:, place])
             going.append(going[-1] & (token != self.end) & (place < most))
             if not bool(going[-1].any()):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from anylatent.core.latents import Condition, ConditionSpec, Latent, LatentSpec
+from anylatent.core.nn.precision import Mixed
 from anylatent.core.nn.sites import Site
 from anylatent.core.registry import group
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from anylatent.core.nn.guests import Guest
 
 
-class Backbone(nn.Module, ABC):
+class Backbone(Mixed, nn.Module, ABC):
     """A network from a noisy latent to a latent of the same spec.
 
     Sizes come from `spec` (the autoencoder's) and `conditions` (the conditioner's). Its input has
@@ -30,6 +31,15 @@ class Backbone(nn.Module, ABC):
     sites: Sequence[Site] = ()
     per_entry: bool = False
     """Whether each entry of its latents may have a noise level of its own, (B, T)."""
+
+    def __call__(self, x: Latent, *args: Any, **kwargs: Any) -> Latent:
+        """`forward`, in the precision that is set, with what comes out in that of x."""
+        if self.computes_in is None:
+            found: Latent = super().__call__(x, *args, **kwargs)
+            return found
+        with self.computing(x.device):
+            found = super().__call__(x, *args, **kwargs)
+        return found.to(x.dtype)
 
     @abstractmethod
     def forward(
@@ -55,6 +65,13 @@ class Backbone(nn.Module, ABC):
             f"{type(self).__name__} takes one noise level per sample, shape ({x.batch},){also}, "
             f"got {tuple(c_noise.shape)}"
         )
+
+
+def compile_networks(model: nn.Module, mode: str | None = None) -> None:
+    """Compiles the backbones of a model, when they are first called."""
+    for module in model.modules():
+        if isinstance(module, Backbone):
+            module.compile(mode=mode)
 
 
 group(

@@ -18,7 +18,7 @@ from anylatent.core.modality import Item, Metrics, Outputs, join, move
 from anylatent.core.registry import build
 from anylatent.core.reports.latents import effective_dimensions, rate
 from anylatent.core.reports.likelihood import DataLikelihood
-from anylatent.core.runs import Node, Run, SamplingConfig, drawn, guidances, inline
+from anylatent.core.runs import Computing, Node, Run, SamplingConfig, drawn, guidances, inline
 from anylatent.core.runs.records import data_of, measured
 from anylatent.core.support.files import UserError, save_text
 from anylatent.core.support.progress import track
@@ -36,6 +36,7 @@ class EvaluationConfig:
     run: str
     data: Node
     sampling: SamplingConfig = inline()
+    computing: Computing = inline(Computing)
     likelihood: Node | None = None
     run_is: str | None = None
     base: str | None = None
@@ -45,7 +46,6 @@ class EvaluationConfig:
     batch: int = 64
     metrics: str | Node | Sequence[str | Node] | None = None
     out: str | None = None
-    device: str | None = None
 
 
 class Evaluation:
@@ -55,7 +55,7 @@ class Evaluation:
         if config.n < 2:
             raise UserError(f"n={config.n}: figures need at least two samples")
         self.config = config
-        self.run = Run.load(config.run, config.device, config.run_is, config.base)
+        self.run = Run.load(config.run, config.computing, config.run_is, config.base)
         own = self.run.directory.path
         self.data = measured(own, data_of(own, config.data))
         self.metrics = Metrics.of(self.run.system.modality, self.data, config.metrics)
@@ -190,7 +190,8 @@ class Evaluation:
             told = [sampling.solver["name"], f"{sampling.steps} steps", f"guidance {guided}"]
         if config.temperature is not None:
             told.append(f"temperature {config.temperature}")
-        return ", ".join(told) or type(self.run.system.generator).__name__.lower()
+        told = told or [type(self.run.system.generator).__name__.lower()]
+        return ", ".join([*told, f"precision {self.run.precision}"])
 
     def _seen(self) -> float:
         """How many samples the generator learned from, copies counted."""

@@ -21,11 +21,13 @@ from anylatent.core.reports.inverted_data import InvertedData
 from anylatent.core.reports.normality import normality
 from anylatent.core.reports.solvers.samples import Counting
 from anylatent.core.runs import (
+    Computing,
     Node,
     Run,
     SamplingConfig,
     StoredNoise,
     inline,
+    precisely,
 )
 from anylatent.core.support.files import UserError, replacing, save_text
 from anylatent.core.support.progress import bar
@@ -43,6 +45,7 @@ class InversionConfig:
     run: str
     data: Node
     sampling: SamplingConfig = inline()
+    computing: Computing = inline(Computing)
     run_is: str | None = None
     base: str | None = None
     n: int = 8
@@ -50,7 +53,6 @@ class InversionConfig:
     batch: int = 64
     cond: Mapping[str, Any] = field(default_factory=dict)
     out: str | None = None
-    device: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Inversion:
         ):
             if value < least:
                 raise UserError(f"{key}={value}: at least {least} is needed to invert")
-        self.run = Run.load(config.run, config.device, config.run_is, config.base)
+        self.run = Run.load(config.run, config.computing, config.run_is, config.base)
         if not schedules_of(self.run.system.generator):
             raise UserError(
                 f"{config.run} has a generator={self.run.config.model.generator['name']}, which "
@@ -105,7 +107,8 @@ class Inversion:
         up, back = Counting(self.sampler.solver), Counting(self.sampler.solver)
         n, batch = len(self.items), self.config.batch
         parts = [slice(start, min(start + batch, n)) for start in range(0, n, batch)]
-        with bar("inverting", len(parts) * self._steps()) as advance:
+        told = bar("inverting", len(parts) * self._steps())
+        with told as advance, precisely(self.run.system, self.sampler):
             trips = [self._trip(part, up, back, advance) for part in parts]
         found = self._joined(trips)
         stored = StoredNoise(found.noise, self.config.sampling, self.columns, self.own.places)
@@ -174,7 +177,7 @@ class Inversion:
         guided = (sampling.guidance or {}).get("name", "none")
         how = (
             f"{found.x0.batch} samples, {sampling.solver['name']}, grid {sampling.grid['name']}, "
-            f"{sampling.steps} steps, guidance {guided}"
+            f"{sampling.steps} steps, guidance {guided}, precision {self.run.precision}"
         )
         text = "\n\n".join(f"{title}\n\n{table(rows)}" for title, rows in tables.items())
         print(f"{how}\n\n{text}\n")

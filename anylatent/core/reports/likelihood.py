@@ -22,6 +22,7 @@ from anylatent.core.generators import READABLE, Guidance
 from anylatent.core.latents import Codebook, Condition, Noise, Posterior, Stream
 from anylatent.core.likelihood import LOG_SNR, Measure
 from anylatent.core.modality import Batch
+from anylatent.core.nn.precision import exactly
 from anylatent.core.runs import System
 
 
@@ -44,7 +45,12 @@ class DataLikelihood:
 
     @torch.no_grad()
     def figures(self, batches: Iterable[Batch], seed: int) -> dict[str, float]:
-        """Means over all samples: nats and bits per unit, as far as the model has them."""
+        """Means over all samples: nats and bits per unit, as far as the model has them. Networks
+        compute in float32."""
+        with exactly(self.system):
+            return self._figures(batches, seed)
+
+    def _figures(self, batches: Iterable[Batch], seed: int) -> dict[str, float]:
         found: dict[str, list[Tensor]] = {}
         unit = ""
         for index, batch in enumerate(batches):

@@ -1,18 +1,19 @@
 """Run directories, the model that a configuration describes, and samples of it."""
 
-from anylatent.core.runs.classifiers import Classification, save_classifier
+from anylatent.core.runs.classifiers import Classification
+from anylatent.core.runs.computing import Computing
 from anylatent.core.runs.config import ModelConfig, Node, RunConfig, SamplingConfig, inline, read
-from anylatent.core.runs.directory import FIXED, RunDirectory, Stages, first_process
-from anylatent.core.runs.drawing import blank, sample
+from anylatent.core.runs.directory import RunDirectory, Stages, first_process
+from anylatent.core.runs.drawing import blank, precisely, sample
 from anylatent.core.runs.run import Run, load, per_sample
 from anylatent.core.runs.samples import SampleConfig, drawn, write_samples
 from anylatent.core.runs.sampling import Context, guidances, solver_of
-from anylatent.core.runs.stored_noise import StoredNoise, stored_config
+from anylatent.core.runs.stored_noise import StoredNoise
 from anylatent.core.runs.system import System
 
 __all__ = [
     "Classification",
-    "FIXED",
+    "Computing",
     "Context",
     "ModelConfig",
     "Node",
@@ -31,10 +32,9 @@ __all__ = [
     "inline",
     "load",
     "per_sample",
+    "precisely",
     "read",
     "sample",
-    "save_classifier",
     "solver_of",
-    "stored_config",
     "write_samples",
 ]

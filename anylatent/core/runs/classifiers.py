@@ -53,6 +53,12 @@ class Classification:
         """Where a run keeps it."""
         return run / "classifiers" / f"{file_name(self.label)}.safetensors"
 
+    def save(self, run: Path, classifier: NoisyClassifier) -> Path:
+        """Writes the whole file or none; returns its path."""
+        path = self.path(run)
+        save_weights(path, classifier.state_dict(), {"classifier": self.json()})
+        return path
+
     def json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
 
@@ -70,13 +76,6 @@ class Classification:
         if not fits or not isinstance(found.backbone, dict):
             raise UserError(f"{path} is no classifier of a run for {path.stem!r}, or was renamed")
         return cls(found.label, tuple(found.classes), found.backbone, found.how)
-
-
-def save_classifier(run: Path, made: Classification, classifier: NoisyClassifier) -> Path:
-    """Writes the whole file or none; returns its path."""
-    path = made.path(run)
-    save_weights(path, classifier.state_dict(), {"classifier": made.json()})
-    return path
 
 
 def load_classifiers(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any, TypeAlias, TypeVar, get_type_hints
 
@@ -82,10 +82,12 @@ def check_nodes(config: object, *names: str) -> None:
             raise UserError(f"{name} must be given as {{name: ..., settings}}, got {dict(node)}")
 
 
-def inline() -> Any:
+def inline(default: Callable[[], Any] | None = None) -> Any:
     """A field of a dataclass whose own fields stand beside the others where it is read from, as the
     parts of a model do on the command line."""
-    return field(metadata={"inline": True})
+    if default is None:
+        return field(metadata={"inline": True})
+    return field(default_factory=default, metadata={"inline": True})
 
 
 def read(kind: type[Read], values: Mapping[str, Any], where: str, strict: bool = False) -> Read:

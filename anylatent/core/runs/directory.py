@@ -49,7 +49,8 @@ class Stages:
     """The stages that are done, in their order, and whether samples can be drawn by now.
 
     `normalised`: latents keep the scale that they came with, to which nothing is fitted. `base` is
-    what the run leans on. `steps`: how many each stage had.
+    what the run leans on. `steps`: how many each stage had. `precision`: of the last one, as a
+    trainer has it.
     """
 
     done: tuple[str, ...] = ()
@@ -57,13 +58,15 @@ class Stages:
     normalised: bool = False
     base: Base | None = None
     steps: Mapping[str, int] = field(default_factory=dict)
+    precision: str = "32-true"
 
     @classmethod
     def read(cls, metadata: Mapping[str, str], where: Path) -> Stages:
         """From the metadata of a run's weights."""
         done = tuple(name for name in metadata.get("stages", "").split(",") if name)
         ready, normalised = (metadata.get(name) == "yes" for name in ("ready", "normalised"))
-        return cls(done, ready, normalised, Base.read(metadata, where), _steps(metadata, where))
+        base, precision = Base.read(metadata, where), metadata.get("precision", "32-true")
+        return cls(done, ready, normalised, base, _steps(metadata, where), precision)
 
     def seen_from(self, run: Path) -> Stages:
         """Of a run in another place, which leans on the same base."""
@@ -76,7 +79,8 @@ class Stages:
         found = {name: "yes" if value else "no" for name, value in flags.items()}
         base = {} if self.base is None else {"base": self.base.json()}
         steps = {"steps": json.dumps(dict(self.steps))} if self.steps else {}
-        return {"stages": ",".join(self.done), **found, **base, **steps}
+        own = {"stages": ",".join(self.done), "precision": self.precision}
+        return {**own, **found, **base, **steps}
 
 
 def _steps(metadata: Mapping[str, str], where: Path) -> dict[str, int]:

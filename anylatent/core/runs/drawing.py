@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +15,7 @@ from anylatent.core.generators import Guidance, Sampler, schedules_of
 from anylatent.core.inverse import Completion, begin_with
 from anylatent.core.latents import Latent, Noise, Started
 from anylatent.core.modality import Outputs, join, move
+from anylatent.core.nn.precision import computed_in, exactly
 from anylatent.core.runs.system import System
 from anylatent.core.runs.watch import NotFinite, Watch
 from anylatent.core.solvers import Callback
@@ -53,20 +56,37 @@ def draw(
     """Samples, one for each seed, batch by batch; `columns` and `noise` have one for each, too."""
     if batch < 1:
         raise UserError(f"batch={batch}: at least one sample at a time")
-    pieces = []
-    for start in range(0, len(seeds), batch):
-        part = slice(start, start + batch)
-        chosen = {name: values[part] for name, values in columns.items()}
-        source = Noise(seeds[part])
-        if noise is not None:
-            source = Started(seeds[part], noise.select(part))
-        try:
-            pieces.append(sample(system, sampler, source, chosen, callback))
-        except NotFinite as wrong:
-            wrong.made = join(pieces) if pieces else None
-            wrong.args = (_not_finite(wrong, sampler, seeds[part]),)
-            raise
+    parts = [slice(start, start + batch) for start in range(0, len(seeds), batch)]
+    pieces = list[Outputs]()
+    with precisely(system, sampler):
+        for part in parts:
+            chosen = {name: values[part] for name, values in columns.items()}
+            source = Noise(seeds[part])
+            if noise is not None:
+                source = Started(seeds[part], noise.select(part))
+            try:
+                pieces.append(sample(system, sampler, source, chosen, callback))
+            except NotFinite as wrong:
+                wrong.made = join(pieces) if pieces else None
+                wrong.args = (_not_finite(wrong, sampler, seeds[part]),)
+                raise
     return join(pieces)
+
+
+@contextmanager
+def precisely(system: System, sampler: Sampler) -> Iterator[None]:
+    """In float32, in the block, where a solver is to be more exact than networks in bfloat16."""
+    low, tolerance = computed_in(system), sampler.solver.tolerance
+    if low is None or not 0 < tolerance < torch.finfo(low).eps:
+        yield
+        return
+    warnings.warn(
+        f"networks in bfloat16 are no more exact than {torch.finfo(low).eps:.1g}, and solver."
+        f"tolerance={tolerance:g} asks for more: they compute in float32",
+        stacklevel=3,
+    )
+    with exactly(system):
+        yield
 
 
 def blank(system: System, noise: Noise, columns: Mapping[str, Any]) -> Latent:

@@ -11,7 +11,9 @@ from anylatent.core.denoisers import Denoiser
 from anylatent.core.generators import Guidance, Sampler
 from anylatent.core.latents import Latent
 from anylatent.core.modality import ClassLabel, Outputs
+from anylatent.core.nn.precision import computed_in
 from anylatent.core.process import Grid
+from anylatent.core.runs.computing import Computing
 from anylatent.core.runs.config import Node, RunConfig, SamplingConfig
 from anylatent.core.runs.directory import RunDirectory
 from anylatent.core.runs.drawing import draw
@@ -19,34 +21,37 @@ from anylatent.core.runs.restoring import restored, untrained
 from anylatent.core.runs.sampling import Context, guidance_of, node_of, steers
 from anylatent.core.runs.system import System
 from anylatent.core.solvers import Callback, Solver
-from anylatent.core.support.devices import device_of
 from anylatent.core.support.files import UserError
 
 
 class Run:
     """A trained model, ready to sample."""
 
-    def __init__(self, directory: RunDirectory, config: RunConfig, system: System) -> None:
+    def __init__(
+        self, directory: RunDirectory, config: RunConfig, system: System, computing: Computing
+    ) -> None:
         self.directory, self.config, self.system = directory, config, system
+        self.computing = computing
         self._others: dict[str, Run] = {}
 
     @classmethod
     def load(
         cls,
         path: str | Path,
-        device: str | None = None,
+        computing: Computing | None = None,
         modality: str | None = None,
         base: str | None = None,
     ) -> Run:
         """`modality`, if given, must be the run's own; `base` is where what it leans on has moved
         to."""
-        directory, chosen = RunDirectory(Path(path)), device_of(device)
+        directory, how = RunDirectory(Path(path)), computing or Computing()
+        how.check()
         config = directory.config()
         own = config.model.modality["name"]
         if modality is not None and modality != own:
             raise UserError(f"modality={modality}, but {path} is a run of {own}")
         system = restored(directory, config, base)
-        return cls(directory, config, system.to(chosen))
+        return cls(directory, config, how.placed(system, directory.stages().precision), how)
 
     # ---- samples ------------------------------------------------------------------------------
     def sample(
@@ -116,6 +121,11 @@ class Run:
         return found
 
     @property
+    def precision(self) -> str:
+        """What its networks compute in."""
+        return "32" if computed_in(self.system) is None else "bf16"
+
+    @property
     def context(self) -> Context:
         """What samplers may follow of it."""
         system = self.system
@@ -128,7 +138,7 @@ class Run:
         from anylatent.core.runs.weak import weak_denoiser
 
         if path not in self._others:
-            self._others[path] = Run.load(path, str(self.system.device))
+            self._others[path] = Run.load(path, self.computing)
         return weak_denoiser(self, self._others[path], denoiser)
 
     # ---- guidance -----------------------------------------------------------------------------
@@ -168,7 +178,9 @@ class Run:
     def untrained(self) -> Run:
         """The same architecture with fresh weights in its generator: a floor for every figure."""
         fresh = untrained(self.directory, self.config, self.system)
-        return Run(self.directory, self.config, fresh.to(self.system.device))
+        trained_in = self.directory.stages().precision
+        placed = self.computing.placed(fresh, trained_in)
+        return Run(self.directory, self.config, placed, self.computing)
 
 
 def _seeds(
@@ -211,6 +223,13 @@ def _how_to_train(path: Path, label: str = "LABEL") -> str:
     )
 
 
-def load(path: str | Path, device: str | None = None, base: str | None = None) -> Run:
-    """A trained run, from its directory; `base` is where what it leans on has moved to."""
-    return Run.load(path, device, base=base)
+def load(
+    path: str | Path,
+    device: str | None = None,
+    base: str | None = None,
+    precision: str = "run",
+    compile: bool | str = False,
+) -> Run:
+    """A trained run, from its directory; `base` is where what it leans on has moved to. See
+    `Computing` for the others."""
+    return Run.load(path, Computing(device, precision, compile), base=base)

@@ -10,6 +10,7 @@ from typing import Any
 from anylatent.core.generators import Sampler
 from anylatent.core.latents import Latent
 from anylatent.core.modality import Outputs
+from anylatent.core.runs.computing import Computing
 from anylatent.core.runs.config import SamplingConfig, inline
 from anylatent.core.runs.records import writing
 from anylatent.core.runs.run import Run, per_sample
@@ -31,6 +32,7 @@ class SampleConfig:
 
     run: str
     sampling: SamplingConfig = inline()
+    computing: Computing = inline(Computing)
     run_is: str | None = None
     base: str | None = None
     n: int = 16
@@ -41,12 +43,11 @@ class SampleConfig:
     cond: Mapping[str, Any] = field(default_factory=dict)
     noise: str | None = None
     out: str | None = None
-    device: str | None = None
 
 
 def write_samples(config: SampleConfig) -> None:
     """Draws what is asked for, writes it, and prints where."""
-    run = Run.load(config.run, config.device, config.run_is, config.base)
+    run = Run.load(config.run, config.computing, config.run_is, config.base)
     cond, labels = dict(config.cond), list[str]()
     if config.each is not None:
         labels = _classes(run, config.each)

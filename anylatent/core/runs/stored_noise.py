@@ -66,12 +66,12 @@ class StoredNoise:
         settings = read(SamplingConfig, told["settings"], str(path))
         return cls(spec.wrap(found, blank.masks), settings, *_told_of(told, blank.batch, path))
 
-
-def stored_config(path: Path) -> tuple[SamplingConfig, int]:
-    """How the noise of a file was found, and of how many samples it is."""
-    tensors, told = _read(path)
-    count = next(len(x) for name, x in tensors.items() if name != "lengths" and x.ndim)
-    return read(SamplingConfig, told["settings"], str(path)), count
+    @staticmethod
+    def told(path: Path) -> tuple[SamplingConfig, int]:
+        """How the noise of a file was found, and of how many samples it is."""
+        tensors, told = _read(path)
+        count = next(len(x) for name, x in tensors.items() if name != "lengths" and x.ndim)
+        return read(SamplingConfig, told["settings"], str(path)), count
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -136,7 +136,9 @@ class System(nn.Module):
     @torch.no_grad()
     def decode(self, z: Latent) -> Outputs:
         """Outputs of latents in the diffusion model's scale."""
-        return self.autoencoder.decode(self.normaliser.decode(z))
+        z = self.normaliser.decode(z)
+        with self.autoencoder.computing(z.device):
+            return self.autoencoder.decode(z)
 
     # ---- weights ------------------------------------------------------------------------------
     def trained(self) -> dict[str, Tensor]:

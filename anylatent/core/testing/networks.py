@@ -221,7 +221,8 @@ def _check_learning(
         assert output.spec == x.spec, f"{name}: got {x.spec}, gave {output.spec}"
         assert output.dtype == x.dtype, f"{name}: {x.dtype} in, {output.dtype} out"
         optimiser.zero_grad()
-        output.project().mse(target).mean().backward()
+        loss = output.project().mse(target).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
         for key, parameter in backbone.named_parameters():
             if parameter.grad is not None:
                 assert bool(parameter.grad.isfinite().all()), f"{name}: gradient of {key}"

@@ -14,7 +14,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from anylatent.core.nn.backbone import Backbone
+from anylatent.core.nn.backbone import compile_networks
 from anylatent.core.registry import build, get, names
 from anylatent.core.runs import Context, Node, RunDirectory, System, first_process
 from anylatent.core.runs import sources as weights
@@ -197,7 +197,7 @@ def fit(training: Training, stage: Stage) -> None:
     config, directory = training.config, training.directory
     if config.trainer.compile:
         for network in stage.networks().values():
-            _compile(network)
+            compile_networks(network)
     module = StageModule(stage, stage.dataset())
     checkpoint = Checkpoint(directory.checkpoint(stage.label), config.checkpoint.seconds)
     finished = Checkpoint(directory.finished(stage.label), 0)
@@ -247,12 +247,6 @@ def _begun(
     if state is None or not isinstance(state.get("step"), int) or state["step"] <= had:
         return load_checkpoint(finished.path)
     return state
-
-
-def _compile(network: torch.nn.Module) -> None:
-    for module in network.modules():
-        if isinstance(module, Backbone):
-            module.compile()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from anylatent.core.nn.layers import is_outer
 from anylatent.core.registry import group, register
-from anylatent.core.training.hardware import has_bfloat16
+from anylatent.core.support.hardware import has_bfloat16
 
 
 class OptimizerFactory(ABC):

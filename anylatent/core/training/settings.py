@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import torch
+
 from anylatent.core.runs import ModelConfig, Node, RunConfig, SamplingConfig, inline
 from anylatent.core.runs.sources import Origin
+from anylatent.core.support.hardware import has_bfloat16
 
 PRECISIONS = ("32-true", "32", "bf16-mixed", "auto")
 
@@ -111,6 +114,14 @@ class TrainerConfig:
                 f"trainer.max_time={self.max_time} must be days:hours:minutes:seconds, such as "
                 "00:12:00:00, and a second at least"
             )
+
+    @property
+    def taken(self) -> str:
+        """The precision that is meant on this machine."""
+        if self.precision != "auto":
+            return "32-true" if str(self.precision) == "32" else str(self.precision)
+        on_gpu = self.accelerator != "cpu" and torch.cuda.is_available()
+        return "bf16-mixed" if has_bfloat16("cuda" if on_gpu else "cpu") else "32-true"
 
 
 @dataclass(frozen=True)

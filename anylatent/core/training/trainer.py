@@ -7,13 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 
 from anylatent.core.support.files import UserError
 from anylatent.core.training.callbacks import Checkpoint, History, Pictures, Progress, Stop
 from anylatent.core.training.events import Events
 from anylatent.core.training.finite import Finite
-from anylatent.core.training.hardware import has_bfloat16
 from anylatent.core.training.keeping import Best, KeepEvery
 from anylatent.core.training.module import StageModule
 from anylatent.core.training.settings import TrainConfig, TrainerConfig
@@ -49,11 +47,7 @@ def trainer_of(
 
 def _options(config: TrainerConfig) -> dict[str, Any]:
     options = {k: v for k, v in asdict(config).items() if k not in OURS}
-    if config.precision == "auto":
-        on_gpu = config.accelerator != "cpu" and torch.cuda.is_available()
-        fast = has_bfloat16("cuda" if on_gpu else "cpu")
-        options["precision"] = "bf16-mixed" if fast else "32-true"
-    return options
+    return {**options, "precision": config.taken}
 
 
 def _callbacks(

@@ -12,7 +12,7 @@ import anylatent as al
 from anylatent.core.denoisers.noisy_classifier import NoisyClassifier
 from anylatent.core.guidance import ClassifierGuidance
 from anylatent.core.process.schedules import as_time
-from anylatent.core.runs.classifiers import Classification, load_classifiers, save_classifier
+from anylatent.core.runs.classifiers import Classification, load_classifiers
 from anylatent.core.support.files import UserError
 from tests.core.toys import PointNet, alone, distance, start
 
@@ -204,7 +204,7 @@ def saved(tmp_path):
         found = made().build(PICTURE, schedule).eval()
     for parameter in found.parameters():
         parameter.data.add_(0.01)
-    return save_classifier(tmp_path, made(), found), found
+    return made().save(tmp_path, found), found
 
 
 def system(spec, found):

@@ -12,7 +12,7 @@ import anylatent as al
 from anylatent.core.latents.noise import Started
 from anylatent.core.reports.normality import normality
 from anylatent.core.runs.config import SamplingConfig
-from anylatent.core.runs.stored_noise import KEY, StoredNoise, stored_config
+from anylatent.core.runs.stored_noise import KEY, StoredNoise
 from anylatent.core.support.files import UserError
 from tests.core.generators.test_generators import (
     OFFSET,
@@ -102,7 +102,7 @@ def test_a_file_brings_every_kind_of_latent_back(key, tmp_path):
     assert distance(found.noise, noise) < 1e-6 and found.noise.masks.keys() == noise.masks.keys()
     assert all(torch.equal(found.noise.masks[k], noise.masks[k]) for k in noise.masks)
     assert (found.columns, found.items) == (columns, [4, 0, 2, 9])
-    assert stored_config(path) == (HOW, blank.batch)
+    assert StoredNoise.told(path) == (HOW, blank.batch)
     for i in range(blank.batch):  # padding of the file is no part of it
         StoredNoise(alone(noise, i), HOW).save(path)
         assert distance(StoredNoise.load(path, spec).noise, alone(noise, i)) < 1e-6
@@ -145,7 +145,7 @@ def test_what_does_not_fit_is_named(tmp_path):
     with pytest.raises(UserError, match="holds no noise"):
         StoredNoise.load(path, spec)
     with pytest.raises(UserError, match="no such file"):
-        stored_config(tmp_path / "other.safetensors")
+        StoredNoise.told(tmp_path / "other.safetensors")
 
 
 def lengths(change):

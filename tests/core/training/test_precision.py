@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from anylatent.core.training.hardware import has_bfloat16
+from anylatent.core.support.hardware import has_bfloat16
 from anylatent.core.training.settings import TrainerConfig
 
 CPUS = {

@@ -19,7 +19,7 @@ from anylatent.core.reports.solvers.comparison import FLOW, LAW, PATH, Compariso
 from anylatent.core.reports.solvers.plot import plot
 from anylatent.core.reports.solvers.samples import Prepare, Probe
 from anylatent.core.reports.solvers.settings import budgets_of, nodes_of, overrides, solvers_of
-from anylatent.core.runs import Node, Run, blank, solver_of
+from anylatent.core.runs import Computing, Node, Run, blank, solver_of
 from anylatent.core.runs.records import measured
 from anylatent.core.support.files import UserError, save_text
 from anylatent.core.support.progress import bar
@@ -69,7 +69,8 @@ class SolverReport:
         self.config = config
         self.budgets = budgets_of(config.evaluations, config.reference, config.n, config.batch)
         self.solvers = solvers_of(config.solvers)
-        self.run = Run.load(config.run, config.device, config.run_is, config.base)
+        computing = Computing(config.device, "32")  # errors are told that are smaller than others'
+        self.run = Run.load(config.run, computing, config.run_is, config.base)
         grids = config.grids or [self.run.config.sampling.grid]
         self.grids = nodes_of("grid", grids, "[soft,log_snr]")
         if not schedules_of(self.run.system.generator):

@@ -68,7 +68,10 @@ class Training:
         ready = before.ready or completed or self.generates
         new = [name for name in stage.notes if name not in before.done]
         had = {**before.steps, **dict.fromkeys(stage.notes, steps)}
-        return replace(before, done=(*before.done, *new), ready=ready, steps=had)
+        precision = self.config.trainer.taken
+        return replace(
+            before, done=(*before.done, *new), ready=ready, steps=had, precision=precision
+        )
 
     def save(self) -> None:
         """Writes weights as they are now, and which stages are done."""

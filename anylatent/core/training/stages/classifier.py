@@ -17,7 +17,7 @@ from anylatent.core.latents import Latent, Noise, Posterior, Stream, combine
 from anylatent.core.modality import Data, move
 from anylatent.core.process import as_time
 from anylatent.core.registry import register
-from anylatent.core.runs import Classification, System, save_classifier
+from anylatent.core.runs import Classification, System
 from anylatent.core.support.files import UserError, load_weights, save_text
 from anylatent.core.support.progress import track
 from anylatent.core.training.encoding import posteriors
@@ -162,7 +162,7 @@ class ClassifierStage(Stage):
         """Keeps it in the run, and prints its held-out accuracy by noise level."""
         if not self.there:
             report(self.training, self.made)
-            save_classifier(self.training.directory.path, self.made, self.classifier)
+            self.made.save(self.training.directory.path, self.classifier)
 
 
 def noisy(x0: Latent, classifier: NoisyClassifier, t: Tensor, noise: Noise) -> Latent:

@@ -1,4 +1,4 @@
-"""What the machine that trains can do."""
+"""What the machine can do."""
 
 from __future__ import annotations
 
