@@ -24,7 +24,7 @@ def head_size(width: int, heads: int) -> int:
 
 
 def rotation(length: int, size: int, like: Tensor, *, base: float = BASE) -> Tensor:
-    """Complex factors of positions 0 … length - 1, shape (length, size/2).
+    """Factors of positions 0 … length - 1: real and imaginary parts, (length, size/2, 2).
 
     On the device of `like`, from angles in float32, or in float64 where `like` is.
     """
@@ -32,10 +32,28 @@ def rotation(length: int, size: int, like: Tensor, *, base: float = BASE) -> Ten
     place = torch.arange(length, device=like.device, dtype=wide)
     pair = torch.arange(size // 2, device=like.device, dtype=wide)
     angle = place[:, None] * base ** (-2 * pair / size)
-    return torch.polar(torch.ones_like(angle), angle)
+    if _by_complex(angle):
+        return torch.view_as_real(torch.polar(torch.ones_like(angle), angle))
+    return torch.stack([angle.cos(), angle.sin()], -1)
 
 
 def rotate(x: Tensor, turn: Tensor) -> Tensor:
     """Queries or keys (..., N, size) turned by a `rotation` of their N positions, in x's dtype."""
-    real = x.to(turn.real.dtype).reshape(*x.shape[:-1], -1, 2)
-    return torch.view_as_real(torch.view_as_complex(real) * turn).flatten(-2).to(x.dtype)
+    pairs = x.to(turn.dtype).reshape(*x.shape[:-1], -1, 2)
+    if _by_complex(x):
+        turned = torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(turn))
+    else:
+        turned = _turned(pairs, turn)
+    return turned.flatten(-2).to(x.dtype)
+
+
+def _by_complex(x: Tensor) -> bool:
+    """Whether to compute with complex numbers: three times faster on a CPU. On a GPU, and where a
+    network is compiled, real ones are, as no compiler takes others."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _turned(pairs: Tensor, turn: Tensor) -> Tensor:
+    """The products of two tables of complex numbers (..., 2)."""
+    (a, b), (c, s) = pairs.unbind(-1), turn.unbind(-1)
+    return torch.stack([a * c - b * s, a * s + b * c], -1)

@@ -99,27 +99,51 @@ class ListedPairs(Pairs):
 def faster(mask: Tensor) -> str:
     """Which form is faster for the node mask (B, N), by benchmarks/molecule_pairs.py on a CPU.
 
-    Dense pairs up to N = 60 where most of them are valid. On a GPU the size alone decides: to count
-    the valid ones would make the host wait.
+    Dense pairs up to N = 60 where most of them are valid. On a GPU, and where it is compiled, the
+    size alone decides: to count the valid ones would make the host wait.
     """
     count = mask.shape[1]
-    if count >= LARGE or mask.device.type != "cpu":
+    if count >= LARGE or mask.device.type != "cpu" or torch.compiler.is_compiling():
         return "list" if count >= LARGE else "dense"
     sizes = mask.sum(1).float()
     valid = (sizes * (sizes - 1)).sum() / max(1, mask.shape[0] * count * (count - 1))
     return "dense" if float(valid) > FULL else "list"
 
 
-@lru_cache(maxsize=64)
 def _ends(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Both ends of each pair, (P,). A compiled network computes them, by one graph for all N."""
+    if torch.compiler.is_compiling():
+        return ends_of(count, torch.arange(count * (count - 1) // 2, device=device))
+    return _known_ends(count, device)
+
+
+def _incidence(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(N, P), twice: 1 at both ends of the pair; 1 at its first end and -1 at the second."""
+    if torch.compiler.is_compiling():
+        return _matrices(count, *_ends(count, device))
+    return _known_incidence(count, device)
+
+
+def ends_of(count: int, pair: Tensor) -> tuple[Tensor, Tensor]:
+    """The ends of the pairs of these numbers, as `torch.triu_indices` orders them: pairs before
+    those that begin at node i are i·(2N - i - 1)/2."""
+    odd = 2 * count - 1
+    first = ((odd - (odd * odd - 8 * pair).double().sqrt()) / 2).floor().long()
+    return first, pair - first * (odd - first) // 2 + first + 1
+
+
+def _matrices(count: int, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    node = torch.arange(count, device=first.device)[:, None]
+    at_first, at_second = (node == first).double(), (node == second).double()
+    return at_first + at_second, at_first - at_second
+
+
+@lru_cache(maxsize=64)
+def _known_ends(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
     first, second = torch.triu_indices(count, count, 1, device=device)
     return first, second
 
 
 @lru_cache(maxsize=64)
-def _incidence(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(N, P), twice: 1 at both ends of the pair; 1 at its first end and -1 at the second."""
-    first, second = _ends(count, device)
-    node = torch.arange(count, device=device)[:, None]
-    at_first, at_second = (node == first).double(), (node == second).double()
-    return at_first + at_second, at_first - at_second
+def _known_incidence(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    return _matrices(count, *_known_ends(count, device))
