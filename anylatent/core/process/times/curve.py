@@ -30,7 +30,7 @@ class Curve:
 
     def slope(self, x: Tensor) -> Tensor:
         cell = _cell(x.to(self.x), self.x)
-        return (self.y[cell] - self.y[cell - 1]) / (self.x[cell] - self.x[cell - 1])
+        return _step(self.y, cell) / _step(self.x, cell)
 
 
 def _cell(x: Tensor, xs: Tensor) -> Tensor:
@@ -39,5 +39,10 @@ def _cell(x: Tensor, xs: Tensor) -> Tensor:
 
 def _interpolate(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
     cell = _cell(x.detach(), xs)
-    share = (x - xs[cell - 1]) / (xs[cell] - xs[cell - 1])
-    return ys[cell - 1] + share * (ys[cell] - ys[cell - 1])
+    share = (x - xs.take(cell - 1)) / _step(xs, cell)
+    return ys.take(cell - 1) + share * _step(ys, cell)
+
+
+def _step(values: Tensor, cell: Tensor) -> Tensor:
+    """From the beginning to the end of a cell; an index of shape () would be read by the host."""
+    return values.take(cell) - values.take(cell - 1)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from anylatent.core.latents import Noise, Stream
@@ -68,7 +68,12 @@ class JointStage(Stage):
         return self.training.data.train()
 
     def collate(self, items: Any) -> Any:
-        return dict(self.system.modality.collate(items))
+        """What the conditioner reads of plain values stays on the host, which reads it."""
+        batch, told = dict(self.system.modality.collate(items)), self.system.conditioner.columns
+        for name in told:
+            if isinstance(column := batch.get(name), Tensor) and column.ndim == 1:
+                batch[name] = column.tolist()
+        return batch
 
     def step(self, batch: Any, noise: Noise, number: int, descend: Descend) -> Terms:
         system = self.system
