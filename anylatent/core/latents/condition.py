@@ -14,7 +14,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from anylatent.core.latents.latent import Latent, cat, follow
+from anylatent.core.latents.latent import Latent, cat
+from anylatent.core.latents.masks import follow
 from anylatent.core.latents.noise import Noise
 from anylatent.core.latents.spec import Field, LatentSpec
 

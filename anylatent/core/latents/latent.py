@@ -12,13 +12,15 @@ combinations never leave. Hence one invariant:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree
+
+from anylatent.core.latents.masks import Masks, are_full, follow
 
 if TYPE_CHECKING:
     from anylatent.core.latents.spec import Field, LatentSpec
@@ -94,10 +96,8 @@ class Latent:
     def dot(self, other: Latent) -> Tensor:
         """The inner product per sample, shape (B,), accumulated in float32 at least."""
         self._check(other)
-        total = [
-            (wide(x) * wide(other.parts[name])).flatten(1).sum(1) for name, x in self.parts.items()
-        ]
-        return torch.stack(total).sum(0)
+        pairs = ((wide(x), wide(other.parts[name])) for name, x in self.parts.items())
+        return torch.stack([(x * y).flatten(1).sum(1) for x, y in pairs]).sum(0)
 
     def norm(self) -> Tensor:
         """The Euclidean norm per sample, shape (B,)."""
@@ -175,15 +175,23 @@ class Latent:
 
     def take(self, names: Iterable[str]) -> Latent:
         """Some of the fields, as a latent of their own spec."""
-        names = list(names)
-        masks = {name: mask for name, mask in self.masks.items() if name in names}
-        return Latent({n: self.parts[n] for n in names}, masks, self.spec.take(names))
+        parts = {name: self.parts[name] for name in names}
+        masks = {name: mask for name, mask in self.masks.items() if name in parts}
+        return Latent(parts, Masks(masks, self.full), self.spec.take(parts))
 
     def to(self, *args: Any, **kwargs: Any) -> Latent:
         """As `Tensor.to`; masks follow the device and stay bool."""
         parts = {name: x.to(*args, **kwargs) for name, x in self.parts.items()}
-        masks = follow(self.masks, parts, **kwargs)
-        return Latent(parts, masks, self.spec)
+        return Latent(parts, Masks(follow(self.masks, parts, **kwargs), self.full), self.spec)
+
+    @property
+    def full(self) -> bool:
+        """Whether it is known that nothing is padded."""
+        return are_full(self.masks)
+
+    def unpadded(self) -> Latent:
+        """The same, of which the host knows that nothing is padded."""
+        return Latent(self.parts, Masks(self.masks, True), self.spec)
 
     def pin_memory(self) -> Latent:
         """In page-locked memory, from which a copy to the device does not make the host wait."""
@@ -196,8 +204,10 @@ class Latent:
         return self.map(torch.zeros_like)
 
     def _each(self, function: Callable[[Tensor], Tensor]) -> Latent:
-        masks = {name: function(mask) for name, mask in self.masks.items()}
-        return Latent({name: function(x) for name, x in self.parts.items()}, masks, self.spec)
+        parts, masks = (
+            {name: function(x) for name, x in own.items()} for own in (self.parts, self.masks)
+        )
+        return Latent(parts, Masks(masks, self.full), self.spec)
 
     def _check(self, other: Latent) -> None:
         if self.spec != other.spec:
@@ -264,17 +274,7 @@ def cat(latents: Sequence[Latent]) -> Latent:
         first._check(other)
     parts = {name: torch.cat([x.parts[name] for x in latents]) for name in first.parts}
     masks = {name: torch.cat([x.masks[name] for x in latents]) for name in first.masks}
-    return Latent(parts, masks, first.spec)
-
-
-def follow(
-    masks: Mapping[str, Tensor], values: Mapping[str, Any], non_blocking: bool = False, **_: Any
-) -> dict[str, Tensor]:
-    """Masks moved to the devices of the values of their names, with the options of `Tensor.to`."""
-    return {
-        name: mask.to(values[name].device, non_blocking=non_blocking)
-        for name, mask in masks.items()
-    }
+    return Latent(parts, Masks(masks, all(x.full for x in latents)), first.spec)
 
 
 def wide(x: Tensor) -> Tensor:
@@ -284,15 +284,15 @@ def wide(x: Tensor) -> Tensor:
 
 def _flatten(latent: Latent) -> tuple[list[Tensor], Any]:
     values = [*latent.parts.values(), *latent.masks.values()]
-    return values, (tuple(latent.parts), tuple(latent.masks), latent.spec)
+    return values, (tuple(latent.parts), tuple(latent.masks), latent.spec, latent.full)
 
 
 def _unflatten(values: Iterable[Any], context: Any) -> Latent:
-    parts, masks, spec = context
+    parts, masks, spec, full = context
     values = list(values)
     return Latent(
         dict(zip(parts, values[: len(parts)], strict=True)),
-        dict(zip(masks, values[len(parts) :], strict=True)),
+        Masks(dict(zip(masks, values[len(parts) :], strict=True)), full),
         spec,
     )
 

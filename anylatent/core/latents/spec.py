@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from anylatent.core.latents.latent import Latent, cat
+from anylatent.core.latents.masks import Masks, are_full
 
 
 @dataclass(frozen=True)
@@ -127,9 +128,10 @@ class LatentSpec:
         if batch < 1:
             raise ValueError(f"a batch needs at least one sample, got {batch}")
         variable = [name for name, field in self.fields.items() if field.variable]
-        mask = None
+        mask, full = None, False
         if variable:
             mask = _prefix_mask(batch, lengths, padded, variable, device)
+            full = _fills(lengths, mask.shape[1])
         elif lengths is not None:
             raise ValueError(f"{self} has no variable field: leave out `lengths`")
         parts, masks = {}, {}
@@ -139,13 +141,13 @@ class LatentSpec:
             parts[name] = torch.zeros(shape, dtype=dtype, device=device)
             if field.variable and mask is not None:
                 masks[name] = mask
-        return Latent(parts, masks, self)
+        return Latent(parts, Masks(masks, full), self)
 
     def wrap(
         self, parts: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None = None
     ) -> Latent:
         """Checks tensors against the spec and projects them onto its subspace."""
-        masks = dict(masks or {})
+        masks = Masks(masks or {}, masks is not None and are_full(masks))
         if list(parts) != list(self.fields):
             raise ValueError(f"got the fields {list(parts)}, {self} has {list(self.fields)}")
         for name, field in self.fields.items():
@@ -182,6 +184,13 @@ def _prefix_mask(
     if padded is not None and padded < longest:
         raise ValueError(f"padded={padded} is shorter than the longest sample, {longest}")
     return torch.arange(padded or longest, device=device) < sizes[:, None]
+
+
+def _fills(lengths: Tensor | Sequence[int] | None, padded: int) -> bool:
+    """Whether all lengths are that of the padding, where the host knows them."""
+    if lengths is None or (isinstance(lengths, Tensor) and lengths.device.type != "cpu"):
+        return False
+    return int(torch.as_tensor(lengths).min()) == padded
 
 
 def _padded(z: Latent, name: str, longest: int) -> Latent:

@@ -34,6 +34,11 @@ class Ragged:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    @property
+    def even(self) -> bool:
+        """Whether all rows are of one length."""
+        return int(self.lengths.min()) == int(self.lengths.max())
+
     def select(self, rows: Tensor) -> Ragged:
         """Some of the rows, in the order of `rows`."""
         lengths = self.lengths[rows]

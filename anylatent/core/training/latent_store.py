@@ -87,14 +87,16 @@ class LatentCache(Dataset[Entry]):
         return starts, stops
 
     def _latent(self, kind: str, items: Tensor, cut: Spans | None) -> Latent:
-        parts, masks = {}, {}
+        parts, masks, full = {}, {}, True
         for name, field in self.spec.fields.items():
             column = self.store.take(f"{kind}.{name}", items, cut if field.variable else None)
             self._check(name, column)
             if isinstance(column, Ragged):
+                full = full and column.even
                 column, masks[name] = column.padded()
             parts[name] = _wide(column)
-        return Latent(parts, masks, self.spec)
+        found = Latent(parts, masks, self.spec)
+        return found.unpadded() if full else found
 
     def _check(self, name: str, column: Column) -> None:
         """Raises UserError where numbers are not finite."""

@@ -79,7 +79,7 @@ class Transformer(Backbone):
         cond: Condition | None = None,
         guest: Guest | None = None,
     ) -> Latent:
-        z, mask = x[self.name], x.masks.get(self.name)
+        z, mask = x[self.name], None if x.full else x.masks.get(self.name)
         known, level = self.condition(cond, z), self.noise(self.levels(c_noise, x))
         embedding = silu(known.steering(level, mask))
         h = self.first(_clean(self.condition.overlay(z, cond, axis=2), mask))
