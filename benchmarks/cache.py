@@ -73,7 +73,7 @@ class MadeUp(PictureData):
 
         stored = self.stored("benchmark", {}, self.items, make, "drawing")
         names = ["" for _ in range(self.items)]
-        return Table(Stored(stored, "pixels"), {}, names, [0] * self.items)
+        return Table(Stored(stored, "pixels"), {}, names, [0] * self.items, range(self.items))
 
 
 def drawn(start, stop):
@@ -149,21 +149,25 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--items", default="20000,200000")
     parser.add_argument("--directory", type=Path, default=Path("/tmp/anylatent_cache_benchmark"))
+    parser.add_argument("--quick", action="store_true", help="latents of one process alone")
     parser.add_argument("--work", nargs=2)
     options = parser.parse_args()
     if options.work:
         return work(options.work[0], int(options.work[1]))
     print("| | items | processes | on disk, MB | build, s | MB above | batch, ms | MB above |")
     print("|" + " --- |" * 8)
-    for kind in KINDS:
+    ratios = {}
+    for kind in ("latents",) if options.quick else KINDS:
         for items in map(int, options.items.split(",")):
-            for processes in (1,) if "memory" in kind else (1, 2):
+            for processes in (1,) if "memory" in kind or options.quick else (1, 2):
                 base, built, first, batch, second, size = measure(
                     kind, items, processes, options.directory
                 )
                 row = f"{size:.0f} | {built:.1f} | {first:.0f} | {batch:.2f} | {second:.0f}"
                 print(f"| {kind} | {items:,} | {processes} | {row} |", flush=True)
+                ratios[f"{kind}, {items}, {processes}"] = first / size
     print(f"\nA process has {base:.0f} MB before.")
+    print("ratios", json.dumps(ratios))
 
 
 if __name__ == "__main__":

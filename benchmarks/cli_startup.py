@@ -6,6 +6,7 @@ Medians of interleaved fresh processes, in seconds of the processor. Targets bes
 `python -c "import torch"`: `train --help` at most 2.2 times that, `list` at most 0.2 times.
 """
 
+import json
 import resource
 import statistics
 import subprocess
@@ -35,6 +36,8 @@ def main():
     for name, seconds in medians.items():
         torch = medians["import torch"]
         print(f"{name:<20}{seconds:>9.2f}{seconds - torch:>+14.2f}{seconds / torch:>8.2f}")
+    ratios = {name: seconds / medians["import torch"] for name, seconds in medians.items()}
+    print("ratios", json.dumps(ratios))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ where it is a Brownian path.
 
 import argparse
 import gc
+import json
 import math
 import statistics
 import time
@@ -52,6 +53,7 @@ PAIRS = [
     ("unipc", {"order": 3}, "UniPCMultistep", {"solver_order": 3}),
     ("deis", {"order": 2}, "DEISMultistep", {"solver_order": 2}),
     ("deis", {"order": 3}, "DEISMultistep", {"solver_order": 3}),
+    ("adams", {"order": 3}, MULTI, {"solver_order": 3}),
     ("plms", {}, "PNDM", {"skip_prk_steps": True, "prediction_type": "epsilon"}),
     ("pndm", {}, "PNDM", {"prediction_type": "epsilon"}),
 ]
@@ -183,7 +185,9 @@ def report_time(pairs, steps):
         ratios[label(name, mine)] = own / peer
         print(f"| {label(name, mine):<17}| {own:.0f} | {peer:.0f} | {own / peer:.2f} |", flush=True)
     worst = max(ratios, key=ratios.get)
-    print(f"\nmedian ratio {statistics.median(ratios.values()):.2f}, the worst {worst}\n")
+    middle = statistics.median(ratios.values())
+    print(f"\nmedian ratio {middle:.2f}, the worst {worst}\n")
+    return {**ratios, "median": middle, "worst": ratios[worst]}
 
 
 def report_memory(names):
@@ -208,8 +212,9 @@ def main():
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     names = options.only.split(",") if options.only else al.names("solver")
-    report_time([pair for pair in PAIRS if pair[0] in names], options.steps)
+    ratios = report_time([pair for pair in PAIRS if pair[0] in names], options.steps)
     report_memory(names)
+    print("ratios", json.dumps(ratios))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from anylatent.core.nn.layers import exact, zero
+from anylatent.core.nn.layers import RMSNorm, exact, zero
 from anylatent.core.nn.rotary import rotate
 from anylatent.core.nn.sites import Visit
 
@@ -47,8 +47,8 @@ class Attention(nn.Module):
         self.keys_values = nn.Linear(width if context is None else context, 2 * width)
         self.output = zero(nn.Linear(width, width)) if zeroed else nn.Linear(width, width)
         size = width // heads
-        self.norm_query = nn.RMSNorm(size) if normed else nn.Identity()
-        self.norm_key = nn.RMSNorm(size) if normed else nn.Identity()
+        self.norm_query = RMSNorm(size) if normed else nn.Identity()
+        self.norm_key = RMSNorm(size) if normed else nn.Identity()
 
     def forward(
         self,

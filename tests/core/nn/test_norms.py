@@ -1,0 +1,47 @@
+"""The norm of queries and keys is torch's, whose backward pass it writes out."""
+
+import pytest
+import torch
+from torch import nn
+
+from anylatent.core.nn.layers import RMSNorm
+
+
+def both(size, dtype):
+    torch.manual_seed(0)
+    own, other = RMSNorm(size).to(dtype), nn.RMSNorm(size).to(dtype)
+    nn.init.normal_(own.weight)
+    other.load_state_dict(own.state_dict())
+    return own, other
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(3, 8), (2, 3, 5, 8), (1, 8), (2, 0, 8)])
+def test_it_is_torch_s(shape, dtype):
+    own, other = both(8, dtype)
+    x, found = torch.randn(shape, dtype=dtype), []
+    tolerance = 1e-6 if dtype == torch.float32 else 1e-14
+    for norm in (own, other):
+        given = x.clone().requires_grad_()
+        made = norm(given)
+        (made * torch.linspace(-1, 2, 8, dtype=dtype)).square().sum().backward()
+        found.append((made, given.grad, norm.weight.grad))
+    for a, b in zip(*found, strict=True):
+        assert torch.allclose(a, b, rtol=10 * tolerance, atol=10 * tolerance)
+
+
+def test_its_slope_and_the_slope_of_that():
+    own, _ = both(4, torch.float64)
+    x = torch.randn(2, 3, 4, dtype=torch.float64).transpose(0, 1).requires_grad_()
+    call = torch.autograd.gradcheck, torch.autograd.gradgradcheck
+    for check in call:
+        assert check(
+            lambda x, w: torch.func.functional_call(own, {"weight": w}, (x,)), (x, own.weight)
+        )
+
+
+def test_zeros_stay_zeros():
+    own, _ = both(4, torch.float32)
+    x = torch.zeros(2, 4, requires_grad=True)
+    own(x).sum().backward()
+    assert bool(x.grad.isfinite().all()) and not own(x).any()
