@@ -38,7 +38,7 @@ lint: $(INSTALLED)
 	here may need it' if i.find_spec('torchvision') else 0)"
 
 bench: $(INSTALLED)
-	set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done
+	$(BIN)/python benchmarks/performance.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
