@@ -97,7 +97,7 @@ class RMSNorm(nn.RMSNorm):
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu" or torch.compiler.is_compiling():
             return super().forward(x)
-        found: Tensor = _RootMeanSquare.apply(x, self.weight)
+        found: Tensor = _RootMeanSquare.apply(x, self.weight)  # type: ignore[no-untyped-call]
         return found
 
 
@@ -109,7 +109,8 @@ class _RootMeanSquare(torch.autograd.Function):
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         share = length.square_().div_(x.shape[-1]).add_(torch.finfo(x.dtype).eps).rsqrt_()
         ctx.save_for_backward(x, share, weight)
-        return (x * share).mul_(weight)
+        normed: Tensor = x * share
+        return normed.mul_(weight)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:

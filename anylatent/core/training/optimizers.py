@@ -77,6 +77,13 @@ class MuonAdamW(OptimizerFactory):
         return optimizers + (self.rest(others) if others else [])
 
 
+LINEAR = 3.4445
+"""Of a Newton-Schulz step's polynomial the coefficient of X."""
+
+LONG = 2
+"""How many times as long as wide a matrix is for which the steps are taken all at once."""
+
+
 class Muon(Optimizer):
     """Momentum made orthogonal before each step, for any weight of two axes or more.
 
@@ -141,8 +148,27 @@ def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(steps):
-        square = torch.bmm(x, x.mT)
-        polynomial = torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315)
-        x = torch.baddbmm(x, polynomial, x, beta=3.4445)
+    if fast or x.shape[-1] < LONG * x.shape[-2]:
+        for _ in range(steps):
+            x = torch.baddbmm(x, _polynomial(torch.bmm(x, x.mT)), x, beta=LINEAR)
+    else:
+        x = torch.bmm(_whole(torch.bmm(x, x.mT), steps), x)
     return (x.mT if tall else x).reshape(matrix.shape)
+
+
+def _whole(gram: Tensor, steps: int) -> Tensor:
+    """All steps at once, as a polynomial of X·Xᵀ: long matrices are multiplied twice then, not
+    twice a step. It takes float32, whose rounding grows by the condition of X."""
+    found: Tensor | None = None
+    for step in range(steps):
+        one = _polynomial(gram)
+        one.diagonal(dim1=-2, dim2=-1).add_(LINEAR)
+        found = one if found is None else torch.bmm(one, found)
+        if step < steps - 1:
+            gram = torch.bmm(torch.bmm(one, gram), one)
+    assert found is not None
+    return found
+
+
+def _polynomial(gram: Tensor) -> Tensor:
+    return torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)

@@ -1,9 +1,11 @@
 """Optimisers: what goes where, and that a step is what it says."""
 
+import pytest
 import torch
 from torch import nn
 
 import anylatent as al
+from anylatent.core.training import optimizers
 from anylatent.core.training.optimizers import AdamW, Muon, MuonAdamW, orthogonal
 
 
@@ -14,6 +16,29 @@ def test_orthogonal_is_nearly_the_polar_factor():
         singular = torch.linalg.svdvals(orthogonal(u @ torch.diag(s) @ v).float())
         # the polynomial drives singular values into a band around one; tiny ones lag behind
         assert ((singular > 0.5) & (singular < 1.3)).float().mean() > 0.95
+
+
+def steps_one_by_one(x):
+    """The same in float64, by its definition."""
+    x = x.double() / x.double().norm()
+    for _ in range(5):
+        square = x @ x.mT
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return x
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (64, 127), (64, 128), (128, 64), (48, 432), (192, 48)])
+@pytest.mark.parametrize("decades", [0, 2, 4])
+def test_steps_at_once_are_the_steps(shape, decades, monkeypatch):
+    """Singular values over four decades cost a thousandth, of which bfloat16 costs a tenth."""
+    monkeypatch.setattr(optimizers, "has_bfloat16", lambda device: False)
+    torch.manual_seed(0)
+    u, s, v = torch.linalg.svd(torch.randn(2, *shape), full_matrices=False)
+    s = s * torch.logspace(0, -decades, s.shape[-1])
+    x = (u * s[:, None]) @ v
+    found, wanted = orthogonal(x), torch.stack([steps_one_by_one(each) for each in x])
+    assert found.shape == x.shape and found.dtype == torch.float32
+    assert (found - wanted).norm() < 1e-3 * wanted.norm()
 
 
 def test_hidden_weights_go_to_muon_and_the_rest_to_adamw():
