@@ -42,6 +42,14 @@ class Watch:
 
         setattr(owner, name, watched)
 
+    def a_step(self, steps):
+        """The median of the time in each of the last so many steps, in which there may be several
+        calls; the first of those are left out."""
+        last = self.times[len(self.times) % steps :]
+        each = len(last) // steps
+        sums = [sum(last[i : i + each]) for i in range(0, len(last), each)]
+        return statistics.median(sums[-steps + FIRST :])
+
     def end(self):
         setattr(self.owner, self.name, self.usual)
 
@@ -59,8 +67,7 @@ def share_of(experiment, steps):
         finally:
             for watch in (step, muon, forward):
                 watch.end()
-    whole = [statistics.median(watch.times[-steps + FIRST :]) for watch in (step, muon, forward)]
-    return whole
+    return [watch.a_step(steps) for watch in (step, muon, forward)]
 
 
 def main():

@@ -48,10 +48,12 @@ class Turn:
         return counter.get_total_flops() / 1e9
 
     def _clock(self):
-        """Of a GPU, or of the processor, which other programs hardly change: of all its threads."""
-        if self.device.type == "cpu":
-            return time.process_time() / torch.get_num_threads()
-        torch.cuda.synchronize()
+        """Of the processor, which other programs hardly change; where several threads or a GPU
+        compute, of the clock."""
+        if self.device.type == "cpu" and torch.get_num_threads() == 1:
+            return time.process_time()
+        if self.device.type != "cpu":
+            torch.cuda.synchronize()
         return time.perf_counter()
 
 

@@ -4,8 +4,8 @@
 
 Latents (4, 16, 16), batch 16, equal levels, blocks, attention (second level and middle), parameter
 counts within 3 %, fused AdamW and the same loss, interleaved in short turns so that whatever else
-the machine does hits both. diffusers' model is timed as it comes and in channels_last. On the CPU,
-with one thread and two, the rate is per second of processor time of a thread, on a GPU per second;
+the machine does hits both. diffusers' model is timed as it comes and in channels_last. On the CPU
+the rate is per second of processor time with one thread, and per second with two, as on a GPU;
 in float32 and, where the device computes in it, in bfloat16. Target, beside the better of the two:
 1.08 in float32, 1.4 in bfloat16.
 """

@@ -107,7 +107,6 @@ def system_of(run):
 
 @pytest.mark.parametrize("name", GUIDANCE)
 def test_guidance(name, digits):
-    """And the watch for what is not finite, which looks once, at the end."""
     model, _ = system_of(digits)
     cond = model.condition({"digit": [1, 2, 3]})
     model = model.to("meta").eval()

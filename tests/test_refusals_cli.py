@@ -62,6 +62,7 @@ def test_a_name_that_no_file_system_takes(command, digits, fails, monkeypatch):
 def test_words_that_are_no_settings(fails):
     assert "'nonsense' is no setting: what is told is KEY=VALUE" in fails("cache", "nonsense")
     assert "'modality' is no setting" in fails("train", "modality", "image")
+    assert "'nonsense' is no setting" in fails("train", "--cfg", "job", "--resolve", "nonsense")
     assert "'cache clear' takes no settings" in fails("cache", "clear", "foo=3")
 
 

@@ -119,11 +119,15 @@ def _ended_tidily() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # Python gives signals to no other
         return
-    before = signal.signal(signal.SIGTERM, end)
+    before = signal.getsignal(signal.SIGTERM)
+    if before is signal.SIG_IGN:
+        yield  # as whoever started this wants
+        return
+    signal.signal(signal.SIGTERM, end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _expected(error: BaseException) -> bool:

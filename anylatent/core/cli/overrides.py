@@ -16,14 +16,19 @@ from anylatent.core.registry import groups, names, part
 from anylatent.core.runs import RunDirectory, StoredNoise
 from anylatent.core.support.files import UserError
 
+TAKING = (
+    *("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn"),
+    *("--config-dir", "-cd", "--info", "-i", "--experimental-rerun"),
+)
+"""Hydra's flags that take the next word."""
+
 NAME = r"(?!(true|false|null)$)[a-z]\w*"
 
 
 def read_typed(typed: Sequence[str], command: Command) -> list[str]:
     """The overrides as Hydra reads them."""
     for before, item in zip(["", *typed], typed, strict=False):
-        flags = before.startswith("-") and before not in ("-m", "--multirun")  # `--cfg job`
-        if "=" not in item and not item.startswith(("-", "~")) and not flags:
+        if "=" not in item and not item.startswith(("-", "~")) and before not in TAKING:
             raise UserError(f"'{item}' is no setting: what is told is KEY=VALUE or GROUP=PART")
     found = [re.sub(r"^likelihood=(?=-?\d)", "likelihood.samples=", item) for item in typed]
     found = [re.sub(r"^data\.changed=", "data_changed=", item) for item in found]

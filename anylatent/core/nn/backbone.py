@@ -6,10 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from anylatent.core.latents import Condition, ConditionSpec, Latent, LatentSpec
-from anylatent.core.nn.precision import Mixed
+from anylatent.core.nn.precision import Mixed, is_exact
 from anylatent.core.nn.sites import Site
 from anylatent.core.registry import group
 
@@ -31,15 +32,20 @@ class Backbone(Mixed, nn.Module, ABC):
     sites: Sequence[Site] = ()
     per_entry: bool = False
     """Whether each entry of its latents may have a noise level of its own, (B, T)."""
+    replayed: bool = False
+    """Whether it is compiled to a graph that is replayed in the same memory."""
 
     def __call__(self, x: Latent, *args: Any, **kwargs: Any) -> Latent:
         """`forward`, in the precision that is set, with what comes out in that of x."""
-        if self.computes_in is None:
-            found: Latent = super().__call__(x, *args, **kwargs)
-            return found
+        if is_exact():
+            return self._call_impl(x, *args, **kwargs)  # type: ignore[no-any-return]
+        if self.computes_in is None and not self.replayed:
+            return super().__call__(x, *args, **kwargs)  # type: ignore[no-any-return]
+        if self.replayed:  # what a graph gave last may be overwritten by what it gives next
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         with self.computing(x.device):
-            found = super().__call__(x, *args, **kwargs)
-        return found.to(x.dtype)
+            found: Latent = super().__call__(x, *args, **kwargs)
+        return (found.map(torch.clone) if self.replayed else found).to(x.dtype)
 
     @abstractmethod
     def forward(
@@ -71,6 +77,7 @@ def compile_networks(model: nn.Module, mode: str | None = None) -> None:
     """Compiles the backbones of a model, when they are first called."""
     for module in model.modules():
         if isinstance(module, Backbone):
+            module.replayed = mode == "reduce-overhead"
             module.compile(mode=mode)
 
 

@@ -34,7 +34,7 @@ class Guest(nn.Module):
 
         `embedding` (B, E) steers the network, (B, N, E) where tokens have noise levels of their
         own, None where nothing does; `mask` (B, N) is True where tokens are no padding, None on
-        maps. What is written to the padding leaves no trace.
+        maps and where nothing is padded. What is written to the padding leaves no trace.
         """
         return h
 

@@ -95,7 +95,9 @@ class RMSNorm(nn.RMSNorm):
     torch has no fused one, half of the time goes by a backward pass that is written out."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or torch.compiler.is_compiling():
+        plain = x.dtype in (torch.float32, torch.float64) and self.weight is not None
+        transformed = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+        if x.device.type != "cpu" or not plain or transformed or self.eps is not None:
             return super().forward(x)
         found: Tensor = _RootMeanSquare.apply(x, self.weight)  # type: ignore[no-untyped-call]
         return found
@@ -113,12 +115,15 @@ class _RootMeanSquare(torch.autograd.Function):
         return normed.mul_(weight)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None]:
         (gradient,), (x, share, weight) = gradients, ctx.saved_tensors
         if torch.is_grad_enabled():  # a slope of the slope is asked for, and x moves this too
             share = torch.rsqrt(x.square().mean(-1, keepdim=True) + torch.finfo(x.dtype).eps)
         normed = x * share
-        gain = (gradient * normed).flatten(0, -2).sum(0)
+        gain = None
+        if ctx.needs_input_grad[1]:
+            gain = gradient * normed
+            gain = gain.sum(tuple(range(x.ndim - 1))) if x.ndim > 1 else gain
         inner = gradient * weight
         along = (inner * normed).mean(-1, keepdim=True)
         return (inner - normed * along) * share, gain

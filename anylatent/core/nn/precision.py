@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 
 import torch
 from torch import nn
+
+_exact = ContextVar("exact", default=False)
 
 
 class Mixed:
@@ -21,7 +24,7 @@ class Mixed:
 
     def computing(self, device: torch.device) -> AbstractContextManager[object]:
         """What its networks are called in."""
-        if self.computes_in is None:
+        if self.computes_in is None or is_exact():
             return nullcontext()
         return torch.autocast(device.type, self.computes_in)
 
@@ -38,14 +41,21 @@ def computed_in(model: nn.Module) -> torch.dtype | None:
 
 
 @contextmanager
-def exactly(model: nn.Module) -> Iterator[None]:
-    """Its networks compute in the precision of their weights, in the block."""
-    before = computed_in(model)
-    compute_in(model, None)
+def exactly() -> Iterator[None]:
+    """All networks compute in the precision of their weights, as they are written and not as they
+    were compiled, in the block; a GPU multiplies in float32 then."""
+    token, products = _exact.set(True), torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
     try:
         yield
     finally:
-        compute_in(model, before)
+        _exact.reset(token)
+        torch.set_float32_matmul_precision(products)
+
+
+def is_exact() -> bool:
+    """Whether this is within `exactly`."""
+    return _exact.get()
 
 
 def _mixed(model: nn.Module) -> list[Mixed]:

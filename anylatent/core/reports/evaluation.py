@@ -122,7 +122,9 @@ class Evaluation:
             noise = Noise.of((self.config.seed, Stream.POSTERIORS, index), posterior.mean.batch)
             whole = system.normaliser.encode(posterior.mean)
             outputs["mean"].append(system.decode(whole).to("cpu"))
-            outputs["sample"].append(system.autoencoder.decode(posterior.sample(noise)).to("cpu"))
+            with system.autoencoder.computing(system.device):
+                drawn_one = system.autoencoder.decode(posterior.sample(noise))
+            outputs["sample"].append(drawn_one.to("cpu"))
             for row, name in lost.items():
                 partial = whole.replace(**{name: torch.zeros_like(whole[name])})
                 outputs[row].append(system.decode(partial).to("cpu"))

@@ -199,7 +199,7 @@ class Inversion:
 def _alone(folder: Path, written: Sequence[Path]) -> None:
     """Removes what an inversion of more data left there, which has the names that its own have."""
     for path in folder.iterdir():
-        if re.fullmatch(r"\d{5}\.\w+", path.name) and path not in written:
+        if re.fullmatch(r"\d{5}(_\w+)?\.\w+", path.name) and path not in written:
             path.unlink()
 
 

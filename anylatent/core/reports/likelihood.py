@@ -47,7 +47,7 @@ class DataLikelihood:
     def figures(self, batches: Iterable[Batch], seed: int) -> dict[str, float]:
         """Means over all samples: nats and bits per unit, as far as the model has them. Networks
         compute in float32."""
-        with exactly(self.system):
+        with exactly():
             return self._figures(batches, seed)
 
     def _figures(self, batches: Iterable[Batch], seed: int) -> dict[str, float]:

@@ -22,7 +22,9 @@ MODES = ("reduce-overhead",)
 class Computing:
     """`device`: where, by default the first GPU. `precision` of the networks, all else being in
     float32: 32, bf16, or run, which is what the run was trained in where the device computes in
-    that. `compile`: torch.compile of the backbones, true, or reduce-overhead for graphs of a GPU.
+    that. What a GPU multiplies in float32, it does by TF32 unless 32 is asked for; that setting is
+    torch's own, and of the whole process. `compile`: torch.compile of the backbones, true, or
+    reduce-overhead for graphs of a GPU.
     """
 
     device: str | None = None
@@ -37,8 +39,13 @@ class Computing:
             )
         if str(self.precision) not in PRECISIONS:
             raise UserError(f"precision={self.precision}: there are {', '.join(PRECISIONS)}")
-        if self.compile not in (False, True, *MODES):
+        if not (isinstance(self.compile, bool) or self.compile in MODES):
             raise UserError(f"compile={self.compile}: there are false, true, {', '.join(MODES)}")
+
+    @property
+    def exact(self) -> bool:
+        """Whether products of float32 are to be no less."""
+        return str(self.precision) == "32"
 
     def check(self) -> None:
         """Raises UserError for a device that is not there, before anything is read."""
@@ -49,8 +56,7 @@ class Computing:
         device = torch.device(device_of(self.device))
         compute_in(system, self._lower(trained_in, device.type))
         if device.type == "cuda":  # what is not in bfloat16
-            exact = str(self.precision) == "32"
-            torch.set_float32_matmul_precision("highest" if exact else "high")
+            torch.set_float32_matmul_precision("highest" if self.exact else "high")
         if self.compile:
             compile_networks(system, None if self.compile is True else self.compile)
         return system.to(device)

@@ -76,16 +76,17 @@ def draw(
 @contextmanager
 def precisely(system: System, sampler: Sampler) -> Iterator[None]:
     """In float32, in the block, where a solver is to be more exact than networks in bfloat16."""
-    low, tolerance = computed_in(system), sampler.solver.tolerance
-    if low is None or not 0 < tolerance < torch.finfo(low).eps:
+    low, tolerance = torch.finfo(torch.bfloat16).eps, sampler.solver.tolerance
+    if not 0 < tolerance < low:
         yield
         return
-    warnings.warn(
-        f"networks in bfloat16 are no more exact than {torch.finfo(low).eps:.1g}, and solver."
-        f"tolerance={tolerance:g} asks for more: they compute in float32",
-        stacklevel=3,
-    )
-    with exactly(system):
+    if computed_in(system) is not None:
+        warnings.warn(
+            f"networks in bfloat16 are exact to {low:.1g}, and the tolerance of this solver is "
+            f"{tolerance:g}: they compute in float32",
+            stacklevel=3,
+        )
+    with exactly():
         yield
 
 

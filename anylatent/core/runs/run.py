@@ -11,7 +11,7 @@ from anylatent.core.denoisers import Denoiser
 from anylatent.core.generators import Guidance, Sampler
 from anylatent.core.latents import Latent
 from anylatent.core.modality import ClassLabel, Outputs
-from anylatent.core.nn.precision import computed_in
+from anylatent.core.nn.precision import compute_in, computed_in
 from anylatent.core.process import Grid
 from anylatent.core.runs.computing import Computing
 from anylatent.core.runs.config import Node, RunConfig, SamplingConfig
@@ -123,7 +123,10 @@ class Run:
     @property
     def precision(self) -> str:
         """What its networks compute in."""
-        return "32" if computed_in(self.system) is None else "bf16"
+        if computed_in(self.system) is not None:
+            return "bf16"
+        on_gpu = self.system.device.type == "cuda"
+        return "tf32" if on_gpu and not self.computing.exact else "32"
 
     @property
     def context(self) -> Context:
@@ -138,7 +141,9 @@ class Run:
         from anylatent.core.runs.weak import weak_denoiser
 
         if path not in self._others:
+            low = computed_in(self.system)
             self._others[path] = Run.load(path, self.computing)
+            compute_in(self._others[path].system, low)  # as this one, whatever it was trained in
         return weak_denoiser(self, self._others[path], denoiser)
 
     # ---- guidance -----------------------------------------------------------------------------

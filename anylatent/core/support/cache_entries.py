@@ -1,8 +1,8 @@
 """What is in the cache directory: entries, who uses them, and which go where there is a limit.
 
-An entry is a file `NAME-KEY.safetensors` or `NAME-KEY.txt`, or a directory `NAME-KEY` of shards;
-nothing else is ever listed or removed. One that is made or used by a process, as its lock tells,
-stays.
+An entry is a file `NAME-KEY.safetensors` or `NAME-KEY.txt` (older ones `.json`), or a directory
+`NAME-KEY` of shards; nothing else is ever listed or removed. One that is made or used by a process,
+as its lock tells, stays.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LIMIT = "ANYLATENT_CACHE_BYTES"
 ABOUT = "about.txt"
 """Of a directory of shards, what made it; its time is when it was used last."""
 
-_NAME = re.compile(r"(?P<name>[\w.-]+)-[0-9a-f]{24}(\.safetensors|\.txt)?")
+_NAME = re.compile(r"(?P<name>[\w.-]+)-[0-9a-f]{24}(\.safetensors|\.txt|\.json)?")
 _held: set[Path] = set()  # by this process: its locks don't keep itself out
 
 

@@ -32,11 +32,11 @@ class Best:
 
     def begin(self, module: StageModule, done: bool = False) -> None:
         """Goes on with what the run has, unless that was found after the step gone on from. Weights
-        of a stage that was `done` are the first to be measured, if none are kept."""
+        of a stage that was `done` are the first to be measured, if none are kept of it."""
         found = self._load() if self.path.exists() else None
         if found is not None and found["step"] <= module.number:
             self.loss = float(found["loss"])
-        self.unmeasured = done and found is None
+        self.unmeasured = done and self.loss == float("inf")
 
     def offer(self, module: StageModule, figures: Mapping[str, float]) -> None:
         """Keeps the weights that the networks have now, if none had a lower loss. Where the file

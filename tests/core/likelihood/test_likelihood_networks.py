@@ -7,6 +7,7 @@ import torch
 
 import anylatent as al
 from anylatent.core.likelihood.flow import draw_probe, log_likelihood
+from anylatent.core.nn import attention
 from tests.core.densities import RHO, data, mixture, network, normal, pushed
 from tests.core.toys import alone, distance
 
@@ -121,6 +122,25 @@ def test_turning_mirroring_and_permuting_points_change_nothing():
 
 
 # ---- the trace --------------------------------------------------------------------------------
+@pytest.mark.parametrize(("name", "key"), [("dit", "image"), ("transformer", "text")])
+def test_the_exact_trace_of_attention_that_is_normed(name, key, monkeypatch):
+    """All of its derivatives at once, by norms whose backward pass is written out, and torch's."""
+    spec, found = al.LatentSpec({"z": al.Field((3, 4, 4) if key == "image" else (5, 4))}), []
+    for norm in (attention.RMSNorm, torch.nn.RMSNorm):
+        monkeypatch.setattr(attention, "RMSNorm", norm)
+        torch.manual_seed(0)
+        made = al.get("backbone", name)(spec=spec, width=16, depth=1, heads=2)
+        for parameter in made.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+        schedule = al.get("schedule", "vp")()
+        denoiser = al.Preconditioned(made, schedule, al.get("prediction", "velocity")())
+        x0 = al.Noise.of(1, 2).like(spec.blank(2))
+        nats = log_likelihood(denoiser, schedule, x0, noise=None, steps=3).log_volume
+        assert bool(nats.isfinite().all()) and bool(nats.any())
+        found.append(nats)
+    assert torch.allclose(*found, rtol=1e-4)
+
+
 def test_probes_are_white_on_the_subspace_and_of_fixed_length():
     spec = al.testing.SPECS["molecule"]
     blank = spec.blank(20000, [4] * 20000, dtype=torch.float64, padded=5)

@@ -7,8 +7,7 @@ import torch
 from safetensors import safe_open
 
 import anylatent as al
-from anylatent.core.nn import backbone as networks
-from anylatent.core.nn.precision import compute_in, computed_in, exactly
+from anylatent.core.nn.precision import computed_in, exactly, is_exact
 from anylatent.core.registry import build
 from anylatent.core.reports.likelihood import DataLikelihood
 from anylatent.core.runs import Computing, RunDirectory
@@ -112,22 +111,33 @@ def test_likelihood_is_of_float32(digits):
 def test_a_solver_that_asks_for_more_is_given_it_and_that_is_told(digits):
     model, exact = loaded(digits, "bf16"), loaded(digits, "32")
     fine = {**SAME, "solver": {"name": "dopri5", "tolerance": 1e-3}, "steps": 1}
-    with pytest.warns(UserWarning, match="tolerance=0.001 asks for more: they compute in float32"):
+    with pytest.warns(UserWarning, match="solver is 0.001: they compute in float32"):
         made = model.sample(1, **fine).tensor
     assert torch.equal(made, exact.sample(1, **fine).tensor) and model.precision == "bf16"
     coarse = {**fine, "solver": {"name": "dopri5", "tolerance": 0.1}}
     assert not torch.equal(model.sample(1, **coarse).tensor, exact.sample(1, **coarse).tensor)
 
 
-def test_the_block_puts_back_what_was():
-    network = al.testing.check_backbone and torch.nn.Module()
-    network.inner = networks.Backbone.__new__(type("One", (networks.Backbone,), {"forward": None}))
-    torch.nn.Module.__init__(network.inner)
-    compute_in(network, LOW)
-    with pytest.raises(ZeroDivisionError), exactly(network):
-        assert computed_in(network) is None
+def test_in_the_block_every_network_is_exact_and_as_it_is_written(digits):
+    """Those of a weaker run too, loaded within it; compiled or not."""
+    model, before = loaded(digits, "bf16"), torch.get_float32_matmul_precision()
+    calls, networks = [], [m for m in model.system.modules() if isinstance(m, al.Backbone)]
+    for network in networks:
+        network.compile(backend=lambda *_: pytest.fail("compiled"))
+        network.register_forward_pre_hook(lambda *_: calls.append(torch.is_autocast_enabled("cpu")))
+    fine = {**SAME, "solver": {"name": "dopri5", "tolerance": 1e-3}, "steps": 1}
+    weak = {"name": "autoguidance", "weak": str(digits), "scale": 2.0}
+    with pytest.warns(UserWarning, match="they compute in float32"):
+        made = model.sample(1, **fine, guidance=weak).tensor
+    assert calls and not any(calls) and model.precision == "bf16"
+    (other,) = model._others.values()
+    assert computed_in(other.system) == LOW, "that of the run it stands beside"
+    exact = loaded(digits, "32").sample(1, **fine, guidance=weak).tensor
+    assert torch.equal(made, exact)
+    with pytest.raises(ZeroDivisionError), exactly():
+        assert torch.get_float32_matmul_precision() == "highest"
         1 / 0  # noqa: B018
-    assert computed_in(network) == LOW
+    assert not is_exact() and torch.get_float32_matmul_precision() == before
 
 
 def test_backbones_are_compiled_where_that_is_asked_for(digits, monkeypatch):
@@ -137,24 +147,28 @@ def test_backbones_are_compiled_where_that_is_asked_for(digits, monkeypatch):
     )
     for given, mode in ((True, None), ("reduce-overhead", "reduce-overhead"), (False, None)):
         asked.clear()
-        loaded(digits, "32", compile=given)
+        system = loaded(digits, "32", compile=given).system
         wanted = [("UNet", {"mode": mode})] * 2 if given else []  # the classifier has one too
         assert asked == wanted
+        replayed = {m.replayed for m in system.modules() if isinstance(m, al.Backbone)}
+        assert replayed == {given == "reduce-overhead"}
 
 
-def test_a_compiled_run_makes_the_same_samples(digits, monkeypatch):
+@pytest.mark.parametrize("how", [True, "reduce-overhead"])
+def test_a_compiled_run_makes_the_same_samples(how, digits, monkeypatch):
     compiling = torch.nn.Module.compile
     monkeypatch.setattr(
         torch.nn.Module, "compile", lambda self, mode: compiling(self, backend="aot_eager")
     )
     plain = loaded(digits, "32").sample(2, **SAME, guidance=2.0).tensor
-    made = loaded(digits, "32", compile=True).sample(2, **SAME, guidance=2.0).tensor
+    made = loaded(digits, "32", compile=how).sample(2, **SAME, guidance=2.0).tensor
     assert (made - plain).abs().max() < 1e-4
 
 
 REFUSED = {
     "precision=16": "numbers of 16 bits with a short exponent overflow",
     "precision=64": "precision=64: there are 32, bf16, run",
+    "compile=1": "compile=1: there are false, true, reduce-overhead",
     "compile=fast": "compile=fast: there are false, true, reduce-overhead",
     "device=tpu": "device=tpu: there is cpu",
 }

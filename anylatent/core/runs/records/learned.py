@@ -35,6 +35,8 @@ from anylatent.core.support.files import (
 from anylatent.core.support.plain_yaml import plain
 
 FILE = "items.safetensors"
+VERSION = "2"
+"""Pictures are numbers of what they were read from."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class Learned:
         tensors = {"train": self.train, "held_out": self.held_out, "before": self.before}
         tensors["told"] = self.told
         told = {"fingerprint": self.fingerprint, "own": "yes" if self.own else "no"}
+        told["version"] = VERSION
         told["digest"] = digest(told, tensors)
         if not (run / FILE).exists() or load_metadata(run / FILE) != told:
             save_weights(run / FILE, tensors, told)
@@ -259,6 +262,12 @@ def _before(sources: Iterable[str], data: Data) -> Tensor:
             continue
         model = RunDirectory(source).config()
         if getattr(data.train(), "sources", None) is not None:
+            if load_metadata(source / FILE).get("version") != VERSION:
+                warnings.warn(
+                    f"{source} told pictures by their pixels, as runs did before: what it has "
+                    "learned from can't be recognised, and may be held out now",
+                    stacklevel=4,
+                )
             continue  # which are known in whatever encoding
         for name in _encoding(model):
             then, now = plain(model.facts.get(name)), plain(data.facts.get(name))
