@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from anylatent.core.runs.records import Learned
 from anylatent.core.support.plain_yaml import load_yaml
@@ -96,6 +96,15 @@ def test_what_the_base_learned_from_is_recognised_in_another_size(here, cli):
         found += [line for line in err.splitlines() if "learned from by the model" in line]
         assert code == 0 and not known & set(Learned.load(here / run).held_out.tolist())
     assert len(found) == 2 and found[0] == found[1]
+
+
+def test_pictures_of_a_base_from_before_can_not_be_recognised_and_that_is_told(here, cli):
+    items = load_file("r/items.safetensors")
+    told = {"fingerprint": "of before", "own": "yes"}
+    save_file(items, "r/items.safetensors", told)
+    batches = [item for item in FEW if item.startswith("training")]
+    code, _, err = cli("train", "from=r", *batches, "pictures.every=0", "run=new")
+    assert code == 0 and "r told pictures by their pixels, as runs did before" in err, err
 
 
 def test_what_is_typed_for_a_part_is_of_the_run_s_own_part(here, cli, fails):

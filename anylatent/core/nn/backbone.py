@@ -38,7 +38,8 @@ class Backbone(Mixed, nn.Module, ABC):
     def __call__(self, x: Latent, *args: Any, **kwargs: Any) -> Latent:
         """`forward`, in the precision that is set, with what comes out in that of x."""
         if is_exact():
-            return self._call_impl(x, *args, **kwargs)  # type: ignore[no-any-return]
+            written: Latent = self._call_impl(x, *args, **kwargs)  # type: ignore[no-untyped-call]
+            return written
         if self.computes_in is None and not self.replayed:
             return super().__call__(x, *args, **kwargs)  # type: ignore[no-any-return]
         if self.replayed:  # what a graph gave last may be overwritten by what it gives next
