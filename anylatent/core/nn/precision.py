@@ -54,8 +54,8 @@ def exactly() -> Iterator[None]:
 
 
 def is_exact() -> bool:
-    """Whether this is within `exactly`."""
-    return _exact.get()
+    """Whether this is within `exactly`, which what is compiled as a whole never is."""
+    return not torch.compiler.is_compiling() and _exact.get()
 
 
 def _mixed(model: nn.Module) -> list[Mixed]:
