@@ -50,24 +50,24 @@ BENCHMARKS = {
         ["cli_startup.py"],
         [
             Aim("`train --help` beside `import torch`, processor time", "train --help", 2.2),
-            Aim("`list` beside the same", "anylatent list", 0.2),
+            Aim("`list` beside `import torch`", "anylatent list", 0.2),
         ],
     ),
     "solvers": (
         ["solver_overhead.py"],
         [
             Aim("overhead of solvers beside diffusers', the worst", "worst", 0.45),
-            Aim("the same, the median", "median", 0.25),
-            Aim("plms", "plms", 0.45),
-            Aim("pndm", "pndm", 0.45),
-            Aim("adams of order 3 beside their 3M", "adams 3", 0.45),
+            Aim("overhead of solvers beside diffusers', the median", "median", 0.25),
+            Aim("overhead of plms", "plms", 0.45),
+            Aim("overhead of pndm", "pndm", 0.45),
+            Aim("overhead of adams of order 3 beside their 3M", "adams 3", 0.45),
         ],
     ),
     "brownian": (
         ["brownian.py"],
         [
             Aim("a step of dpmpp_2m_sde beside euler_ancestral's, 20 steps", "20 steps", 8),
-            Aim("the same, 50 steps", "50 steps", 8),
+            Aim("a step of dpmpp_2m_sde beside euler_ancestral's, 50 steps", "50 steps", 8),
         ],
     ),
     "cache": (
@@ -80,34 +80,53 @@ BENCHMARKS = {
         ["unet_speed.py"],
         [
             Aim("U-Net step beside diffusers' best form, fp32", "fp32, 1 threads", least=1.08),
-            Aim("the same, two threads", "fp32, 2 threads", least=1.08),
-            Aim("the same, bf16", "bf16, 1 threads", least=1.4, bf16=True),
-            Aim("the same, bf16, two threads", "bf16, 2 threads", least=1.4, bf16=True),
+            Aim(
+                "U-Net step beside diffusers' best form, fp32, two threads",
+                "fp32, 2 threads",
+                least=1.08,
+            ),
+            Aim(
+                "U-Net step beside diffusers' best form, bf16",
+                "bf16, 1 threads",
+                least=1.4,
+                bf16=True,
+            ),
+            Aim(
+                "U-Net step beside diffusers' best form, bf16, two threads",
+                "bf16, 2 threads",
+                least=1.4,
+                bf16=True,
+            ),
         ],
     ),
     "transformers": (
         ["transformer_speed.py"],
         [
             Aim("DiT step beside a plain one, fp32", "DiT, fp32", least=1.0),
-            Aim("the same, bf16", "DiT, bf16", least=1.0, bf16=True),
+            Aim("DiT step beside a plain one, bf16", "DiT, bf16", least=1.0, bf16=True),
             Aim("text transformer beside a plain one, fp32", "text transformer, fp32", least=1.0),
-            Aim("the same, bf16", "text transformer, bf16", least=1.0, bf16=True),
+            Aim(
+                "text transformer beside a plain one, bf16",
+                "text transformer, bf16",
+                least=1.0,
+                bf16=True,
+            ),
         ],
     ),
     "muon": (
         ["training_share.py"],
         [
             Aim("Muon's share of a step, emoji", "emoji_cpu", 0.17),
-            Aim("the same, molecules", "molecule_cpu", 0.11),
-            Aim("the same, texts", "text_cpu", 0.20),
+            Aim("Muon's share of a step, molecules", "molecule_cpu", 0.11),
+            Aim("Muon's share of a step, texts", "text_cpu", 0.20),
         ],
     ),
     "sampling": (
         ["sampling_precision.py"],
         [
             Aim("sampling in bf16 beside float32, emoji", "emoji", least=1.6, bf16=True),
-            Aim("the same, molecules", "molecule", least=1.4, bf16=True),
-            Aim("the same, texts", "text", least=2.0, bf16=True),
+            Aim("sampling in bf16 beside float32, molecules", "molecule", least=1.4, bf16=True),
+            Aim("sampling in bf16 beside float32, texts", "text", least=2.0, bf16=True),
         ],
     ),
 }
