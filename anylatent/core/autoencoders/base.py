@@ -48,6 +48,11 @@ class Autoencoder(Mixed, nn.Module, ABC):
     def decode(self, z: Latent) -> Outputs:
         """The outputs of a batch of latents."""
 
+    def decoded(self, z: Latent) -> Outputs:
+        """`decode`, in the precision that is set."""
+        with self.computing(z.device):
+            return self.decode(z)
+
     def restore(self, z: Latent) -> Latent:
         """Data in their continuous form, as latents of the modality's `DataSpace`, before they are
         made outputs: what `decode` gives, where gradients pass. Raises UserError where outputs are

@@ -159,8 +159,7 @@ class Autoregressive(Mixed, Generator):
         name, most = self.codebook.name, blank.lengths(self.codebook.name)
         room = blank[name].shape[1]
         uniform = noise.uniform(room).to(blank.device)
-        with self.computing(blank.device):
-            cache = self.network.begin(blank.batch, room, *self._context(cond, blank))
+        cache = self.network.begin(blank.batch, room, *self._context(cond, blank))
         token = torch.full((blank.batch,), self.end, device=blank.device)
         tokens, going = [], [torch.ones_like(token, dtype=torch.bool)]
         for place in range(room):

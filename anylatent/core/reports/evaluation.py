@@ -111,7 +111,7 @@ class Evaluation:
     def reconstructions(self) -> Rows:
         """Figures of held-out data encoded and decoded: from the mean, from a sample, and from
         means without each field of the latent in turn, which then has its average value."""
-        system = self.run.system
+        system, decoded = self.run.system, self.run.system.autoencoder.decoded
         fields = list(system.autoencoder.spec.fields)
         lost = {f"without {name}": name for name in fields if len(fields) > 1}
         outputs: dict[str, list[Outputs]] = {"mean": [], "sample": [], **{row: [] for row in lost}}
@@ -122,9 +122,7 @@ class Evaluation:
             noise = Noise.of((self.config.seed, Stream.POSTERIORS, index), posterior.mean.batch)
             whole = system.normaliser.encode(posterior.mean)
             outputs["mean"].append(system.decode(whole).to("cpu"))
-            with system.autoencoder.computing(system.device):
-                drawn_one = system.autoencoder.decode(posterior.sample(noise))
-            outputs["sample"].append(drawn_one.to("cpu"))
+            outputs["sample"].append(decoded(posterior.sample(noise)).to("cpu"))
             for row, name in lost.items():
                 partial = whole.replace(**{name: torch.zeros_like(whole[name])})
                 outputs[row].append(system.decode(partial).to("cpu"))

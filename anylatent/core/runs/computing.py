@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from anylatent.core.nn.backbone import compile_networks
-from anylatent.core.nn.precision import compute_in
+from anylatent.core.nn.precision import compute_in, computed_in
 from anylatent.core.runs.system import System
 from anylatent.core.support.devices import device_of
 from anylatent.core.support.files import UserError
@@ -32,6 +32,7 @@ class Computing:
     compile: Any = False
 
     def __post_init__(self) -> None:
+        device_of(self.device)
         if str(self.precision) in ("16", "16-mixed", "fp16", "half"):
             raise UserError(
                 f"precision={self.precision}: numbers of 16 bits with a short exponent overflow in "
@@ -47,9 +48,11 @@ class Computing:
         """Whether products of float32 are to be no less."""
         return str(self.precision) == "32"
 
-    def check(self) -> None:
-        """Raises UserError for a device that is not there, before anything is read."""
-        device_of(self.device)
+    def named(self, system: System) -> str:
+        """What the networks of a model that was placed so compute in."""
+        if computed_in(system) is not None:
+            return "bf16"
+        return "tf32" if system.device.type == "cuda" and not self.exact else "32"
 
     def placed(self, system: System, trained_in: str) -> System:
         """The model on its device, in its precision."""

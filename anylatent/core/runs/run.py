@@ -42,10 +42,8 @@ class Run:
         modality: str | None = None,
         base: str | None = None,
     ) -> Run:
-        """`modality`, if given, must be the run's own; `base` is where what it leans on has moved
-        to."""
+        """`modality`, if given, must be the run's own; `base` is where its base has moved to."""
         directory, how = RunDirectory(Path(path)), computing or Computing()
-        how.check()
         config = directory.config()
         own = config.model.modality["name"]
         if modality is not None and modality != own:
@@ -106,12 +104,8 @@ class Run:
     ) -> Sampler:
         """How samples are drawn; what isn't given, but for guidance, is the run's own."""
         own = self.config.sampling
-        nodes = SamplingConfig(
-            own.solver if isinstance(solver, Solver) else node_of(solver, own.solver),
-            own.grid if isinstance(grid, Grid) else node_of(grid, own.grid),
-            guidance,
-            own.steps if steps is None else steps,
-        )
+        chosen = node_of(solver, own.solver), node_of(grid, own.grid)
+        nodes = SamplingConfig(*chosen, guidance, own.steps if steps is None else steps)
         found = self.context.sampler(nodes, temperature)
         if isinstance(solver, Solver):
             found = replace(found, solver=solver)
@@ -123,27 +117,21 @@ class Run:
     @property
     def precision(self) -> str:
         """What its networks compute in."""
-        if computed_in(self.system) is not None:
-            return "bf16"
-        on_gpu = self.system.device.type == "cuda"
-        return "tf32" if on_gpu and not self.computing.exact else "32"
+        return self.computing.named(self.system)
 
     @property
     def context(self) -> Context:
         """What samplers may follow of it."""
-        system = self.system
-        known = system.conditioner.spec.names
+        system, known = self.system, self.system.conditioner.spec.names
         return Context(system.generator.times, system.classifiers, known, self._other)
 
     def _other(self, path: str, denoiser: Denoiser) -> Denoiser:
-        """What stands for a denoiser of this one in a weaker run on the same latents, loaded
-        once."""
+        """What stands for a denoiser of this one in a weaker run, which is loaded once."""
         from anylatent.core.runs.weak import weak_denoiser
 
         if path not in self._others:
-            low = computed_in(self.system)
-            self._others[path] = Run.load(path, self.computing)
-            compute_in(self._others[path].system, low)  # as this one, whatever it was trained in
+            other = self._others[path] = Run.load(path, self.computing)
+            compute_in(other.system, computed_in(self.system))  # whatever it was trained in
         return weak_denoiser(self, self._others[path], denoiser)
 
     # ---- guidance -----------------------------------------------------------------------------
@@ -183,8 +171,7 @@ class Run:
     def untrained(self) -> Run:
         """The same architecture with fresh weights in its generator: a floor for every figure."""
         fresh = untrained(self.directory, self.config, self.system)
-        trained_in = self.directory.stages().precision
-        placed = self.computing.placed(fresh, trained_in)
+        placed = self.computing.placed(fresh, self.precision)
         return Run(self.directory, self.config, placed, self.computing)
 
 

@@ -112,8 +112,9 @@ def guidance_of(given: float | Node | None, own: Node | None) -> Node | None:
     return own if given is None else dict(given)
 
 
-def node_of(given: str | Node | None, own: Any) -> Any:
-    """A part's node from its name, its settings, or, where nothing is given, the run's own."""
-    if given is None:
-        return own
-    return {"name": given} if isinstance(given, str) else dict(given)
+def node_of(given: object, own: Any) -> Any:
+    """A part's node from its name or its settings; where neither is given, but nothing or the part
+    itself, the run's own."""
+    if isinstance(given, str):
+        return {"name": given}
+    return dict(given) if isinstance(given, Mapping) else own

@@ -136,9 +136,7 @@ class System(nn.Module):
     @torch.no_grad()
     def decode(self, z: Latent) -> Outputs:
         """Outputs of latents in the diffusion model's scale."""
-        z = self.normaliser.decode(z)
-        with self.autoencoder.computing(z.device):
-            return self.autoencoder.decode(z)
+        return self.autoencoder.decoded(self.normaliser.decode(z))
 
     # ---- weights ------------------------------------------------------------------------------
     def trained(self) -> dict[str, Tensor]:

@@ -74,7 +74,13 @@ def note_split(names: Sequence[Path], report: Report) -> None:
             report.note("folders that are mixed and split anew, whatever they are called", top)
 
 
-def note_inner(found: Layout, report: Report) -> None:
+def note_folders(found: Layout, report: Report) -> None:
+    """Tells of folders that may mean something else than they are taken for."""
+    _note_inner(found, report)
+    _note_alike(found.inner, report)
+
+
+def _note_inner(found: Layout, report: Report) -> None:
     """Tells of folders `train` and `test` that lie below others, where they are no split."""
     names = (folder for name in found.inner for folder in name.parts[:-1])
     inner = [name for name in dict.fromkeys(names) if name.casefold() in PARTS]
@@ -83,7 +89,7 @@ def note_inner(found: Layout, report: Report) -> None:
             report.note("folders below others, which are no split there and are mixed", name)
 
 
-def note_alike(names: Sequence[Path], report: Report) -> None:
+def _note_alike(names: Sequence[Path], report: Report) -> None:
     """Tells of folders that are classes of their own, though a person reads the same name, as they
     were copied from systems that write one letter by other signs."""
     tops = sorted({name.parts[0] for name in names if len(name.parts) > 1})

@@ -28,7 +28,7 @@ from anylatent.modalities.image.data.depth import (
     levels_of,
 )
 from anylatent.modalities.shared.folder import DOCUMENTS, Files, Kinds
-from anylatent.modalities.shared.layout import layout, note_alike, note_inner
+from anylatent.modalities.shared.layout import layout, note_folders
 from anylatent.modalities.shared.reading import check_encoding
 from anylatent.modalities.shared.report import Report, shown
 from anylatent.modalities.shared.strings import text_tensor
@@ -82,9 +82,8 @@ class Folder(PictureData):
         )
         self._found, names = self.files.report.extended(), self.files.names
         self._layout = layout(names)
-        note_inner(self._layout, self._found)
+        note_folders(self._layout, self._found)
         inner = self._layout.inner
-        note_alike(inner, self._found)
         folders = [shown(name.parts[0]) if len(name.parts) > 1 else _OTHER for name in inner]
         self._folders = folders if any(len(name.parts) > 1 for name in inner) else []
         said = Captions(self.files, encoding, self._found)
