@@ -24,7 +24,7 @@ class Autoencoder(Mixed, nn.Module, ABC):
 
     `adversary` is a network that learns to tell reconstructions from data, with an optimiser of
     its own; None where the loss has no such part. `alone` says that its own loss can train it,
-    before the generator; one that can't learns by stage=joint. `for_loss` names the networks in it
+    before the generator; one that can't learns by stage=joint. `for_loss` are paths of the networks
     that only the loss needs: a trained run goes without.
     """
 

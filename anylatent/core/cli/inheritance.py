@@ -10,7 +10,8 @@ from typing import Any
 from anylatent.core.cli.command import Command
 from anylatent.core.cli.configs import publish_own
 from anylatent.core.cli.texts import Words
-from anylatent.core.registry import groups
+from anylatent.core.modality import Modality
+from anylatent.core.registry import get, groups
 from anylatent.core.runs import RunConfig, RunDirectory
 from anylatent.core.runs.sources import source_of
 from anylatent.core.support.files import UserError, place_of
@@ -30,12 +31,6 @@ def of_source(given: Mapping[str, Any], words: Words) -> list[str]:
     if given.get("source") is None:
         return []
     config = _config(given["source"], given.get("run"))
-    modality = config.model.modality
-    if given.get("modality", modality["name"]) != modality["name"]:
-        raise UserError(
-            f"modality={given['modality']}, but from={given['source']} is a model of "
-            f"{modality['name']}"
-        )
     if given.get("take", "all") == "autoencoder":
         return _autoencoder_of(config, given, words)
     if "experiment" in given:
@@ -48,8 +43,27 @@ def of_source(given: Mapping[str, Any], words: Words) -> list[str]:
 
 
 def _all_of(config: RunConfig, given: Mapping[str, Any], words: Words) -> list[str]:
-    own = {**asdict(config.model), **asdict(config.sampling), "data": config.data}
+    own = _parts({**asdict(config.model), **asdict(config.sampling), "data": config.data}, given)
     return published({key: value for key, value in own.items() if key not in given}, words)
+
+
+def _parts(own: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The parts and settings of a source, as those of the modality that was typed, if one was.
+    Raises UserError for one that can't begin so."""
+    name = own["modality"]["name"]
+    wanted = given.get("modality", name)
+    if wanted == name:
+        return own
+    kind = get("modality", wanted)
+    found = None
+    if isinstance(kind, type) and issubclass(kind, Modality):
+        found = kind.inherited(name, own)
+    if found is None:
+        raise UserError(
+            f"modality={wanted}, but from={given['source']} is a model of {name}, as which no "
+            f"model of {wanted} begins"
+        )
+    return found
 
 
 def of_continued(given: Mapping[str, Any], words: Words, run: str) -> list[str]:
@@ -65,8 +79,11 @@ def of_continued(given: Mapping[str, Any], words: Words, run: str) -> list[str]:
 
 def _autoencoder_of(config: RunConfig, given: Mapping[str, Any], words: Words) -> list[str]:
     """The autoencoder as it is; all else is what the modality has by default."""
-    modality = dict(config.model.modality)
-    name, own = modality.pop("name"), {"autoencoder": config.model.autoencoder}
+    own = _parts(
+        {"modality": config.model.modality, "autoencoder": config.model.autoencoder}, given
+    )
+    modality = dict(own.get("modality", {"name": given.get("modality")}))
+    name, own = modality.pop("name"), {"autoencoder": own["autoencoder"]}
     kept = {key: value for key, value in own.items() if key not in given}
     settings: dict[str, Any] = {"modality": modality} if modality else {}
     chosen = [] if "modality" in given else [f"modality={name}"]

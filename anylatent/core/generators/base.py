@@ -11,7 +11,15 @@ from torch import Tensor, nn
 
 from anylatent.core.denoisers import Denoiser
 from anylatent.core.generators.sampler import Guidance, Sampler
-from anylatent.core.latents import Codebook, Condition, ConditionSpec, Latent, LatentSpec, Noise
+from anylatent.core.latents import (
+    Codebook,
+    Condition,
+    ConditionSpec,
+    Latent,
+    LatentSpec,
+    Masking,
+    Noise,
+)
 from anylatent.core.likelihood import Elbo, Measure
 from anylatent.core.modality import Modality
 from anylatent.core.objectives import Objective
@@ -47,6 +55,11 @@ class Generator(nn.Module, ABC):
     @property
     def times(self) -> Times | None:
         """The law of the noise levels that it was trained at, if it has one."""
+        return None
+
+    @property
+    def masking(self) -> Masking | None:
+        """What was given of the samples that it was trained to complete; None where it was not."""
         return None
 
     @property

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from anylatent.core.denoisers import Denoiser
 from anylatent.core.guidance.base import STACK, Guided, branches
-from anylatent.core.latents import Condition, Latent, combine
+from anylatent.core.latents import Coefficient, Condition, Latent, combine
 from anylatent.core.registry import register
 
 
@@ -21,6 +22,9 @@ class ClassifierFree(Guided):
     come last, together, with `scale`. Without `scales` this is x0(∅) + scale·(x0(cond) - x0(∅)).
     For conditions that are independent given x0 the guided law is p(x)·Π_k p(c_k | x)^s_k at each
     noise level. A scale of 1 is no guidance, 0 ignores the condition.
+
+    With `first`, the scales of a clip grow over its entries, from `first` at the first one to what
+    they are at the last, in equal steps (2311.15127): frames near to one that is given need less.
 
     All estimates come from one call of the denoiser with a multiple of the batch; one whose
     weight is 0, as where two scales are equal, is not made. Without a condition it is the denoiser
@@ -35,23 +39,42 @@ class ClassifierFree(Guided):
         sigma_max: float = math.inf,
         rescale: float = 0.0,
         scales: Mapping[str, float] = {},  # noqa: B006 - read only; {} is a plain default
+        first: float | None = None,
     ) -> None:
         super().__init__(denoiser, sigma_min, sigma_max, rescale)
+        self.first = first
         self.scale, self.scales = scale, {name: float(value) for name, value in scales.items()}
 
     def guides(self, cond: Condition | None) -> bool:
-        return cond is not None and any(scale != 1 for scale, _ in self._groups(cond))
+        if cond is None:
+            return False
+        scales = [scale for scale, _ in self._groups(cond)]
+        return any(s != 1 for s in scales) or (bool(scales) and self.first not in (None, 1))
 
     def change(self, x: Latent, t: Tensor, cond: Condition | None) -> tuple[Latent, Latent]:
         assert cond is not None
         groups = self._groups(cond)
         edges = [1.0, *(scale for scale, _ in groups), 1.0]
+        grown = [1.0, *(1.0 if self.first is None else self.first for _ in groups), 1.0]
         known = [self._known(cond, k) for k in range(len(groups))] + [cond]
-        terms = [(edges[k] - edges[k + 1], told) for k, told in enumerate(known)]
-        terms = [term for term in terms[:-1] if term[0]] + terms[-1:]
-        found = branches(self.inner, x, t, [told for _, told in terms])
-        weights = (weight for weight, _ in terms)
+        terms = [
+            (edges[k] - edges[k + 1], grown[k] - grown[k + 1], told) for k, told in enumerate(known)
+        ]
+        terms = [term for term in terms[:-1] if term[0] or (self.first is not None and term[1])] + (
+            terms[-1:]
+        )
+        found = branches(self.inner, x, t, [told for *_, told in terms])
+        weights = (self._weight(last, first, x) for last, first, _ in terms)
         return found[-1], combine(*zip(weights, found, strict=True))
+
+    def _weight(self, last: float, first: float, x: Latent) -> Coefficient:
+        """A weight, or of each entry one between that of the first and of the last."""
+        if self.first is None:
+            return last
+        (name, *_) = x.parts
+        steps = (x.lengths(name) - 1).clamp(min=1)[:, None]
+        place = torch.arange(x.entries, device=x.device) / steps
+        return first + (last - first) * place.clamp(max=1)
 
     def _groups(self, cond: Condition) -> list[tuple[float, list[str]]]:
         """Scale and names of the conditions that are added at a time."""

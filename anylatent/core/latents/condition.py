@@ -130,7 +130,7 @@ class ConditionSpec:
     number, (L, D) like tokens, a grid over the axes of the backbone's own latent, of any sizes,
     like a map. `vectors`: tensors, or latents with a field `vector`, by their field: (D,) steers
     the whole sample, (T, D) each of the T entries of the backbone's own latent. A name may be among
-    tokens *and* vectors: its value is a latent with both fields, which are dropped together.
+    vectors *and* tokens or latents: its value is a latent with both fields, dropped together.
     """
 
     classes: Mapping[str, int] = field(default_factory=dict)

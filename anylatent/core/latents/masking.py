@@ -27,10 +27,13 @@ FIRST = (0,)
 class Masking(ABC):
     """(valid (B, N), noise) → given (B, N), both bool; None where nothing ever is given.
 
-    `axes`, rising, are those of a field's `shape` along which its entries lie, in rows.
+    `axes`, rising, are those of a field's `shape` along which its entries lie, in rows. `always`:
+    something is given of every sample that has more than one, so that a model by itself knows none
+    without.
     """
 
     axes: tuple[int, ...] = FIRST
+    always: bool = False
 
     @property
     def by_entry(self) -> bool:
@@ -110,7 +113,7 @@ class Prefix(Masking):
     def __init__(self, entries: int | None = None, axes: Sequence[int] = FIRST) -> None:
         if entries is not None and entries < 1:
             raise ValueError(f"entries={entries}: at least one is given, or masking=none")
-        self.entries = entries
+        self.entries, self.always = entries, entries is not None
         self.along(axes)
 
     def __call__(self, valid: Tensor, noise: Noise) -> Tensor:
@@ -123,6 +126,8 @@ class Prefix(Masking):
 @register("masking", "ends")
 class Ends(Masking):
     """The first and the last entry; of two the first, of one none."""
+
+    always = True
 
     def __init__(self, axes: Sequence[int] = FIRST) -> None:
         self.along(axes)
@@ -138,6 +143,8 @@ class Every(Masking):
 
     The first entry is always one of them, as in a cascade whose first stage makes key frames.
     """
+
+    always = True
 
     def __init__(self, step: int = 4, axes: Sequence[int] = FIRST) -> None:
         if step < 2:

@@ -93,6 +93,14 @@ class Noise:
         found._keys, found._shared = (mix(keys + shift) for keys in (self._keys, self._shared))
         return found
 
+    def entries(self, count: int) -> Noise:
+        """Another source, with a sample for each of `count` entries of these: (B · count)."""
+        found = self.apart()
+        places = torch.arange(1, count + 1) * SAMPLES
+        found._keys = mix(found._keys[:, None] + places).flatten()
+        found.positions = self.positions.repeat_interleave(count)
+        return found
+
     def _fill(self, latent: Latent, starts: Sequence[Tensor]) -> Latent:
         """Standard normal numbers, from one start of a draw (B,) for each field."""
         return self._fills(latent, [start[None] for start in starts])[0]

@@ -23,6 +23,8 @@ class Stream(IntEnum):
     FRESH = 97
     COPIES = 98
     WINDOWS = 99
+    GIVEN = 100
+    COMPLETIONS = 101
 
     @staticmethod
     def of(name: str) -> int:

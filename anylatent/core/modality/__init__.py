@@ -9,13 +9,12 @@ from anylatent.core.modality.data_space import DataSpace
 from anylatent.core.modality.given_data import Given
 from anylatent.core.modality.metrics import Metric, Metrics
 from anylatent.core.modality.modality import Modality
-from anylatent.core.modality.outputs import Comparable, Outputs, compare, join
+from anylatent.core.modality.outputs import Outputs, compare, exact, join
 from anylatent.core.modality.sizes import FixedSizes, Sizes, histogram_nats
 
 __all__ = [
     "Batch",
     "ClassLabel",
-    "Comparable",
     "Conditioner",
     "Data",
     "DataSpace",
@@ -31,6 +30,7 @@ __all__ = [
     "asked_of",
     "column_entries",
     "compare",
+    "exact",
     "fetch",
     "given",
     "histogram_nats",

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from anylatent.core.support.columns import Window
+
 Batch: TypeAlias = Mapping[str, Any]
 """What a modality's `collate` returns: tensors of shape (B, ...) and lists of length B by name."""
 
@@ -22,8 +24,8 @@ Item: TypeAlias = dict[str, Any]
 """One sample of a data set: tensors, numbers and strings by column name."""
 
 
-def fetch(dataset: Any, indices: Sequence[int]) -> list[Item]:
-    """Items of a data set, at once where it can."""
+def fetch(dataset: Any, indices: Sequence[int | Window]) -> list[Item]:
+    """Items of a data set, or windows of them, at once where it can."""
     if hasattr(dataset, "__getitems__"):
         return list(dataset.__getitems__(list(indices)))
     return [dataset[index] for index in indices]

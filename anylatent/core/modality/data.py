@@ -21,11 +21,13 @@ class Data(ABC):
     """A data set in two parts that share no sample: what is learned from, and what is held out.
 
     `classes` names the values of each integer label column. `shape` is what the autoencoder is
-    built for (for pictures (C, H, W)).
+    built for (for pictures (C, H, W)). `window`: of long items, which have `lengths`, so many
+    entries in a row are learned from at a time; None for whole ones.
     """
 
     classes: Classes
     shape: tuple[int, ...]
+    window: int | None = None
 
     @property
     def facts(self) -> dict[str, Any]:

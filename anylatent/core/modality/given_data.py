@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch import Tensor
+
 from anylatent.core.latents import Latent
 from anylatent.core.modality.batch import Batch
 from anylatent.core.modality.outputs import Outputs
@@ -15,10 +17,11 @@ class Given(ABC):
     """What a user may say that samples contain, in the conditions `asks`, `cond.NAME`.
 
     `strength` is how strongly the rest of a sample is drawn to what is known of it: 1 by Gaussian
-    theory.
+    theory. Of `lists` the value for one sample is a list itself.
     """
 
     asks: Sequence[str]
+    lists: Sequence[str] = ()
     strength: float = 1.0
 
     @abstractmethod
@@ -31,4 +34,9 @@ class Given(ABC):
 
     def complete(self, outputs: Outputs, known: Batch) -> Outputs:
         """Outputs that contain the known data exactly, which an autoencoder only restores."""
+        return outputs
+
+    def put(self, outputs: Outputs, data: Batch, given: Tensor) -> Outputs:
+        """Outputs that were drawn to complete some `data`, of whose entries those that are `given`
+        (B, N) are known, with these as they are."""
         return outputs

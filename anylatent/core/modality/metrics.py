@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
+from torch import Tensor
+
 from anylatent.core.modality.data import Data
 from anylatent.core.modality.modality import Modality
 from anylatent.core.modality.outputs import Outputs
@@ -63,6 +65,22 @@ class Metric:
         """The same figures as `samples` for held-out data, and for data made worse, by row name.
 
         `conditions` names the columns under which samples are drawn. Rows of the same name that
+        several metrics have are one row.
+        """
+        return {}
+
+    def completions(
+        self,
+        originals: Outputs,
+        outputs: Sequence[Outputs],
+        given: Tensor,
+        columns: Mapping[str, Any],
+    ) -> dict[str, Row]:
+        """Figures of samples that had to contain known data, by row name: the samples' own rows,
+        and those of simple guesses beside them.
+
+        `outputs` are K completions of each of the `originals`, `given` (B, T) bool says which of
+        the entries were given, `columns` are those of the originals. Rows of the same name that
         several metrics have are one row.
         """
         return {}
@@ -122,9 +140,18 @@ class Metrics:
 
     def baselines(self, conditions: Sequence[str] = ()) -> dict[str, Row]:
         """The figures of `samples` for held-out data, and for data made worse, by row name."""
-        found = [(metric, metric.baselines(conditions)) for metric in self.metrics]
-        rows = dict.fromkeys(name for _, table in found for name in table)
-        return {row: _joined((m, table[row]) for m, table in found if row in table) for row in rows}
+        return _merged([(m, m.baselines(conditions)) for m in self.metrics])
+
+    def completions(
+        self,
+        originals: Outputs,
+        outputs: Sequence[Outputs],
+        given: Tensor,
+        columns: Mapping[str, Any],
+    ) -> dict[str, Row]:
+        """Figures of K completions of each original, by row name. See `Metric.completions`."""
+        how = (originals, outputs, given, columns)
+        return _merged([(m, m.completions(*how)) for m in self.metrics])
 
 
 def _kind(name: str) -> type[Metric]:
@@ -132,6 +159,12 @@ def _kind(name: str) -> type[Metric]:
     if not isinstance(kind, type):  # which could not be asked whether it applies
         raise RegistryError(f"metric={name} must be a subclass of anylatent.Metric, got {kind}")
     return kind
+
+
+def _merged(found: Sequence[tuple[Metric, dict[str, Row]]]) -> dict[str, Row]:
+    """Tables as one: rows of the same name are one row."""
+    rows = dict.fromkeys(name for _, table in found for name in table)
+    return {row: _joined((m, table[row]) for m, table in found if row in table) for row in rows}
 
 
 def _joined(parts: Iterable[tuple[Metric, Row]]) -> Row:

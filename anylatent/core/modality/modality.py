@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,6 +38,17 @@ class Modality(ABC):
         """The conditions that are no conditioner's: those that sizes and given data read."""
         given = () if self.given is None else self.given.asks
         return list(dict.fromkeys([*self.sizes.asks, *given]))
+
+    @property
+    def lists(self) -> Sequence[str]:
+        """Those of them whose value is a list."""
+        return () if self.given is None else self.given.lists
+
+    @classmethod
+    def inherited(cls, name: str, parts: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """The parts, by group, of a model that begins as one of the modality `name`, which has
+        these: as the frames of clips begin as pictures. None where there is no such way."""
+        return None
 
     def collate(self, items: Sequence[Item]) -> Batch:
         """A batch from items; the default stacks tensors and lists the rest."""

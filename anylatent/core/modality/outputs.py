@@ -50,6 +50,19 @@ class Comparable(Protocol):
         """One picture of the originals, outputs of the same class, and of these."""
 
 
+@runtime_checkable
+class Lossy(Protocol):
+    """Outputs whose usual files do not keep every number, as films do not."""
+
+    def exact(self) -> Self:
+        """The same, to be saved in files that do."""
+
+
+def exact(outputs: Outputs) -> Outputs:
+    """The same outputs, to be saved in files that keep every number."""
+    return outputs.exact() if isinstance(outputs, Lossy) else outputs
+
+
 def join(pieces: Sequence[Outputs]) -> Outputs:
     """Several batches of outputs as one. Raises ValueError without any."""
     if not pieces:

@@ -32,6 +32,8 @@ class Backbone(Mixed, nn.Module, ABC):
     sites: Sequence[Site] = ()
     per_entry: bool = False
     """Whether each entry of its latents may have a noise level of its own, (B, T)."""
+    apart: bool = False
+    """Whether entries pass its sites as samples of their own, (B · T, ...)."""
     replayed: bool = False
     """Whether it is compiled to a graph that is replayed in the same memory."""
 

@@ -89,7 +89,8 @@ class Hosting(Backbone):
             raise ValueError(f"{type(backbone).__name__} has no sites where a guest could be put")
         self.backbone, self.guest = backbone, guest
         self.spec, self.conditions = backbone.spec, backbone.conditions
-        self.sites, self.per_entry = backbone.sites, backbone.per_entry
+        self.sites, self.apart = backbone.sites, backbone.apart
+        self.per_entry = backbone.per_entry
 
     def forward(
         self,

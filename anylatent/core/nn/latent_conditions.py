@@ -52,10 +52,12 @@ class ByShape:
 
 
 def tensor_of(name: str, known: Field, value: Value) -> tuple[Tensor, Tensor | None]:
-    """The tensor of a latent's only field, its channels last, and its mask, if it has one."""
-    if not isinstance(value, Latent) or len(value.parts) != 1:
+    """The tensor of a latent's only field beside a `vector`, its channels last, and its mask, if it
+    has one."""
+    beside = [key for key in value.parts if key != "vector"] if isinstance(value, Latent) else []
+    if not isinstance(value, Latent) or len(beside or value.parts) != 1:
         raise ValueError(f"the condition '{name}' must be a latent of one field, got {value}")
-    ((own, x),) = value.parts.items()
+    ((own, x),) = ((key, value[key]) for key in beside or value.parts)
     wanted = known.shape[1:] if known.variable else known.shape
     if tuple(x.shape[x.ndim - len(wanted) :]) != wanted or x.ndim != len(known.shape) + 1:
         raise ValueError(

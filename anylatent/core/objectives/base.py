@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from anylatent.core.latents import Condition, Latent, Noise
+from anylatent.core.latents import Condition, Latent, Masking, Noise
 from anylatent.core.objectives.weightings import Weighting
 from anylatent.core.process import Schedule, Times
 from anylatent.core.registry import group
@@ -18,11 +18,13 @@ class Objective(nn.Module, ABC):
 
     `times` is the law of the noise levels that it trains at. `tells` names what it tells the
     denoiser beside x_t: "estimate", its own last one; "given", which entries are known; "region",
-    which other parts are; "times", that each entry has one of its own.
+    which other parts are; "times", that each entry has one of its own. `masking` draws what is
+    given of a sample, None where nothing ever is.
     """
 
     times: Times
     tells: frozenset[str] = frozenset()
+    masking: Masking | None = None
 
     @abstractmethod
     def forward(

@@ -3,7 +3,7 @@
 from anylatent.core.registry.building import build
 from anylatent.core.registry.declarations import Group, check_facts, declared, facts, group
 from anylatent.core.registry.part import Maker, Part, RegistryError
-from anylatent.core.registry.plugins import broken, discover, plugin_modules
+from anylatent.core.registry.plugins import broken, discover, load_plugins, plugin_modules
 from anylatent.core.registry.store import get, groups, known, names, part, register
 from anylatent.core.registry.table import table
 
@@ -22,6 +22,7 @@ __all__ = [
     "group",
     "groups",
     "known",
+    "load_plugins",
     "names",
     "part",
     "plugin_modules",

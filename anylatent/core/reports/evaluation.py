@@ -16,6 +16,7 @@ from anylatent.core.latents import Noise, Stream
 from anylatent.core.likelihood import Measure
 from anylatent.core.modality import Item, Metrics, Outputs, join, move
 from anylatent.core.registry import build
+from anylatent.core.reports.completions import Completions, samples_given
 from anylatent.core.reports.latents import effective_dimensions, rate
 from anylatent.core.reports.likelihood import DataLikelihood
 from anylatent.core.runs import Computing, Node, Run, SamplingConfig, drawn, guidances, inline
@@ -31,7 +32,8 @@ class EvaluationConfig:
     """What `evaluate` and `benchmark` are told: n samples of a run, drawn so, under the conditions
     of held-out data. `run_is` names the modality that it must be of, `base` where what it
     leans on has moved to; `metrics` are names, or `{name: ..., setting: ...}`, of those to judge by
-    (default: all that apply)."""
+    (default: all that apply). Where a run was trained to complete data, `benchmark` makes so many
+    `completions` of each."""
 
     run: str
     data: Node
@@ -44,6 +46,7 @@ class EvaluationConfig:
     seed: int = 0
     temperature: float | None = None
     batch: int = 64
+    completions: int = 8
     metrics: str | Node | Sequence[str | Node] | None = None
     out: str | None = None
 
@@ -82,7 +85,8 @@ class Evaluation:
             "training_samples": self._seen(),
         }
         other = {**speed, **self.latents(), **self.likelihood()}
-        self.report("benchmark", rows, self.reconstructions(), other)
+        completions = self.completions()
+        self.report("benchmark", rows, self.reconstructions(), other, completions)
 
     # ---- figures ------------------------------------------------------------------------------
     def samples(self, run: Run, sampling: SamplingConfig | None = None) -> dict[str, float]:
@@ -95,9 +99,17 @@ class Evaluation:
         columns = {**cond, **columns_of(items, also, config.n)}
         run.check_asked(list(cond), sampling.guidance)
         sampler, start = run.context.sampler(sampling, config.temperature), time.monotonic()
-        outputs = drawn(run, sampler, config.seed, cond, config.n, config.batch)
+        given = samples_given(run, items, sampler, config.n, config.seed, config.batch)
+        if given is None:
+            given = drawn(run, sampler, config.seed, cond, config.n, config.batch)
         self.seconds = time.monotonic() - start
-        return self.metrics.samples(outputs, columns if cond else {})
+        return self.metrics.samples(given, columns if cond else {})
+
+    def completions(self) -> Rows:
+        """Figures of held-out data that are completed from parts of them."""
+        config = self.config
+        part = Completions(self.run, self.data.held_out(), config.completions, config.seed)
+        return part.rows(self.run.context.sampler(config.sampling), self.metrics)
 
     def _held_out(self, most: int = 512) -> Any:
         """Held-out batches on the run's device."""
@@ -162,11 +174,20 @@ class Evaluation:
         return {f"training_{name.removeprefix('bound_nats_per_')}s": self._seen() * per_sample}
 
     # ---- report -------------------------------------------------------------------------------
-    def report(self, name: str, rows: Rows, reconstructions: Rows, other: dict[str, float]) -> None:
+    def report(
+        self,
+        name: str,
+        rows: Rows,
+        reconstructions: Rows,
+        other: dict[str, float],
+        completions: Rows | None = None,
+    ) -> None:
         """Prints tables, and writes them as JSON and Markdown."""
         config = self.config
         how = f"{config.n} samples, seed {config.seed}, {self._way()}"
         tables = {how: rows, "reconstruction of held-out data": reconstructions}
+        if completions:
+            tables[f"held-out data completed, {config.completions} times each"] = completions
         if other:
             tables["latents and speed"] = {"": other}
         text = "\n\n".join(f"{title}\n\n{table(each)}" for title, each in tables.items())
@@ -177,6 +198,7 @@ class Evaluation:
             "samples": rows,
             "reconstruction": reconstructions,
             "other": other,
+            **({"completions": completions} if completions else {}),
         }
         save_text(self.folder / f"{name}.json", json.dumps(values, indent=2) + "\n")
         save_text(self.folder / f"{name}.md", f"# {name} of {config.run}\n\n{text}\n")

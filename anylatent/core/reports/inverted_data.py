@@ -15,7 +15,7 @@ from anylatent.core.latents import Noise
 from anylatent.core.modality import Data, Item
 from anylatent.core.registry import build, part
 from anylatent.core.reports.evaluation import columns_of
-from anylatent.core.runs import Node, Run, per_sample
+from anylatent.core.runs import Node, Run
 from anylatent.core.runs.records import Learned, data_of, digests, measured
 from anylatent.core.support.files import UserError, place_of
 
@@ -103,7 +103,7 @@ class InvertedData:
             raise UserError(f"cond.{sizes[0]} is told by the data that are inverted; leave it out")
         columns = columns_of(self.items, [name for name in known if name not in asked], n)
         own = {name: [self._named(name, v) for v in values] for name, values in columns.items()}
-        asked_for = per_sample(asked, n, run.config.classes)
+        asked_for = run.columns(asked, n)
         return (self._known(own) if self.foreign else own) | asked_for
 
     def _known(self, columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:

@@ -4,8 +4,8 @@ from anylatent.core.runs.classifiers import Classification
 from anylatent.core.runs.computing import Computing
 from anylatent.core.runs.config import ModelConfig, Node, RunConfig, SamplingConfig, inline, read
 from anylatent.core.runs.directory import RunDirectory, Stages, first_process
-from anylatent.core.runs.drawing import blank, precisely, sample
-from anylatent.core.runs.run import Run, load, per_sample
+from anylatent.core.runs.drawing import blank, completed, precisely, sample
+from anylatent.core.runs.run import Run, load
 from anylatent.core.runs.samples import SampleConfig, drawn, write_samples
 from anylatent.core.runs.sampling import Context, guidances, solver_of
 from anylatent.core.runs.stored_noise import StoredNoise
@@ -26,12 +26,12 @@ __all__ = [
     "StoredNoise",
     "System",
     "blank",
+    "completed",
     "drawn",
     "first_process",
     "guidances",
     "inline",
     "load",
-    "per_sample",
     "precisely",
     "read",
     "sample",

@@ -9,11 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from anylatent.core.denoisers import Denoiser
 from anylatent.core.generators import Guidance, Sampler, schedules_of
 from anylatent.core.inverse import Completion, begin_with
-from anylatent.core.latents import Latent, Noise, Started
+from anylatent.core.latents import Latent, Masking, Noise, Started
 from anylatent.core.modality import Outputs, join, move
 from anylatent.core.nn.precision import computed_in, exactly
 from anylatent.core.runs.system import System
@@ -142,6 +143,48 @@ def completing(
         return Completion(own, begun, places, strength)
 
     return guide
+
+
+@torch.no_grad()
+def completed(
+    system: System,
+    sampler: Sampler,
+    noise: Noise,
+    batch: Mapping[str, Any],
+    masking: Masking,
+    callback: Callback | None = None,
+) -> tuple[Outputs, Tensor]:
+    """A sample for each of some data, of which a rule says what is given; and which entries these
+    are, (B, N) bool. The rule draws from a source of its own, so that what is given of a sample
+    does not depend on its neighbours."""
+    known = system.normaliser.encode(system.autoencoder.encode(batch).mean)
+    given = masking.given(known, noise.apart(2))
+    places = next(iter(given.values()))
+    places = places.reshape(len(places), -1)
+    around = _around(known, given, sampler.guidance, system)
+    watch, cond = Watch(callback), system.condition(system.columns(batch))
+    told = replace(sampler, guidance=around)
+    z = system.generator.sample(known.zeros(), cond, told, noise, watch)
+    watch.check(z)
+    outputs, own = system.decode(z), system.modality.given
+    return outputs if own is None else own.put(outputs, batch, places), places.cpu()
+
+
+def _around(
+    known: Latent, given: Mapping[str, Tensor], guidance: Guidance | None, system: System
+) -> Guidance:
+    strength = 1.0 if system.modality.given is None else system.modality.given.strength
+    masks = {name: given.get(name, _nothing(known, name)) for name in known.parts}
+
+    def guide(denoiser: Denoiser, noise: Noise) -> Denoiser:
+        inner = denoiser if guidance is None else guidance(denoiser, noise)
+        return Completion(inner, known, masks, strength)
+
+    return guide
+
+
+def _nothing(known: Latent, name: str) -> Tensor:
+    return torch.zeros(known[name].shape[:2], dtype=torch.bool, device=known.device)
 
 
 def _not_finite(wrong: NotFinite, sampler: Sampler, seeds: Sequence[Any]) -> str:

@@ -78,7 +78,7 @@ class Run:
         seeds = _seeds(n, seed, seeds, noise)
         how = guidance_of(guidance, self.config.sampling.guidance)
         sampler = self.sampler(solver, grid, how, steps, temperature)
-        columns = per_sample(cond or {}, len(seeds), self.config.classes)
+        columns = self.columns(cond or {}, len(seeds))
         self.check_asked(list(columns), how)
         return self.draw(sampler, seeds, columns, batch, callback, noise)
 
@@ -145,6 +145,10 @@ class Run:
         labels = self.system.labels if steers(guidance) else {}
         return list(dict.fromkeys([*self.system.conditioner.columns, *labels]))
 
+    def columns(self, cond: Mapping[str, Any], count: int) -> dict[str, list[Any]]:
+        """What is asked of each of so many samples."""
+        return per_sample(cond, count, self.config.classes, self.system.modality.lists)
+
     def check_asked(self, names: Sequence[str], guidance: Node | None) -> None:
         """Raises UserError where samples cannot be drawn under these conditions."""
         system, path = self.system, self.directory.path
@@ -192,14 +196,20 @@ def _seeds(
 
 
 def per_sample(
-    cond: Mapping[str, Any], count: int, classes: Mapping[str, Sequence[str]] | None = None
+    cond: Mapping[str, Any],
+    count: int,
+    classes: Mapping[str, Sequence[str]] | None = None,
+    lists: Sequence[str] = (),
 ) -> dict[str, list[Any]]:
     """A list with a value for each sample, for conditions that are given once for all (a value, or
     a list with nothing else in it) or once for each. A number is the class of that name, where
-    `classes` have such names."""
+    `classes` have such names. In `lists` are those whose value is a list of plain values."""
     columns = {}
     for name, value in cond.items():
-        values = list(value) if isinstance(value, (list, tuple)) else [value] * count
+        several = isinstance(value, (list, tuple))
+        if several and name in lists and not any(isinstance(v, list | None) for v in value):
+            several = False
+        values = list(value) if several else [value] * count
         values = values * count if len(values) == 1 else values
         if len(values) != count:
             raise UserError(f"cond.{name} has {len(values)} values for {count} samples")

@@ -9,11 +9,11 @@ from typing import Any
 
 from anylatent.core.generators import Sampler
 from anylatent.core.latents import Latent
-from anylatent.core.modality import Outputs
+from anylatent.core.modality import Outputs, exact
 from anylatent.core.runs.computing import Computing
 from anylatent.core.runs.config import SamplingConfig, inline
 from anylatent.core.runs.records import writing
-from anylatent.core.runs.run import Run, per_sample
+from anylatent.core.runs.run import Run
 from anylatent.core.runs.stored_noise import StoredNoise
 from anylatent.core.runs.watch import NotFinite
 from anylatent.core.support.files import UserError, file_name, replacing
@@ -28,7 +28,8 @@ class SampleConfig:
     """n samples of a seed, drawn so. `each`: n for each class of a column, a row each. `cond` has a
     value, or a list of n, by name. `noise`: a file of `anylatent invert`, whose n and settings
     count unless given. `batch` samples are drawn at a time, which changes none. `run_is` names the
-    modality that the run must be of, `base` where what it leans on has moved to."""
+    modality that the run must be of, `base` where what it leans on has moved to. `lossless`: as
+    files that keep every number."""
 
     run: str
     sampling: SamplingConfig = inline()
@@ -42,6 +43,7 @@ class SampleConfig:
     each: str | None = None
     cond: Mapping[str, Any] = field(default_factory=dict)
     noise: str | None = None
+    lossless: bool = False
     out: str | None = None
 
 
@@ -56,7 +58,7 @@ def write_samples(config: SampleConfig) -> None:
     if config.noise is not None:
         noise, own = _stored(run, config, list(range(config.n)) * max(1, len(labels)))
         cond = {**own, **cond}
-    columns = per_sample(cond, count, run.config.classes)
+    columns = run.columns(cond, count)
     run.check_asked(list(columns), config.sampling.guidance)
     sampler = run.context.sampler(config.sampling, config.temperature)
     folder = Path(config.out or Path(config.run) / "samples")
@@ -70,7 +72,7 @@ def write_samples(config: SampleConfig) -> None:
                 wrong.made.save(folder, names[: len(wrong.made)])
                 print(f"the {len(wrong.made)} samples before are in {folder}")
             raise
-        outputs.save(folder, names)
+        (exact(outputs) if config.lossless else outputs).save(folder, names)
         shown = outputs if labels else outputs[:SHEET]
         with replacing(folder / "contact_sheet.png") as temporary:
             sheet = shown.show(config.n if labels else None, labels)

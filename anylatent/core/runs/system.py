@@ -141,12 +141,13 @@ class System(nn.Module):
     # ---- weights ------------------------------------------------------------------------------
     def trained(self) -> dict[str, Tensor]:
         """The weights that a run needs to sample: nothing that only a loss needs."""
-        return {
-            f"{name}.{key}": value
+        spared = tuple(f"autoencoder.{name}." for name in self.autoencoder.for_loss)
+        named = (
+            (f"{name}.{key}", value)
             for name in PARTS
             for key, value in getattr(self, name).state_dict().items()
-            if name != "autoencoder" or key.split(".")[0] not in self.autoencoder.for_loss
-        }
+        )
+        return {name: value for name, value in named if not name.startswith(spared)}
 
     def load_trained(self, tensors: Mapping[str, Tensor]) -> None:
         """Copies weights in; names and shapes must be exactly those of this architecture."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -58,6 +58,14 @@ Column: TypeAlias = Tensor | Ragged
 
 Columns: TypeAlias = Mapping[str, Column]
 """Columns of the same items, by name."""
+
+
+class Window(NamedTuple):
+    """The entries `start` to before `stop` of an item of variable length."""
+
+    item: int
+    start: int
+    stop: int
 
 
 def places(starts: Tensor, lengths: Tensor) -> Tensor:

@@ -67,6 +67,8 @@ def check_autoencoder(autoencoder: Autoencoder, batch: Batch) -> None:
 def _check_terms(autoencoder: Autoencoder, batch: Batch, size: int, name: str) -> None:
     autoencoder.equip()
     autoencoder.train()
+    critic = autoencoder.adversary
+    apart = set() if critic is None else set(critic.parameters())
     for step in (0, 10**9):
         autoencoder.zero_grad()
         terms, output = autoencoder.loss(batch, Noise.of(0, size), step)
@@ -79,7 +81,7 @@ def _check_terms(autoencoder: Autoencoder, batch: Batch, size: int, name: str) -
             losses.append(z.dot(Noise.of(2, size).like(z)).mean())
         assert losses, f"{name}: it has parameters to learn, but neither terms nor alone = False"
         torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
-        own = {k: p for k, p in autoencoder.named_parameters() if not k.startswith("adversary.")}
+        own = {k: p for k, p in autoencoder.named_parameters() if p not in apart}
         _check_gradients(own, f"{name}, step {step}")
         judged = autoencoder.adversary_loss(batch, output, step)
         _check_named(judged, size, f"{name}'s adversary, step {step}")

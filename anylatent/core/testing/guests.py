@@ -21,6 +21,11 @@ class Sited(Protocol):
     def sites(self) -> Sequence[Site]: ...
 
 
+def _passing(network: Sited, x: Latent) -> int:
+    """How many samples pass its sites: those of x, or each entry of them."""
+    return x.batch * (x.entries if getattr(network, "apart", False) else 1)
+
+
 class Recorder(Guest):
     """Changes nothing, and writes down where it was asked and what it was shown."""
 
@@ -87,7 +92,7 @@ def check_sites(network: Sited, call: Callable[[Guest | None], Latent], x: Laten
     for site, h, mask in guest.seen:
         width = h.shape[1 if site.layout == "map" else -1]
         where = f"{name}, site {site.name}: shape {tuple(h.shape)}"
-        assert h.shape[0] == x.batch and width == site.width, f"{where}, said {site}"
+        assert h.shape[0] == _passing(network, x) and width == site.width, f"{where}, said {site}"
         if site.layout == "map":
             assert h.ndim > 2 and mask is None, f"{where}: no map (B, width, *axes) without a mask"
             continue

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
+from torch import Tensor
 
 from anylatent.core.modality import Metric, Outputs, compare, join
 
@@ -111,14 +112,17 @@ READERS: Mapping[str, Reader] = {
 }
 
 
-def check_metric(metric: Metric, outputs: Outputs, columns: Mapping[str, Any]) -> None:
-    """`outputs` as a modality decodes them, drawn under `columns`; also restored by themselves.
+def check_metric(
+    metric: Metric, outputs: Outputs, columns: Mapping[str, Any], given: Tensor | None = None
+) -> None:
+    """`outputs` as a modality decodes them, drawn under `columns`; also restored by themselves, and
+    completed by themselves where it is said what of them is `given`, (B, T).
 
     There is some figure; figures are plain floats, no NaN, the same each time; none is of samples
     and of reconstructions; notes are words. Neither outputs nor columns are changed.
     """
     name, samples, kept = type(metric).__name__, files_of(outputs), copy.deepcopy(dict(columns))
-    first, again = (_figures(metric, outputs, columns) for _ in range(2))
+    first, again = (_figures(metric, outputs, columns, given) for _ in range(2))
     for where, row in first.items():
         for figure, value in row.items():
             told = f"{name}: '{figure}' of {where} is {value!r}"
@@ -136,10 +140,12 @@ def check_metric(metric: Metric, outputs: Outputs, columns: Mapping[str, Any]) -
 
 
 def _figures(
-    metric: Metric, outputs: Outputs, columns: Mapping[str, Any]
+    metric: Metric, outputs: Outputs, columns: Mapping[str, Any], given: Tensor | None
 ) -> dict[str, dict[str, float]]:
     """All rows that there are."""
+    done = {} if given is None else metric.completions(outputs, [outputs, outputs], given, columns)
     return {
+        **{f"completed: {name}": row for name, row in done.items()},
         "samples": metric.samples(outputs, columns),
         "reconstructions": metric.reconstructions(outputs, outputs),
         **metric.baselines(list(columns)),

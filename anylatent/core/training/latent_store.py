@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from anylatent.core.latents import Condition, Field, Latent, LatentSpec, Posterior, Value
-from anylatent.core.support.columns import Column, Columns, Ragged
+from anylatent.core.support.columns import Column, Columns, Ragged, Window
 from anylatent.core.support.files import UserError
 from anylatent.core.support.shard_reader import Spans
 from anylatent.core.support.shards import Shards, rows_of
 from anylatent.core.support.stored import cached_rows
 from anylatent.core.training.precision import compact, lossless
-from anylatent.core.training.windows import Window, check_windows
+from anylatent.core.training.windows import check_windows
 
 Entry: TypeAlias = tuple[Posterior, Condition | None]
 

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any
 
 from torch import Tensor
 from torch.utils.data import Sampler
 
 from anylatent.core.latents import LatentSpec, Noise, Stream
+from anylatent.core.support.columns import Window
 from anylatent.core.training.step_sampler import StepSampler
-
-
-class Window(NamedTuple):
-    """The entries `start` to before `stop` of an item of variable length."""
-
-    item: int
-    start: int
-    stop: int
 
 
 def check_windows(spec: LatentSpec) -> None:
@@ -43,17 +36,28 @@ def windows(items: Sequence[int], lengths: Tensor, size: int, noise: Noise) -> l
     return found
 
 
+def windowed(
+    steps: StepSampler, lengths: Tensor | None, size: int | None, singles: float = 0.0
+) -> Sampler[Any]:
+    """Windows of this size where items have lengths, whole items without a size."""
+    if size is None or lengths is None:
+        return steps
+    return WindowSampler(steps, lengths, size, singles)
+
+
 class WindowSampler(Sampler[list[Window]]):
     """A window of each item of each step's batch, a function of the step as the batch is.
 
-    `lengths` (N,) are those of the whole items. Indexed by its batches, a `LatentCache` reads no
-    more than the windows.
+    `lengths` (N,) are those of the whole items. A share `singles` of the steps has windows of one
+    entry. Indexed by its batches, a `LatentCache` reads no more than the windows.
     """
 
-    def __init__(self, steps: StepSampler, lengths: Tensor, size: int) -> None:
+    def __init__(
+        self, steps: StepSampler, lengths: Tensor, size: int, singles: float = 0.0
+    ) -> None:
         if size < 1:
             raise ValueError(f"a window has at least one entry, got size={size}")
-        self.steps, self.lengths, self.size = steps, lengths, size
+        self.steps, self.lengths, self.size, self.singles = steps, lengths, size, singles
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -61,4 +65,5 @@ class WindowSampler(Sampler[list[Window]]):
     def __iter__(self) -> Iterator[list[Window]]:
         for items, (number, share) in zip(self.steps, self.steps.places(), strict=True):
             noise = Noise.of((self.steps.seed, Stream.WINDOWS, number), list(share))
-            yield windows(items, self.lengths, self.size, noise)
+            single = self.singles > 0 and float(noise.apart().shared_uniform()) < self.singles
+            yield windows(items, self.lengths, 1 if single else self.size, noise)

@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 import anylatent as al
-from anylatent.core.modality import Comparable, Outputs, join
+from anylatent.core.modality import Outputs, join
+from anylatent.core.modality.outputs import Comparable
 
 
 class Marks:

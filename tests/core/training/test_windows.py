@@ -8,11 +8,12 @@ import torch
 import anylatent as al
 from anylatent.core.latents import Noise, Stream
 from anylatent.core.latents.posterior import Posterior
+from anylatent.core.support.columns import Window
 from anylatent.core.support.files import UserError
 from anylatent.core.training.latent_store import cached_latents
 from anylatent.core.training.stages import diffusion
 from anylatent.core.training.step_sampler import StepSampler
-from anylatent.core.training.windows import Window, WindowSampler, windows
+from anylatent.core.training.windows import WindowSampler, windows
 
 LENGTHS = torch.tensor([9, 4, 7, 1, 12, 6, 3, 8])
 SPEC = al.LatentSpec({"z": al.Field((None, 2)), "w": al.Field((3,))})
@@ -112,11 +113,12 @@ def test_windows_without_meaning(cache, tmp_path):
             made.__getitems__([Window(0, 0, 2)])
 
 
-def stage(spec, **settings):
+def stage(spec, usual=None, **settings):
     generator = SimpleNamespace(draws_sizes=False)
     system = SimpleNamespace(autoencoder=SimpleNamespace(spec=spec), generator=generator)
     chosen = diffusion.DiffusionSettings(**settings)
-    return diffusion.DiffusionStage(SimpleNamespace(system=system), chosen)
+    data = SimpleNamespace(window=usual)
+    return diffusion.DiffusionStage(SimpleNamespace(system=system, data=data), chosen)
 
 
 @pytest.mark.parametrize("window", [None, 3])
@@ -128,6 +130,29 @@ def test_the_stage_of_diffusion_is_told_its_windows(cache, window, monkeypatch):
         found = data.__getitems__(indices)[0].mean.masks["z"].sum(1)
         whole = LENGTHS[torch.tensor([i if window is None else i.item for i in indices])]
         assert torch.equal(found, whole if window is None else whole.clamp(max=window))
+
+
+def test_windows_are_those_of_the_data_where_the_settings_say_none(cache):
+    assert stage(SPEC, usual=4).window == 4 and stage(SPEC, usual=4, window=2).window == 2
+    assert stage(al.LatentSpec({"z": al.Field((4, 2))}), usual=4).window is None, "nothing to cut"
+
+
+def test_a_share_of_the_steps_has_single_entries(cache):
+    """All of a step or none, whoever has which share of its batch."""
+    steps = [StepSampler(len(LENGTHS), 4, 400, 0, 0, rank, 2) for rank in (0, 1)]
+    lengths = LENGTHS.clamp(min=2)
+    drawn = [list(WindowSampler(one, lengths, 3, singles=0.25)) for one in steps]
+    sizes = [[{w.stop - w.start for w in batch} for batch in part] for part in drawn]
+    single = [found == {1} for found in sizes[0]]
+    whole = [list(WindowSampler(one, lengths, 3)) for one in steps]
+    assert 60 < sum(single) < 140
+    for k, one in enumerate(single):
+        assert (sizes[1][k] == {1}) == one
+        assert one or (drawn[0][k] == whole[0][k] and drawn[1][k] == whole[1][k])
+    with pytest.raises(UserError, match="give training.diffusion.window"):
+        stage(SPEC, singles=0.5)
+    with pytest.raises(ValueError, match="0 to less than 1"):
+        stage(SPEC, window=2, singles=1.0)
 
 
 def test_windows_of_what_can_not_be_cut_are_refused():

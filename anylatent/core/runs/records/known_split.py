@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from anylatent.core.modality import Data, Item, fetch
+from anylatent.core.support.columns import Window
 from anylatent.core.support.digests import number_of
 from anylatent.core.support.disk_cache import cached
 from anylatent.core.support.progress import track
@@ -24,7 +25,7 @@ class KnownSplit(Data):
 
     def __init__(self, inner: Data, learned: Sequence[int], held: Sequence[int]) -> None:
         self.inner, self.places = inner, (list(learned), list(held))
-        self.classes, self.shape = inner.classes, inner.shape
+        self.classes, self.shape, self.window = inner.classes, inner.shape, inner.window
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["inner"], name)
@@ -63,13 +64,14 @@ class Places(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, index: int) -> Item:
-        place = self.places[index]
+    def __getitem__(self, index: int | Window) -> Item:
+        place = self.places[index.item if isinstance(index, Window) else index]
         part, inside = (0, place) if place < self.first else (1, place - self.first)
-        item: Item = self.parts[part][inside]
+        there = index._replace(item=inside) if isinstance(index, Window) else inside
+        item: Item = self.parts[part][there]
         return item
 
-    def __getitems__(self, indices: Sequence[int]) -> list[Item]:
+    def __getitems__(self, indices: Sequence[int | Window]) -> list[Item]:
         return [self[index] for index in indices]
 
 
@@ -100,8 +102,13 @@ def digests(data: Data) -> Digests:
 def _digests(data: Data, dataset: Any) -> tuple[Tensor, Tensor]:
     shown, told, starts = list[int](), list[int](), range(0, len(dataset), PIECE)
     sources: Tensor | None = getattr(dataset, "sources", None)
+    columns: Mapping[str, Sequence[Any]] | None = getattr(dataset, "columns", None)
     for start in track(starts, "digests of items", len(starts)):
-        items = fetch(dataset, range(start, min(start + PIECE, len(dataset))))
+        places = range(start, min(start + PIECE, len(dataset)))
+        if sources is not None and columns is not None:  # which need no item to be read
+            items = [{name: column[i] for name, column in columns.items()} for i in places]
+        else:
+            items = fetch(dataset, places)
         if sources is None:
             shown += [_shown(item) for item in items]
         told += [_told(item, data.classes) for item in items]

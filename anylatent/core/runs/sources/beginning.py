@@ -16,6 +16,7 @@ from anylatent.core.runs.sources.source import Source, source_of
 from anylatent.core.runs.sources.tuning import Tuning
 from anylatent.core.runs.system import System
 from anylatent.core.support.files import UserError
+from anylatent.core.support.plain_yaml import plain
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ def begin(
         _begin_stages(system, config)
         return Beginning(stages)
     source = source_of(origin.source, origin.base)
+    if tuning.leans:
+        _check_frozen(config, source.config, origin)
     found = adoption(system, config, source)
     _check(found, origin)
     leaning = _leaning(system, directory, config, source, found) if leans else None
@@ -124,6 +127,27 @@ def _check(found: Adoption, origin: Origin) -> None:
             f"nothing of {origin.source} has a place in this model: no name and shape of its "
             "weights is one of these. Leave more of its settings as they are"
         )
+
+
+def _check_frozen(config: RunConfig, source: RunConfig, origin: Origin) -> None:
+    """Raises UserError where what stays frozen would be asked for what it was not trained for."""
+    pairs = {
+        "schedule": (config.model.schedule, source.model.schedule),
+        "prediction": (config.model.prediction, source.model.prediction),
+        "the shape of data": (config.facts.get("shape"), source.facts.get("shape")),
+    }
+    for name, (own, other) in pairs.items():
+        if plain(own) != plain(other):
+            raise UserError(
+                f"{name} is {_told(own)}, and {_told(other)} of {origin.source}, most of which "
+                f"tuning={config.tuning['name'] if config.tuning else 'all'} leaves as it is: it "
+                "was trained for that alone. Leave it as it is there, or use tuning=all"
+            )
+
+
+def _told(value: object) -> str:
+    own = plain(value)
+    return f"{own['name']} with {own}" if isinstance(own, dict) and "name" in own else str(own)
 
 
 def _leaning(

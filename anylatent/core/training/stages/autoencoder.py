@@ -8,22 +8,33 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.utils.data import Dataset
+from torch import Tensor, nn
+from torch.utils.data import Dataset, Sampler
 
 from anylatent.core.autoencoders import Autoencoder
 from anylatent.core.latents import Noise, Stream
 from anylatent.core.modality import compare
 from anylatent.core.registry import register
+from anylatent.core.support.files import UserError
 from anylatent.core.training.settings import StageSettings
 from anylatent.core.training.stages.base import Descend, Stage, Terms, Training, learning
+from anylatent.core.training.step_sampler import StepSampler
+from anylatent.core.training.windows import windowed
 
 
 @dataclass(frozen=True)
 class AutoencoderSettings(StageSettings):
-    """See `StageSettings`."""
+    """See `StageSettings`. With a `window`, the stage learns from that many entries in a row of
+    each item of variable length, as frames of a video, at a place drawn anew at each step; by
+    default as the data say, from whole items where they say nothing."""
 
     steps: int = 2000
+    window: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.window is not None and self.window < 1:
+            raise ValueError(f"need window >= 1, got {self.window}")
 
 
 @register("stage", "autoencoder")
@@ -37,6 +48,19 @@ class AutoencoderStage(Stage):
         super().__init__(training, settings)
         fields = self.system.autoencoder.spec.fields.values()
         self.told_lengths = any(field.variable for field in fields)
+        self.window = self._window()
+
+    def _window(self) -> int | None:
+        """That of the settings, else of the data. Raises UserError for one of data that have
+        none."""
+        assert isinstance(self.settings, AutoencoderSettings)
+        own, usual = self.settings.window, self.training.data.window
+        if own is not None and usual is None:
+            raise UserError(
+                f"training.autoencoder.window={own}: items of {type(self.training.data).__name__} "
+                "are read as a whole; leave it out"
+            )
+        return usual if own is None else own
 
     def networks(self) -> dict[str, nn.Module]:
         return {"autoencoder": self.system.autoencoder}
@@ -45,7 +69,12 @@ class AutoencoderStage(Stage):
         return with_adversary(self.system.autoencoder, self.networks().values())
 
     def dataset(self) -> Dataset[Any]:
-        return self.training.data.train()
+        found = self.training.data.train()
+        self.lengths: Tensor | None = getattr(found, "lengths", None)
+        return found
+
+    def sampler(self, steps: StepSampler) -> Sampler[Any]:
+        return windowed(steps, self.lengths, self.window)
 
     def collate(self, items: Any) -> Any:
         return dict(self.system.modality.collate(items))

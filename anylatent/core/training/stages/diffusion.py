@@ -13,13 +13,13 @@ from torch.utils.data import Dataset, Sampler
 
 from anylatent.core.latents import Condition, Latent, Noise, Stream
 from anylatent.core.registry import register
-from anylatent.core.runs import Context, System, sample
+from anylatent.core.runs import Context, System, completed, sample
 from anylatent.core.support.files import UserError
 from anylatent.core.training.encoding import check_copies, latents
 from anylatent.core.training.settings import GeneratorSettings, StageSettings
 from anylatent.core.training.stages.base import Descend, Stage, Terms, Training, learning
 from anylatent.core.training.step_sampler import StepSampler
-from anylatent.core.training.windows import WindowSampler, check_windows
+from anylatent.core.training.windows import check_windows, windowed
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,9 @@ class DiffusionSettings(GeneratorSettings):
     """See `GeneratorSettings`. With `copies` above 1, the stage learns from that many augmented
     copies of each item, changed as the modality says; with 1 from the items as they are. With a
     `window`, from that many entries in a row of each item of variable length, at a place drawn anew
-    at each step, and from shorter items whole; by default from whole items. With `together=false`
+    at each step, and from shorter items whole; by default as the data say, from whole items where
+    they say nothing; and a share `singles` of the steps learns from single entries, as a model of
+    clips does from pictures (2204.03458). With `together=false`
     the parts of a generator, such as the stages of a cascade, learn one after the other, each for
     all these steps."""
 
@@ -37,6 +39,7 @@ class DiffusionSettings(GeneratorSettings):
     decay: float = 0.5
     copies: int = 1
     window: int | None = None
+    singles: float = 0.0
     together: bool = True
 
     def __post_init__(self) -> None:
@@ -45,6 +48,8 @@ class DiffusionSettings(GeneratorSettings):
             raise ValueError(f"need copies >= 1, got {self.copies}")
         if self.window is not None and self.window < 1:
             raise ValueError(f"need window >= 1, got {self.window}")
+        if not 0 <= self.singles < 1:
+            raise ValueError(f"singles={self.singles}: a share of the steps, from 0 to less than 1")
 
 
 @register("stage", "diffusion")
@@ -66,13 +71,26 @@ class DiffusionStage(Stage):
         if self.learner is not None:
             self.label = _label(self.learner)
         check_copies(training, self.settings.copies)
-        if self.settings.window is not None:
-            try:
-                check_windows(self.system.autoencoder.spec)
-            except ValueError as error:
-                raise UserError(
-                    f"training.diffusion.window={self.settings.window}: {error}"
-                ) from None
+        self.window = self._window()
+
+    def _window(self) -> int | None:
+        """That of the settings, else of the data where latents can be cut. Raises UserError for
+        one of the settings where they can't."""
+        own = self.settings.window
+        try:
+            check_windows(self.system.autoencoder.spec)
+        except ValueError as error:
+            if own is not None:
+                raise UserError(f"training.diffusion.window={own}: {error}") from None
+            size = None
+        else:
+            size = self.training.data.window if own is None else own
+        if size is None and self.settings.singles:
+            raise UserError(
+                f"training.diffusion.singles={self.settings.singles} is a share of the steps that "
+                "learn from windows: give training.diffusion.window"
+            )
+        return size
 
     def _learners(self) -> Mapping[str, nn.Module]:
         """The members of the generator that learn one after the other."""
@@ -100,9 +118,7 @@ class DiffusionStage(Stage):
         return found
 
     def sampler(self, steps: StepSampler) -> Sampler[Any]:
-        if self.settings.window is None or self.lengths is None:
-            return steps
-        return WindowSampler(steps, self.lengths, self.settings.window)
+        return windowed(steps, self.lengths, self.window, self.settings.singles)
 
     def step(self, batch: Any, noise: Noise, number: int, descend: Descend) -> Terms:
         posterior, cond = batch
@@ -130,13 +146,18 @@ def generating(system: System) -> dict[str, nn.Module]:
 
 
 def draw_samples(training: Training, path: Path) -> None:
-    """A picture of samples, as many as are asked for, under the conditions of held-out data."""
+    """A picture of samples, as many as are asked for, under the conditions of held-out data; of
+    what they are completed to, where the model learns that."""
     system, config = training.system, training.config
     sampler = Context(system.generator.times).sampler(config.sampling)
     batch = training.held_out(config.pictures.samples)
     size = next(len(value) for value in batch.values())
-    noise = Noise.of((config.seed, Stream.SAMPLES), size)
-    sample(system, sampler, noise, system.columns(batch)).show().save(path)
+    noise, masking = Noise.of((config.seed, Stream.SAMPLES), size), system.generator.masking
+    if masking is None:
+        outputs = sample(system, sampler, noise, system.columns(batch))
+    else:
+        outputs, _ = completed(system, sampler, noise, batch, masking)
+    outputs.show().save(path)
 
 
 def _label(learner: str) -> str:

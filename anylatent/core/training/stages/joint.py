@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
 from anylatent.core.latents import Noise, Stream
 from anylatent.core.registry import register
@@ -23,6 +23,8 @@ from anylatent.core.training.stages.diffusion import (
     generating,
     held_out_loss,
 )
+from anylatent.core.training.step_sampler import StepSampler
+from anylatent.core.training.windows import windowed
 
 
 @register("stage", "joint")
@@ -65,7 +67,12 @@ class JointStage(Stage):
         return with_adversary(self.system.autoencoder, self.networks().values())
 
     def dataset(self) -> Dataset[Any]:
-        return self.training.data.train()
+        found = self.training.data.train()
+        self.lengths: Tensor | None = getattr(found, "lengths", None)
+        return found
+
+    def sampler(self, steps: StepSampler) -> Sampler[Any]:
+        return windowed(steps, self.lengths, self.training.data.window)
 
     def collate(self, items: Any) -> Any:
         """What the conditioner reads of plain values stays on the host, which reads it."""
