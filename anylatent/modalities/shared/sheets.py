@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from PIL import ImageFont
+    from PIL import Image, ImageFont
 
 TEXT, FAINT, FRAME, BAD = "#202328", "#8a9099", "#d9dde2", "#b3372b"
 """Colours of words, of less important ones, of frames, and of what is wrong."""
@@ -62,3 +62,17 @@ class Sheet:
         """The left and the upper edge of a cell."""
         row, column = divmod(index, self.columns)
         return self.margin + column * self.size[0], row * self.size[1]
+
+
+def labelled(sheet: Image.Image, labels: Sequence[str], step: int, gap: int) -> Image.Image:
+    """A sheet with a label left of each row of `step` pixels, below a gap at the top."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(size=min(14, max(8, step // 2)))
+    margin = 8 + max(int(font.getlength(label)) for label in labels)
+    wide = Image.new("RGB", (sheet.width + margin, sheet.height), "white")
+    wide.paste(sheet, (margin, 0))
+    draw = ImageDraw.Draw(wide)
+    for row, label in enumerate(labels):
+        draw.text((4, gap + (row + 0.5) * step), label, fill="black", font=font, anchor="lm")
+    return wide

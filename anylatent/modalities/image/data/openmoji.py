@@ -95,16 +95,16 @@ def emoji_list(skin_tones: bool) -> list[Emoji]:
     for entry in entries:
         if entry["category"] == "Component" and not skin_tones:
             continue
-        for unified, tone in _variants(entry, skin_tones):
+        for unified, tone in variants_of(entry, skin_tones):
             code = unified if unified in drawn else unified.replace(f"-{_VARIATION}", "")
             if code in drawn:
                 category = entry["category"].split(" &")[0].lower()
                 caption = ", ".join(filter(None, [entry["name"].lower(), tone]))
-                found.append(Emoji(code, category, caption, _base(entry["unified"])))
+                found.append(Emoji(code, category, caption, base_of(entry["unified"])))
     return found
 
 
-def _variants(entry: dict[str, Any], skin_tones: bool) -> list[tuple[str, str]]:
+def variants_of(entry: dict[str, Any], skin_tones: bool) -> list[tuple[str, str]]:
     """The code points of an entry, alone and with each (pair of) skin tones named."""
     variants = [(entry["unified"], "")]
     if skin_tones:
@@ -114,7 +114,7 @@ def _variants(entry: dict[str, Any], skin_tones: bool) -> list[tuple[str, str]]:
     return variants
 
 
-def _base(code: str) -> str:
+def base_of(code: str) -> str:
     """The first code point, and the others but for gender, direction and joiners; no man, woman."""
     first, *rest = ("1F9D1" if point in _PEOPLE else point for point in code.split("-"))
     return "-".join([first, *(point for point in rest if point not in _FREE)])
