@@ -142,6 +142,11 @@ class Metrics:
         """The figures of `samples` for held-out data, and for data made worse, by row name."""
         return _merged([(m, m.baselines(conditions)) for m in self.metrics])
 
+    @property
+    def judge_completions(self) -> bool:
+        """Whether any of them has figures of those."""
+        return any(type(m).completions is not Metric.completions for m in self.metrics)
+
     def completions(
         self,
         originals: Outputs,

@@ -28,7 +28,7 @@ class Completions:
     def rows(self, sampler: Sampler, metrics: Metrics) -> dict[str, dict[str, float]]:
         """The figures that metrics have of them; none for a run that was not trained to."""
         masking = self.run.system.generator.masking
-        if masking is None or self.each < 1:
+        if masking is None or self.each < 1 or not metrics.judge_completions:
             return {}
         originals, outputs, given = list[Outputs](), [list[Outputs]() for _ in range(self.each)], []
         starts = range(0, len(self.items), AT_ONCE)

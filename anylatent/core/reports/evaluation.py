@@ -210,6 +210,9 @@ class Evaluation:
         if schedules_of(self.run.system.generator):
             guided = " of ".join(map(_told, guidances(sampling.guidance))) or "none"
             told = [sampling.solver["name"], f"{sampling.steps} steps", f"guidance {guided}"]
+        masking = self.run.system.generator.masking
+        if masking is not None and masking.always:
+            told.append("each with what is given of a held-out item, and contained in it")
         if config.temperature is not None:
             told.append(f"temperature {config.temperature}")
         told = told or [type(self.run.system.generator).__name__.lower()]

@@ -34,6 +34,10 @@ BATCH = 64
 """How many entries are encoded at once; what a shard holds depends on it in the last bits."""
 
 
+ENTRIES = 8192
+"""Of long items, such as whole videos, fewer are encoded at once: so many frames at most."""
+
+
 class LatentCache(Dataset[Entry]):
     """Posteriors and conditions of a data set, on disk; indexed by lists of indices or windows.
 
@@ -159,12 +163,22 @@ def cached_latents(
     rows = rows_of(_bytes(spec, lengths), BATCH)
 
     def make(items: range) -> Iterator[Columns]:
-        for start in range(items.start, items.stop, BATCH):
+        start = items.start
+        while start < items.stop:
             batch = torch.arange(start, min(start + BATCH, items.stop))
-            yield flatten(*encode((batch if order is None else order[batch]).tolist()))
+            batch = batch if order is None else order[batch]
+            while lengths is not None and len(batch) > 1 and _size(batch, lengths) > ENTRIES:
+                batch = batch[: len(batch) // 2]
+            yield flatten(*encode(batch.tolist()))
+            start += len(batch)
 
     store = cached_rows("latents", key, size, rows, make, "encoding", about)
     return LatentCache(spec, store, order)
+
+
+def _size(batch: Tensor, lengths: Tensor) -> int:
+    """The entries of a padded batch."""
+    return len(batch) * int(lengths[batch].max())
 
 
 def flatten(posterior: Posterior, cond: Condition | None) -> dict[str, Column]:

@@ -121,7 +121,7 @@ class ClipConditioner(Conditioner):
             picture = first["rows"][:, 0]
             values["first"] = self._told(picture, picture.new_zeros(len(picture)), picture * 0)
         if isinstance(motion := values.get("motion"), Latent):
-            values["motion"] = _mean(motion)
+            values["motion"] = ((_mean(motion) + 0.1) / (self.usual + 0.1)).log()
         return Condition(values, found.keep, found.always)
 
     # ---- what is computed once ----------------------------------------------------------------
@@ -146,7 +146,8 @@ class ClipConditioner(Conditioner):
         return Latent({"rows": z}, {"rows": mask}, spec), keep.to(z.device)
 
     def _motion(self, columns: Mapping[str, Any]) -> tuple[Value, Tensor]:
-        """log of the strength over the data's median, at each frame."""
+        """The strength at each frame; what is told is the log of its mean over the data's median,
+        both a tenth of a pixel higher."""
         column = columns["motion"]
         if isinstance(column, Tensor) and column.ndim == 2:
             moved, keep = column.float(), torch.ones(len(column), dtype=torch.bool)
@@ -154,9 +155,9 @@ class ClipConditioner(Conditioner):
             entries = _numbers("motion", column, 0.0)
             moved = torch.tensor([[0.0 if entry is None else entry] for entry in entries])
             keep = given(entries)
-        told = ((moved + 0.1) / (self.usual + 0.1)).log()[..., None]
-        mask = torch.ones(told.shape[:2], dtype=torch.bool, device=told.device)
-        return Latent({"rows": told}, {"rows": mask}, LatentSpec({"rows": Field((None, 1))})), keep
+        mask = torch.ones(moved.shape, dtype=torch.bool, device=moved.device)
+        spec = LatentSpec({"pace": Field((None, 1))})
+        return Latent({"pace": moved[..., None]}, {"pace": mask}, spec), keep
 
     def _rate(self, columns: Mapping[str, Any]) -> tuple[Value, Tensor]:
         """In octaves above 8 frames a second."""
@@ -179,13 +180,14 @@ class ClipConditioner(Conditioner):
 
 def _mean(rows: Latent) -> Tensor:
     """Over the valid rows of a latent (B, T, 1)."""
-    mask = rows.masks["rows"]
-    return torch.where(mask, rows["rows"][..., 0], 0).sum(1) / mask.sum(1).clamp(min=1)
+    mask = rows.masks["pace"]
+    return torch.where(mask, rows["pace"][..., 0], 0).sum(1) / mask.sum(1).clamp(min=1)
 
 
 def _numbers(name: str, column: Any, least: float) -> list[Any]:
-    """A finite number of `least` or more for each sample, or None."""
+    """A finite number of `least` or more for each sample, or None; of those of frames the mean."""
     entries = column_entries({name: column}, name) or []
+    entries = [float(e.float().mean()) if isinstance(e, Tensor) else e for e in entries]
     for entry in entries:
         number = isinstance(entry, int | float) and not isinstance(entry, bool)
         if entry is not None and (not number or not least <= entry < math.inf):

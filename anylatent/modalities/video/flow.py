@@ -17,6 +17,7 @@ from anylatent.core.support.packages import MissingPackage
 SIDE = 64
 """The width and height at which motion is told, in pixels."""
 
+_PIECE = 128  # frames that are compared at a time, in whose memory long films have room
 _GREY = (0.299, 0.587, 0.114)
 
 
@@ -77,7 +78,9 @@ def motion(frames: Tensor) -> Tensor:
     """
     if len(frames) < 2:
         return torch.zeros(len(frames))
-    lengths = flows(small(frames)).norm(dim=1).mean((1, 2))
+    starts = range(0, len(frames) - 1, _PIECE)
+    pieces = (flows(small(frames[start : start + _PIECE + 1])) for start in starts)
+    lengths = torch.cat([moved.norm(dim=1).mean((1, 2)) for moved in pieces])
     return torch.cat((lengths, lengths[-1:]))
 
 

@@ -69,7 +69,8 @@ class VideoModality(Modality):
             return batch
         video: Tensor = batch["video"]
         mirrored = (noise.uniform() < 0.5).to(video.device)[:, None, None, None, None]
-        return {**batch, "video": torch.where(mirrored, video.flip(-1), video)}
+        flipped = torch.where(mirrored, video.flip(-1), video)
+        return {**batch, "video": flipped, "first": flipped}
 
     def unit(self, batch: Batch) -> tuple[str, Tensor]:
         return "dimension", batch["mask"].sum(1) * batch["video"][0, 0].numel()

@@ -136,6 +136,7 @@ def test_the_first_frame_is_the_picture(runs, clip, tmp_path, capsys):
 
 def test_completions_are_measured(runs, tmp_path, capsys):
     told = ["n=4", "likelihood=0", "completions=2", f"out={tmp_path}"]
+    told += ["metrics=[{name: clip_completions, limit: 8}]"]
     code, out, err = answer(
         capsys, "benchmark", "modality=video", f"run={runs['video_given']}", *told
     )
@@ -144,6 +145,19 @@ def test_completions_are_measured(runs, tmp_path, capsys):
     rows = report["completions"]
     assert {"samples", "mean of samples", "last frame", "mean frame", "moved frame"} <= set(rows)
     assert rows["samples"]["psnr_1"] > 0 and "completed, 2 times each" in out
+
+
+@pytest.mark.slow
+def test_all_figures(runs, tmp_path, capsys):
+    told = ["n=6", "likelihood=4", "completions=2", f"out={tmp_path}"]
+    code, out, err = answer(
+        capsys, "benchmark", "modality=video", f"run={runs['video_given']}", *told
+    )
+    assert code == 0, err
+    report = json.loads((tmp_path / "benchmark.json").read_text())
+    rows = {"samples", "held-out", "training", "frozen", "shuffled", "blurred", "untrained"}
+    assert set(report["samples"]) == rows
+    assert report["reconstruction"]["mean"]["flicker"] > 0
 
 
 # ---- from pictures ----------------------------------------------------------------------------
@@ -233,6 +247,45 @@ def test_frozen_pictures_are_asked_for_what_they_know(more, message, runs, tmp_p
     told = [f"from={runs['video_pictures']}", f"run={tmp_path / 'run'}", *FROM, "tuning=temporal"]
     assert message in fails("train", *told, *more)
     assert not (tmp_path / "run").exists()
+
+
+def test_new_conditions_want_to_be_learned(runs, tmp_path, fails, capsys):
+    told = [f"from={runs['video_pictures']}", f"run={tmp_path / 'run'}", *FROM, *FIRST]
+    told += ["data.motion=true", "training.diffusion.steps=2"]
+    message = fails("train", *told, "tuning=temporal")
+    assert "start at zero" in message and "tuning=all" in message
+    pattern = ["tuning=matching", "tuning.pattern=temporal|condition|first"]
+    code, _, err = answer(capsys, "train", *told, *pattern)
+    assert code == 0, err
+    own = load_file(tmp_path / "run" / "model.safetensors")
+    assert any("condition.scalars.motion" in name and bool(v.any()) for name, v in own.items())
+
+
+def test_as_many_frames_given_as_there_are(tmp_path, fails):
+    told = [*TINY, "objective.masking=prefix", "objective.masking.entries=6"]
+    assert "windows of 6 entries" in fails("train", *told, f"run={tmp_path / 'run'}")
+
+
+def test_what_runs_with_a_first_frame_are_measured(runs, tmp_path, capsys):
+    """Under the first frames and the motion of held-out clips."""
+    told = ["n=4", "metrics=[clip_motion_asked]", "completions=0", f"out={tmp_path}"]
+    code, out, err = answer(
+        capsys, "evaluate", "modality=video", f"run={runs['video_first']}", *told
+    )
+    assert code == 0, err
+    assert (
+        "asked_weak" in json.loads((tmp_path / "evaluation.json").read_text())["samples"]["samples"]
+    )
+
+
+@pytest.mark.parametrize("name", ["video_cpu", "video_gpu", "vdm", "forcing"])
+def test_the_presets_are_what_they_say(name, cli, tmp_path):
+    code, out, err = cli("train", f"experiment={name}", f"run={tmp_path / 'run'}", "--cfg", "job")
+    assert code == 0, err
+    assert "video_unet" in out and "moving_mnist" in out
+    assert ("identity" in out) == (name == "vdm") and ("forcing: true" in out) == (
+        name == "forcing"
+    )
 
 
 def test_a_model_of_clips_begins_as_one_of_pictures_or_clips(tmp_path, runs, fails):

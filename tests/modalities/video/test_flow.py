@@ -89,3 +89,10 @@ def test_without_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(MissingPackage, match="optical flow needs the package 'opencv-python"):
         motion(clip((0, 0), (1, 0)))
+
+
+def test_long_films_are_compared_piece_by_piece(monkeypatch):
+    frames = (torch.rand(11, 1, 64, 64, generator=torch.Generator().manual_seed(0)) * 255).byte()
+    whole = motion(frames)
+    monkeypatch.setattr("anylatent.modalities.video.flow._PIECE", 4)
+    assert torch.equal(motion(frames), whole)

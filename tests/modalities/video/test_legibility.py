@@ -58,24 +58,26 @@ def nearest_digit(crops):
 
 
 def test_legibility_of_true_digits_and_of_noise(bouncing, monkeypatch):
-    _, clips, columns = bouncing
+    data, clips, columns = bouncing
     monkeypatch.setattr(Legibility, "_read", lambda self, crops: nearest_digit(crops))
     given = which(16, *range(5)).expand(24, -1)
     noise = torch.rand(clips.frames.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    rows = Legibility().completions(clips, [Clips(noise), Clips(noise.flip(-1))], given, columns)
+    rows = Legibility(data).completions(
+        clips, [Clips(noise), Clips(noise.flip(-1))], given, columns
+    )
     assert list(rows) == ["samples", "held-out", "chance"]
     assert rows["held-out"]["legibility"] > 0.75 and rows["samples"]["legibility"] < 0.35
     assert rows["samples"]["digits_read"] == 2 * rows["held-out"]["digits_read"] > 20
     assert rows["chance"] == dict.fromkeys(("legibility", "legibility_1", "legibility_2"), 0.1)
-    own = Legibility().completions(clips, [clips], given, columns)
+    own = Legibility(data).completions(clips, [clips], given, columns)
     assert own["samples"] == own["held-out"] == rows["held-out"]
-    few = Legibility(limit=6).completions(clips, [clips] * 3, given, columns)
+    few = Legibility(data, limit=6).completions(clips, [clips] * 3, given, columns)
     assert (few["held-out"]["digits_read"], few["samples"]["digits_read"]) == (2, 6)
-    assert Legibility().completions(clips, [clips], given, {}) == {}
+    assert Legibility(data).completions(clips, [clips], given, {}) == {}
 
 
 def test_the_classifier_learns_from_real_digits(bouncing, monkeypatch):
-    _, clips, columns = bouncing
+    data, clips, columns = bouncing
     for module in (legibility, references):
         monkeypatch.setattr(module, "features", lambda x: torch.zeros(len(x), 4))
     learned = []
@@ -84,7 +86,7 @@ def test_the_classifier_learns_from_real_digits(bouncing, monkeypatch):
     )
     monkeypatch.setattr(classifier, "STEPS", 1)
     given = which(16, *range(5)).expand(24, -1)
-    rows = Legibility(digits=50).completions(clips, [clips], given, columns)
+    rows = Legibility(data, digits=50).completions(clips, [clips], given, columns)
     images, _, labels, classes = learned[0]
     assert images.shape == (50, 1, 28, 28) and classes == 10 and len(labels) == 50
     assert 0 <= rows["samples"]["legibility"] <= 1

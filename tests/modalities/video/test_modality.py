@@ -49,6 +49,7 @@ def test_flip_mirrors_whole_clips(data):
     modality = VideoModality(SHAPE, 8.0, 6, flip=True)
     batch = modality.collate([data.train()[i % 6] for i in range(12)])
     video = modality.augment(batch, al.Noise.of(1, 12))["video"]
+    assert torch.equal(modality.augment(batch, al.Noise.of(1, 12))["first"], video)
     same = (video == batch["video"]).flatten(1).all(1)
     mirrored = (video == batch["video"].flip(-1)).flatten(1).all(1)
     assert bool((same | mirrored).all()) and 0 < int(mirrored.sum()) < 12

@@ -65,6 +65,7 @@ def begin(
         _check_frozen(config, source.config, origin)
     found = adoption(system, config, source)
     _check(found, origin)
+    _check_new(found, tuning, system)
     leaning = _leaning(system, directory, config, source, found) if leans else None
     found.put(system)
     print(f"from {origin.source}:\n{found.table()}", flush=True)
@@ -137,12 +138,34 @@ def _check_frozen(config: RunConfig, source: RunConfig, origin: Origin) -> None:
         "the shape of data": (config.facts.get("shape"), source.facts.get("shape")),
     }
     for name, (own, other) in pairs.items():
-        if plain(own) != plain(other):
+        if None not in (own, other) and plain(own) != plain(other):
             raise UserError(
                 f"{name} is {_told(own)}, and {_told(other)} of {origin.source}, most of which "
                 f"tuning={config.tuning['name'] if config.tuning else 'all'} leaves as it is: it "
                 "was trained for that alone. Leave it as it is there, or use tuning=all"
             )
+
+
+def _check_new(found: Adoption, tuning: Tuning, system: System) -> None:
+    """Raises UserError where conditions are new that start at zero and would stay there."""
+    own = dict(system.named_parameters())
+    widened = {
+        name
+        for name, value in found.taken.items()
+        if found.numbers[name] < value.numel() and ".classes." not in name  # new ones of its rows
+    }
+    new = [name for name in own if name in found.zeros or name in widened]
+    if not new:
+        return
+    still = sorted(set(new) - set(tuning.learns(list(own))))
+    if still:
+        shown = ", ".join(still[:3]) + (" ..." if len(still) > 3 else "")
+        raise UserError(
+            "this model reads conditions that the one it comes from does not, whose weights start "
+            f"at zero, and what learns has no part in them ({shown}): use tuning=all, or "
+            "tuning=matching with a tuning.pattern that finds them, such as "
+            "'temporal|condition|first', or leave the conditions out"
+        )
 
 
 def _told(value: object) -> str:

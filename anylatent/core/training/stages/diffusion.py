@@ -72,6 +72,7 @@ class DiffusionStage(Stage):
             self.label = _label(self.learner)
         check_copies(training, self.settings.copies)
         self.window = self._window()
+        self._check_given()
 
     def _window(self) -> int | None:
         """That of the settings, else of the data where latents can be cut. Raises UserError for
@@ -91,6 +92,16 @@ class DiffusionStage(Stage):
                 "learn from windows: give training.diffusion.window"
             )
         return size
+
+    def _check_given(self) -> None:
+        """Raises UserError where as many entries are to be given as there are."""
+        rule = getattr(self.system.generator, "masking", None)
+        given = getattr(rule, "entries", None)
+        if self.window is not None and given is not None and given >= self.window:
+            raise UserError(
+                f"objective.masking.entries={given}: of windows of {self.window} entries fewer can "
+                "be given, so that something is left to find"
+            )
 
     def _learners(self) -> Mapping[str, nn.Module]:
         """The members of the generator that learn one after the other."""

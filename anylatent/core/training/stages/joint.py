@@ -51,11 +51,12 @@ class JointStage(Stage):
             )
         if not self.settings.together:
             raise UserError("stage=joint trains all at once: leave out training.diffusion.together")
-        if self.settings.copies > 1 or self.settings.window is not None:
+        own = self.settings
+        if own.copies > 1 or own.window is not None or own.singles:
             raise UserError(
-                "stage=joint augments items anew at each step, and learns from whole ones: "
-                f"copies={self.settings.copies} and window={self.settings.window} are for latents "
-                "that are computed once; leave them out"
+                "stage=joint augments items anew at each step, and takes them as the data give "
+                f"them: copies={own.copies}, window={own.window} and singles={own.singles} are for "
+                "latents that are computed once; leave them out"
             )
         if "autoencoder" in training.done.done and not training.done.normalised:
             latents(training)  # fits the normaliser, where it is to be

@@ -67,7 +67,8 @@ class MovingMnist(Data):
         self.classes: dict[str, Sequence[str]] = {}
         self.digits = Mnist(NATIVE, held_out, seed)
         self._counts = {"train": clips, "held_out": most}
-        self._made_by = [size, frames, digits, pace, least, rate, motion, seed, "2"]
+        self.made_by = [size, frames, digits, pace, least, seed, self.digits.fingerprint, "3"]
+        self._shown = [rate, motion]
         self.count, self.paces, self.seed, self.motion = digits, (least, pace), seed, motion
 
     @property
@@ -76,7 +77,7 @@ class MovingMnist(Data):
 
     @property
     def fingerprint(self) -> str:
-        return digest([self._made_by, self._counts, self.digits.fingerprint])
+        return digest([self.made_by, self._shown, self._counts])
 
     @cached_property
     def _strength(self) -> list[float]:
@@ -113,7 +114,7 @@ class Bouncing(Dataset[Item]):
         self.step = paces[:, None, None] * torch.stack((angles.sin(), angles.cos()), -1)
         self.labels = labels[self.which]
         self.lengths = torch.full((size,), data.frames)
-        key = f"{data.fingerprint} {part}"
+        key = f"{digest(data.made_by)} {part}"
         numbers = [number_of(f"{key} {item}".encode()) for item in range(size)]
         self.sources = torch.tensor(numbers, dtype=torch.int64)
         captions = [" and ".join(f"a {_NAMES[k]}" for k in row) for row in self.labels.tolist()]
