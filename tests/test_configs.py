@@ -79,6 +79,7 @@ NESTED = {
     "bottleneck": ("autoencoder.bottleneck",),
     "perceptual": ("autoencoder.perceptual",),
     "adversary": ("autoencoder.adversary",),
+    "reader": ("data.reader", "data=video_folder"),
 }
 
 
