@@ -98,8 +98,8 @@ def test_genders_of_one_emoji_stay_together() -> None:
         ("1F468-200D-1F692", "1F469-200D-1F692"),
         ("1F9D1-200D-1F9BD", "1F468-200D-1F9BD-200D-27A1-FE0F"),
     ]:
-        assert openmoji_module._base(first) == openmoji_module._base(second)
-    assert openmoji_module._base("2640-FE0F") != openmoji_module._base("2642-FE0F")
+        assert openmoji_module.base_of(first) == openmoji_module.base_of(second)
+    assert openmoji_module.base_of("2640-FE0F") != openmoji_module.base_of("2642-FE0F")
 
 
 def test_no_emoji_that_is_drawn_as_another_is_on_both_sides() -> None:
