@@ -12,13 +12,11 @@ from pathlib import Path
 import torch
 
 from anylatent.core.support.columns import Columns, Ragged
-from anylatent.core.support.files import UserError
 from anylatent.core.support.packages import package_version
 from anylatent.core.support.shards import Shards
 from anylatent.core.support.stored import Stored
 from anylatent.modalities.image.data.base import PictureData, Table
-from anylatent.modalities.image.data.captions import Captions
-from anylatent.modalities.image.data.choice import Places, copy_key, first_copies, leave_unread
+from anylatent.modalities.image.data.choice import copy_key, first_copies, leave_unread
 from anylatent.modalities.image.data.decoding import SUFFIXES, Read, opens, read_picture
 from anylatent.modalities.image.data.depth import (
     SHALLOW,
@@ -27,13 +25,12 @@ from anylatent.modalities.image.data.depth import (
     depths,
     levels_of,
 )
+from anylatent.modalities.image.data.described import Described
 from anylatent.modalities.shared.folder import DOCUMENTS, Files, Kinds
-from anylatent.modalities.shared.layout import layout, note_folders
 from anylatent.modalities.shared.reading import check_encoding
 from anylatent.modalities.shared.report import Report, shown
 from anylatent.modalities.shared.strings import text_tensor
 
-_OTHER = "other"
 _MADE_BY = [f"pillow {package_version('pillow')}", "3"]
 _DARK = 25  # of 255: nothing in a picture can be seen that is darker throughout
 
@@ -80,23 +77,15 @@ class Folder(PictureData):
             wanted="a folder of pictures",
             what="pictures",
         )
-        self._found, names = self.files.report.extended(), self.files.names
-        self._layout = layout(names)
-        note_folders(self._layout, self._found)
-        inner = self._layout.inner
-        folders = [shown(name.parts[0]) if len(name.parts) > 1 else _OTHER for name in inner]
-        self._folders = folders if any(len(name.parts) > 1 for name in inner) else []
-        said = Captions(self.files, encoding, self._found)
-        self._said = [said[name] for name in names]
+        self._told = Described(self.files, encoding)
         key = {
             "files": self.files.stamps,
-            "captions": self._captions,
+            "captions": self._told.captions,
             "size": size,
             "levels": self._given,
             "made by": _MADE_BY,
         }
-        classes = {"category": sorted(set(self._folders))} if self._folders else {}
-        super().__init__(key, (3, size, size), classes, held_out, seed)
+        super().__init__(key, (3, size, size), self._told.classes, held_out, seed)
 
     @property
     def report(self) -> Report:
@@ -105,34 +94,25 @@ class Folder(PictureData):
 
     @property
     def empty(self) -> Sequence[str]:
-        return [] if any(self._captions) else ["caption"]
+        return self._told.empty
 
     def table(self) -> Table:
         stored, report, rows = self._read_all
         report.tell()
         columns: dict[str, list[object]] = {
-            "caption": [self._captions[i] for i in rows],
+            "caption": [self._told.captions[i] for i in rows],
             "name": [shown(self.files.names[i]) for i in rows],
         }
-        strata = [0] * len(rows)
-        if self._folders:
-            names = list(self.classes["category"])
-            strata = [names.index(self._folders[i]) for i in rows]
+        labels, layout = self._told.labels, self._told.layout
+        strata = [labels[i] for i in rows]
+        if self.classes:
             columns["category"] = list(strata)
-        parts = [str(self._layout.parts[i]) for i in rows] if self._layout.given else []
+        parts = [str(layout.parts[i]) for i in rows] if layout.given else []
         first = first_copies(stored, [shown(name) for name in self.files.names])
         groups = [first[i] for i in rows]
         sources = Stored(stored, "source")[rows][:, 0].tolist()
         pixels = Stored(stored, "pixels").select(rows)
         return Table(pixels, columns, groups, strata, sources, parts)
-
-    # ---- captions -----------------------------------------------------------------------------
-    @cached_property
-    def _captions(self) -> list[str]:
-        """Of each picture, that of the folder where nothing else says one."""
-        spaces = str.maketrans("_-", "  ")
-        folders = [shown(name.parent.name).translate(spaces) for name in self._layout.inner]
-        return [f if s is None else s for f, s in zip(folders, self._said, strict=True)]
 
     # ---- pixels -------------------------------------------------------------------------------
     @cached_property
@@ -140,19 +120,12 @@ class Folder(PictureData):
         """The pictures on disk, what became of the files, and which are used."""
         key = {name: value for name, value in self._key.items() if name != "captions"}
         key |= {"root": self.files.place, "levels": asdict(self._levels)}
-        count, report = len(self.files.names), self._found.extended()
+        count, report = len(self.files.names), self._told.report.extended()
         stored = self.stored("folder", key, count, self._read, "reading pictures")
         good = Stored(stored, "good")[range(count)][:, 0].tolist()
         rows = [i for i in range(count) if good[i]]
         leave_unread(self.files.names, stored, report)
-        places = Places(self.files.names, self._layout, self._folders)
-        rows = places.kept(first_copies(stored, places.names), rows, report)
-        if any(said is not None for said in self._said):
-            for i in (i for i in rows if not self._captions[i]):
-                report.note("pictures without a caption", self.files.names[i])
-        report.used = len(rows)
-        if not rows:
-            raise UserError(report.summary)
+        rows = self._told.used(stored, rows, report)
         _warn_of_night(self.files.root, int(Stored(stored, "brightest")[rows].max()))
         return stored, report, rows
 

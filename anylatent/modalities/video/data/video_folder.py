@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from anylatent.core.support.digests import number_of
-from anylatent.core.support.files import UserError
 from anylatent.core.support.shards import Shards
 from anylatent.core.support.stored import Stored
-from anylatent.modalities.image.data.captions import Captions
-from anylatent.modalities.image.data.choice import Places, first_copies, leave_unread
+from anylatent.modalities.image.data.choice import first_copies, leave_unread
+from anylatent.modalities.image.data.described import Described
 from anylatent.modalities.shared.folder import DOCUMENTS, Files, Kinds
-from anylatent.modalities.shared.layout import HELD_OUT, TRAIN, Layout, layout, note_folders
+from anylatent.modalities.shared.layout import HELD_OUT, TRAIN
 from anylatent.modalities.shared.reading import check_encoding
 from anylatent.modalities.shared.report import Report, shown
 from anylatent.modalities.shared.splits import by_quota, check_fraction
@@ -21,7 +20,6 @@ from anylatent.modalities.video.data.files import How, Source, leave_short, stor
 from anylatent.modalities.video.data.readers import Decord, Reader
 
 SUFFIXES = (".mp4", ".webm", ".avi", ".mov", ".mkv", ".gif", ".webp")
-_OTHER = "other"
 
 
 class VideoFolder(VideoData):
@@ -73,16 +71,10 @@ class VideoFolder(VideoData):
             wanted="a folder of videos",
             what="videos",
         )
-        self._found, names = self.files.report.extended(), self.files.names
-        self._layout = layout(names)
-        note_folders(self._layout, self._found)
-        self._folders = _first_folders(self._layout)
-        said = Captions(self.files, encoding, self._found)
-        self._said = [said[name] for name in names]
-        key = {"files": self.files.stamps, "captions": self._captions, **self._how.key}
+        self._told = Described(self.files, encoding)
+        key = {"files": self.files.stamps, "captions": self._told.captions, **self._how.key}
         key |= {"held_out": held_out, "seed": seed}
-        classes = {"category": sorted(set(self._folders))} if self._folders else {}
-        super().__init__(key, (3, size, size), classes, frames, most)
+        super().__init__(key, (3, size, size), self._told.classes, frames, most)
 
     @property
     def report(self) -> Report:
@@ -91,68 +83,44 @@ class VideoFolder(VideoData):
 
     @property
     def empty(self) -> Sequence[str]:
-        return [] if any(self._captions) else ["caption"]
+        return self._told.empty
 
     def table(self) -> Table:
         stored, report, rows = self._read_all
         report.tell()
         columns: dict[str, Sequence[object]] = {
-            "caption": self._captions,
+            "caption": self._told.captions,
             "name": [shown(name) for name in self.files.names],
             "rate": Stored(stored, "rate")[range(len(stored))][:, 0].tolist(),
         }
-        if self._folders:
-            names = list(self.classes["category"])
-            columns["category"] = [names.index(folder) for folder in self._folders]
+        if self.classes:
+            columns["category"] = self._told.labels
         parts = [""] * len(stored)
-        for row, part in zip(rows, self._parts(stored, rows, columns), strict=True):
+        for row, part in zip(rows, self._parts(stored, rows), strict=True):
             parts[row] = part
         spans = [(0, length) for length in stored.lengths("frames").tolist()]
         sources = [number_of(content.encode()) for _, content in self.files.stamps]
         return Table(stored, columns, parts, spans, sources)
 
     # ---- parts --------------------------------------------------------------------------------
-    def _parts(
-        self, stored: Shards, rows: Sequence[int], columns: dict[str, Sequence[object]]
-    ) -> list[str]:
+    def _parts(self, stored: Shards, rows: Sequence[int]) -> list[str]:
         """The part of each of the rows that are used."""
-        if self._layout.given:
-            return [str(self._layout.parts[row]) for row in rows]
+        layout, labels = self._told.layout, self._told.labels
+        if layout.given:
+            return [str(layout.parts[row]) for row in rows]
         first = first_copies(stored, [shown(name) for name in self.files.names])
-        categories = columns.get("category", [0] * len(first))
-        groups, strata = [first[row] for row in rows], [int(str(categories[r])) for r in rows]
+        groups, strata = [first[row] for row in rows], [labels[row] for row in rows]
         _, gone = by_quota(groups, strata, self._fraction, self._seed, "videos")
         held_out = set(gone)
         return [HELD_OUT if place in held_out else TRAIN for place in range(len(rows))]
 
     @cached_property
-    def _captions(self) -> list[str]:
-        """Of each video, that of the folder where nothing else says one."""
-        spaces = str.maketrans("_-", "  ")
-        folders = [shown(name.parent.name).translate(spaces) for name in self._layout.inner]
-        return [f if s is None else s for f, s in zip(folders, self._said, strict=True)]
-
-    @cached_property
     def _read_all(self) -> tuple[Shards, Report, list[int]]:
         """The videos on disk, what became of the files, and which are used."""
-        names, report = self.files.names, self._found.extended()
+        names, report = self.files.names, self._told.report.extended()
         pairs = zip(self.files.paths, self.files.stamps, strict=True)
         sources = [Source(path, content) for path, (_, content) in pairs]
         stored = stored_videos("videos", sources, self._how)
         leave_unread(names, stored, report)
         rows = leave_short(names, stored, self.window, report)
-        places = Places(names, self._layout, self._folders)
-        rows = places.kept(first_copies(stored, places.names), rows, report)
-        if any(said is not None for said in self._said):
-            for row in (row for row in rows if not self._captions[row]):
-                report.note("videos without a caption", names[row])
-        report.used = len(rows)
-        if not rows:
-            raise UserError(report.summary)
-        return stored, report, rows
-
-
-def _first_folders(found: Layout) -> list[str]:
-    """The first folder on the way to each file; none where there are no folders."""
-    folders = [shown(name.parts[0]) if len(name.parts) > 1 else _OTHER for name in found.inner]
-    return folders if any(len(name.parts) > 1 for name in found.inner) else []
+        return stored, report, self._told.used(stored, rows, report)
