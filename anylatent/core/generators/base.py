@@ -39,10 +39,12 @@ class Generator(nn.Module, ABC):
 
     `draws_sizes`: it decides itself where a sample ends, so that what it returns has masks of its
     own. `slopes`: its loss has a slope in x0, which an autoencoder that learns with it follows.
+    `masking` draws what is given of samples that it is trained to complete, None where nothing is.
     `origins`: paths of the models that parts of it start from, by the names of these modules in it.
     """
 
     spec: LatentSpec
+    masking: Masking | None = None
     origins: Mapping[str, str] = MappingProxyType({})
     draws_sizes: bool = False
     slopes: bool = True
@@ -55,11 +57,6 @@ class Generator(nn.Module, ABC):
     @property
     def times(self) -> Times | None:
         """The law of the noise levels that it was trained at, if it has one."""
-        return None
-
-    @property
-    def masking(self) -> Masking | None:
-        """What was given of the samples that it was trained to complete; None where it was not."""
         return None
 
     @property

@@ -10,7 +10,7 @@ from torch import Tensor
 from anylatent.core.denoisers import Denoiser, Preconditioned, ScoreInterpolation
 from anylatent.core.generators.base import TOKENS, Generator
 from anylatent.core.generators.sampler import Guidance, Sampler
-from anylatent.core.latents import Codebook, Condition, Latent, Masking, Noise, Posterior
+from anylatent.core.latents import Codebook, Condition, Latent, Noise, Posterior
 from anylatent.core.likelihood import Measure, rounding
 from anylatent.core.objectives import Objective
 from anylatent.core.process import Schedule, Times
@@ -28,7 +28,7 @@ class Diffusion(Generator):
         super().__init__()
         objective.check(denoiser.schedule)
         self.denoiser, self.objective = denoiser, objective
-        self.spec = denoiser.backbone.spec
+        self.spec, self.masking = denoiser.backbone.spec, objective.masking
 
     @property
     def schedule(self) -> Schedule:
@@ -41,10 +41,6 @@ class Diffusion(Generator):
     @property
     def times(self) -> Times:
         return self.objective.times
-
-    @property
-    def masking(self) -> Masking | None:
-        return self.objective.masking
 
     def accepts(self, sampler: Sampler) -> None:
         sampler.around(self.denoiser, Noise([0]))

@@ -60,9 +60,7 @@ class ClassifierFree(Guided):
         terms = [
             (edges[k] - edges[k + 1], grown[k] - grown[k + 1], told) for k, told in enumerate(known)
         ]
-        terms = [term for term in terms[:-1] if term[0] or (self.first is not None and term[1])] + (
-            terms[-1:]
-        )
+        terms = [term for term in terms[:-1] if term[0] or term[1]] + terms[-1:]
         found = branches(self.inner, x, t, [told for *_, told in terms])
         weights = (self._weight(last, first, x) for last, first, _ in terms)
         return found[-1], combine(*zip(weights, found, strict=True))

@@ -82,7 +82,7 @@ class Evaluation:
             "seconds_per_sample": seconds,
             "steps": float(own.steps),
             "generator_parameters": float(parameters),
-            "training_samples": self._seen(),
+            "training_samples": _seen(self.run),
         }
         other = {**speed, **self.latents(), **self.likelihood()}
         completions = self.completions()
@@ -163,15 +163,7 @@ class Evaluation:
         guidance = None if followed is None else run.guided(followed)
         part = DataLikelihood(run.system, measure, run.conditions(followed), guidance)
         found = part.figures(self._held_out(measure.samples), self.config.seed)
-        return {**found, **self._units_seen(found)}
-
-    def _units_seen(self, found: Mapping[str, float]) -> dict[str, float]:
-        """About how many tokens the generator learned from, where data are made of such."""
-        if self.run.system.autoencoder.codebook() is None:
-            return {}
-        (name,) = (key for key in found if key.startswith("bound_nats_per_"))
-        per_sample = found["bound_nats"] / found[name]
-        return {f"training_{name.removeprefix('bound_nats_per_')}s": self._seen() * per_sample}
+        return {**found, **_units_seen(run, found)}
 
     # ---- report -------------------------------------------------------------------------------
     def report(
@@ -184,7 +176,7 @@ class Evaluation:
     ) -> None:
         """Prints tables, and writes them as JSON and Markdown."""
         config = self.config
-        how = f"{config.n} samples, seed {config.seed}, {self._way()}"
+        how = f"{config.n} samples, seed {config.seed}, {_way(self.run, config)}"
         tables = {how: rows, "reconstruction of held-out data": reconstructions}
         if completions:
             tables[f"held-out data completed, {config.completions} times each"] = completions
@@ -204,24 +196,34 @@ class Evaluation:
         save_text(self.folder / f"{name}.md", f"# {name} of {config.run}\n\n{text}\n")
         print(f"\nwritten to {self.folder / name}.json and .md")
 
-    def _way(self) -> str:
-        """How samples were drawn, in words."""
-        config, sampling, told = self.config, self.config.sampling, list[str]()
-        if schedules_of(self.run.system.generator):
-            guided = " of ".join(map(_told, guidances(sampling.guidance))) or "none"
-            told = [sampling.solver["name"], f"{sampling.steps} steps", f"guidance {guided}"]
-        masking = self.run.system.generator.masking
-        if masking is not None and masking.always:
-            told.append("each with what is given of a held-out item, and contained in it")
-        if config.temperature is not None:
-            told.append(f"temperature {config.temperature}")
-        told = told or [type(self.run.system.generator).__name__.lower()]
-        return ", ".join([*told, f"precision {self.run.precision}"])
 
-    def _seen(self) -> float:
-        """How many samples the generator learned from, copies counted."""
-        settings = self.run.config.training["diffusion"]
-        return float(settings["steps"] * settings["batch"])
+def _seen(run: Run) -> float:
+    """How many samples the generator learned from, copies counted."""
+    settings = run.config.training["diffusion"]
+    return float(settings["steps"] * settings["batch"])
+
+
+def _units_seen(run: Run, found: Mapping[str, float]) -> dict[str, float]:
+    """About how many tokens the generator learned from, where data are made of such."""
+    if run.system.autoencoder.codebook() is None:
+        return {}
+    (name,) = (key for key in found if key.startswith("bound_nats_per_"))
+    per_sample = found["bound_nats"] / found[name]
+    return {f"training_{name.removeprefix('bound_nats_per_')}s": _seen(run) * per_sample}
+
+
+def _way(run: Run, config: EvaluationConfig) -> str:
+    """How samples were drawn, in words."""
+    sampling, generator, told = config.sampling, run.system.generator, list[str]()
+    if schedules_of(generator):
+        guided = " of ".join(map(_told, guidances(sampling.guidance))) or "none"
+        told = [sampling.solver["name"], f"{sampling.steps} steps", f"guidance {guided}"]
+    if generator.masking is not None and generator.masking.always:
+        told.append("each with what is given of a held-out item, and contained in it")
+    if config.temperature is not None:
+        told.append(f"temperature {config.temperature}")
+    told = told or [type(generator).__name__.lower()]
+    return ", ".join([*told, f"precision {run.precision}"])
 
 
 def _told(guidance: Node) -> str:

@@ -137,12 +137,7 @@ def completing(
             "parts of a sample can be given where each has a latent of its own, but the "
             f"{type(system.autoencoder).__name__} mixes them into {begun.spec}"
         )
-
-    def guide(denoiser: Denoiser, noise: Noise) -> Denoiser:
-        own = denoiser if guidance is None else guidance(denoiser, noise)
-        return Completion(own, begun, places, strength)
-
-    return guide
+    return _around(begun, places, strength, guidance)
 
 
 @torch.no_grad()
@@ -161,24 +156,25 @@ def completed(
     given = masking.given(known, noise.apart(2))
     places = next(iter(given.values()))
     places = places.reshape(len(places), -1)
-    around = _around(known, given, sampler.guidance, system)
+    masks = {name: given.get(name, _nothing(known, name)) for name in known.parts}
+    own = system.modality.given
+    strength = 1.0 if own is None else own.strength
+    told = replace(sampler, guidance=_around(known, masks, strength, sampler.guidance))
     watch, cond = Watch(callback), system.condition(system.columns(batch))
-    told = replace(sampler, guidance=around)
     z = system.generator.sample(known.zeros(), cond, told, noise, watch)
     watch.check(z)
-    outputs, own = system.decode(z), system.modality.given
+    outputs = system.decode(z)
     return outputs if own is None else own.put(outputs, batch, places), places.cpu()
 
 
 def _around(
-    known: Latent, given: Mapping[str, Tensor], guidance: Guidance | None, system: System
+    known: Latent, masks: Mapping[str, Tensor], strength: float, guidance: Guidance | None
 ) -> Guidance:
-    strength = 1.0 if system.modality.given is None else system.modality.given.strength
-    masks = {name: given.get(name, _nothing(known, name)) for name in known.parts}
+    """Towards samples that have what is known where the masks say so, after other guidance."""
 
     def guide(denoiser: Denoiser, noise: Noise) -> Denoiser:
-        inner = denoiser if guidance is None else guidance(denoiser, noise)
-        return Completion(inner, known, masks, strength)
+        own = denoiser if guidance is None else guidance(denoiser, noise)
+        return Completion(own, known, masks, strength)
 
     return guide
 

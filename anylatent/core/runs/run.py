@@ -31,8 +31,7 @@ class Run:
         self, directory: RunDirectory, config: RunConfig, system: System, computing: Computing
     ) -> None:
         self.directory, self.config, self.system = directory, config, system
-        self.computing = computing
-        self._others: dict[str, Run] = {}
+        self.computing, self._others = computing, dict[str, Run]()
 
     @classmethod
     def load(
@@ -45,9 +44,7 @@ class Run:
         """`modality`, if given, must be the run's own; `base` is where its base has moved to."""
         directory, how = RunDirectory(Path(path)), computing or Computing()
         config = directory.config()
-        own = config.model.modality["name"]
-        if modality is not None and modality != own:
-            raise UserError(f"modality={modality}, but {path} is a run of {own}")
+        _check_modality(config, modality, path)
         system = restored(directory, config, base)
         return cls(directory, config, how.placed(system, directory.stages().precision), how)
 
@@ -159,12 +156,12 @@ class Run:
             if wrong[0] in self.config.classes:
                 message += f". {_how_to_train(path, wrong[0])}"
             raise UserError(message)
-        for name in names:
-            if name not in [*self.conditions(guidance), *system.modality.asks]:
-                raise UserError(
-                    f"cond.{name} is a label that the run's classifier knows, not the model: add "
-                    "guidance=classifier guidance.scale=2"
-                )
+        known = [*self.conditions(guidance), *system.modality.asks]
+        if labels := [name for name in names if name not in known]:
+            raise UserError(
+                f"cond.{labels[0]} is a label that the run's classifier knows, not the model: add "
+                "guidance=classifier guidance.scale=2"
+            )
         self._check_guidance(guidance)
 
     def _check_guidance(self, guidance: Node | None) -> None:
@@ -177,6 +174,12 @@ class Run:
         fresh = untrained(self.directory, self.config, self.system)
         placed = self.computing.placed(fresh, self.precision)
         return Run(self.directory, self.config, placed, self.computing)
+
+
+def _check_modality(config: RunConfig, wanted: str | None, path: str | Path) -> None:
+    own = config.model.modality["name"]
+    if wanted is not None and wanted != own:
+        raise UserError(f"modality={wanted}, but {path} is a run of {own}")
 
 
 def _seeds(
