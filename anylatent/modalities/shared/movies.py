@@ -37,7 +37,8 @@ def write_movie(path: Path, frames: Tensor, rate: float, lossless: bool = False)
         stream.height, stream.width, stream.pix_fmt = *pixels.shape[1:3], layout
         stream.thread_count = 1  # else the bytes depend on the machine
         if not lossless:
-            stream.options = {"crf": QUALITY, "preset": "medium"}
+            # without x264's macroblock tree, which makes other bytes of equal frames now and then
+            stream.options = {"crf": QUALITY, "preset": "medium", "x264-params": "mbtree=0"}
         for pixel in pixels:
             frame = av.VideoFrame.from_ndarray(pixel.contiguous().numpy(), format="rgb24")
             file.mux(stream.encode(frame))
