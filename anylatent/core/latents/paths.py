@@ -139,11 +139,12 @@ class Halved(NamedTuple):
 
 
 def _descent(place: Place, bridge: Bridge) -> list[Halved]:
-    """From a bridge to one that begins or ends at the place."""
+    """From a bridge to one that begins or ends at the place; those of all samples are halved as
+    often, so that one rate is that of all."""
     low, high, found = bridge.low, bridge.high, list[Halved]()
     while not _all((place == low) | (place == high)):
         middle = (low + high) // 2
-        up, down = (place > middle) & (place != low), (place <= middle) & (place != low)
+        up, down = place > middle, place <= middle
         if isinstance(up, Tensor) and isinstance(down, Tensor):
             low = torch.where(up, torch.as_tensor(middle), torch.as_tensor(low))
             high = torch.where(down, torch.as_tensor(middle), torch.as_tensor(high))

@@ -54,6 +54,24 @@ def test_each_sample_has_its_own_path_at_its_own_points():
         assert torch.allclose(joint[i], path([seed]).between(*ends)["z"][0], atol=1e-12)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_path_is_its_own_whatever_the_others_were_asked(seed):
+    """Samples that go up at steps of their own and take every other one again, half as long, as
+    those of an adaptive solver do: deep nodes are asked again and again."""
+    spec = al.LatentSpec({"z": al.Field((4,))})
+    steps = 3 * torch.rand(24, 3, generator=torch.Generator().manual_seed(seed)).double() ** 3
+    at, asked = torch.full((3,), -9.0, dtype=torch.float64), []
+    for step in steps:
+        asked += [(at, at + step), (at, at + step / 2)]
+        at = at + step / 2
+    walk = path([0, 1, 2], spec)
+    joint = [walk.between(*ends)["z"] for ends in asked]
+    for i in range(3):
+        for found, ends in zip(joint, asked, strict=True):
+            fresh = path([i], spec).between(*(float(end[i]) for end in ends))["z"][0]
+            assert torch.allclose(found[i], fresh, atol=1e-9)
+
+
 def test_frames_have_points_of_their_own():
     spec = al.testing.SPECS["video"]
     before = torch.tensor([[-1.0, 0.0, 2.0]] * 2)
