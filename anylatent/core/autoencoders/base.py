@@ -25,13 +25,17 @@ class Autoencoder(Mixed, nn.Module, ABC):
     `adversary` is a network that learns to tell reconstructions from data, with an optimiser of
     its own; None where the loss has no such part. `alone` says that its own loss can train it,
     before the generator; one that can't learns by stage=joint. `for_loss` are paths of the networks
-    that only the loss needs: a trained run goes without.
+    that only the loss needs: a trained run goes without. `by_entry`: the entries of long items,
+    such as the frames of videos, are encoded and decoded one by one, so that it learns as much from
+    single ones. One whose decoder has `sites` takes a guest of them, `guest=`, in `decode`, `loss`
+    and `log_prob`.
     """
 
     spec: LatentSpec
     for_loss: Sequence[str] = ()
     adversary: nn.Module | None
     alone: bool = True
+    by_entry: bool = False
 
     def __init__(self) -> None:
         super().__init__()

@@ -83,10 +83,12 @@ def publish(name: str, command: Command) -> None:
 def _primary(command: Command) -> Any:
     """The schema of all that a command is told, and the defaults list of its choices."""
     inner, choices = below(command, ""), command.choices
-    entries: list[Any] = [{g: option} for g, option in choices.items() if g not in command.late]
+    after = [*(g for g, option in choices.items() if option is None), *command.late]
+    entries: list[Any] = [{g: option} for g, option in choices.items() if g not in after]
     entries += [{f"/_keys@{key}": _option(key)} for key in inner]
-    entries += ["_self_", *({group: choices.get(group)} for group in command.late), {"own": None}]
-    return keys(command.config, command.defaults, [*choices, *inner], [*entries, *QUIET], HYDRA)
+    entries += ["_self_", *({group: choices.get(group)} for group in after), {"own": None}]
+    chosen = [g for g, option in choices.items() if option is not None]
+    return keys(command.config, command.defaults, [*chosen, *inner], [*entries, *QUIET], HYDRA)
 
 
 def below(command: Command, place: str) -> list[str]:

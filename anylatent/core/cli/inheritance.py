@@ -11,9 +11,9 @@ from anylatent.core.cli.command import Command
 from anylatent.core.cli.configs import publish_own
 from anylatent.core.cli.texts import Words
 from anylatent.core.modality import Modality
-from anylatent.core.registry import get, groups
+from anylatent.core.registry import get, groups, names
 from anylatent.core.runs import RunConfig, RunDirectory
-from anylatent.core.runs.sources import source_of
+from anylatent.core.runs.sources import Tuning, source_of
 from anylatent.core.support.files import UserError, place_of
 
 PRESETS = ("modality", "experiment", "source")
@@ -44,6 +44,7 @@ def of_source(given: Mapping[str, Any], words: Words) -> list[str]:
 
 def _all_of(config: RunConfig, given: Mapping[str, Any], words: Words) -> list[str]:
     own = _parts({**asdict(config.model), **asdict(config.sampling), "data": config.data}, given)
+    own = _tuned(own, given)
     return published({key: value for key, value in own.items() if key not in given}, words)
 
 
@@ -64,6 +65,14 @@ def _parts(own: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any
             f"model of {wanted} begins"
         )
     return found
+
+
+def _tuned(own: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a tuning that was typed changes of it."""
+    kind = get("tuning", given["tuning"]) if given.get("tuning") in names("tuning") else None
+    if not (isinstance(kind, type) and issubclass(kind, Tuning)):
+        return own
+    return kind.inherited(given.get("stage", "all"), own)
 
 
 def of_continued(given: Mapping[str, Any], words: Words, run: str) -> list[str]:

@@ -11,6 +11,7 @@ from anylatent.core.denoisers.score_interpolation import (
     positive_temperature,
 )
 from anylatent.core.denoisers.spiked import SpikedGaussian
+from anylatent.core.denoisers.stationary import StationaryGaussian
 
 __all__ = [
     "Plain",
@@ -29,6 +30,7 @@ __all__ = [
     "Preconditioned",
     "ScoreInterpolation",
     "SpikedGaussian",
+    "StationaryGaussian",
     "constant",
     "flatten",
     "positive_temperature",

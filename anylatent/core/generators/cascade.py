@@ -160,13 +160,15 @@ def _before(
 
 
 def _sampler_of(stage: Generator, sampler: Sampler) -> Sampler:
-    """The sampler of one stage: its grid at the times that this one learned at, its start of the
-    fields that it makes."""
+    """The sampler of one stage: its grid at the times that this one learned at, its start, and what
+    is known, of the fields that it makes."""
     start, fields = sampler.start, stage.spec.fields
     if start is not None:
         x, x0 = (None if z is None else z.take(fields) for z in (start.x, start.x0))
         start = replace(start, x=x, x0=x0)
-    return replace(sampler, grid=sampler.grid.trained_at(stage.times), start=start)
+    known = None if sampler.known is None else sampler.known.take(fields)
+    grid = sampler.grid.trained_at(stage.times)
+    return replace(sampler, grid=grid, start=start, known=known)
 
 
 def _with(whole: Latent, part: Latent) -> Latent:

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from anylatent.core.denoisers import Denoiser
 from anylatent.core.generators.start import Start
+from anylatent.core.inverse import Known
 from anylatent.core.latents import Noise
 from anylatent.core.process import Grid
 from anylatent.core.solvers import Solver
@@ -19,8 +20,9 @@ made stays the same along a solution."""
 
 @dataclass(frozen=True)
 class Sampler:
-    """A solver, a grid of so many steps, guidance of the denoiser, a temperature of its tokens, and
-    where solutions start: from noise, or from a `Start` with the steps that are left.
+    """A solver, a grid of so many steps, guidance of the denoiser, a temperature of its tokens,
+    what is known of the samples, and where solutions start: from noise, or from a `Start` with the
+    steps that are left.
 
     A generator that solves nothing reads the temperature alone.
     """
@@ -31,10 +33,13 @@ class Sampler:
     guidance: Guidance | None = None
     temperature: float | None = None
     start: Start | None = None
+    known: Known | None = None
 
     def around(self, denoiser: Denoiser, noise: Noise) -> Denoiser:
         """The denoiser that is solved for samples with this noise: at this temperature, then
-        guided. What guidance draws moves no draw of the solution's."""
+        guided, then kept to what is known. What guidance draws moves no draw of the solution's."""
         if self.temperature is not None:
             denoiser = denoiser.tempered(self.temperature)
-        return denoiser if self.guidance is None else self.guidance(denoiser, noise.apart())
+        if self.guidance is not None:
+            denoiser = self.guidance(denoiser, noise.apart())
+        return denoiser if self.known is None else self.known.around(denoiser)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -107,6 +108,25 @@ class Completion(Wrapper):
             given = over(self.given[name].to(z.device), z)
             parts[name] = gap(z, known[name], given, self.known.spec.fields[name].centred)
         return Latent(parts, found.masks, found.spec)
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What samples must have: latents, where they count, by masks as in `Completion`, and how
+    strongly a denoiser that has not learned to complete is led to fit them."""
+
+    latents: Latent
+    given: Mapping[str, Tensor]
+    strength: float = 1.0
+
+    def around(self, denoiser: Denoiser) -> Completion:
+        return Completion(denoiser, self.latents, self.given, self.strength)
+
+    def take(self, fields: Iterable[str]) -> Known:
+        """Of some of the fields."""
+        names = list(fields)
+        given = {name: self.given[name] for name in names}
+        return replace(self, latents=self.latents.take(names), given=given)
 
 
 def _check_fit(name: str, given: Tensor, z: Tensor, centred: bool) -> None:

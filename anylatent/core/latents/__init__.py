@@ -2,7 +2,7 @@
 
 from anylatent.core.latents.codebook import Codebook
 from anylatent.core.latents.condition import Condition, ConditionSpec, Value, token_condition
-from anylatent.core.latents.entries import free_mse, over
+from anylatent.core.latents.entries import cut, free_mse, over
 from anylatent.core.latents.latent import Coefficient, Latent, cat, choose, combine
 from anylatent.core.latents.masking import Masking, Nothing, gap, given_map, reveal
 from anylatent.core.latents.noise import Noise, Path, Started
@@ -31,6 +31,7 @@ __all__ = [
     "cat",
     "choose",
     "combine",
+    "cut",
     "free_mse",
     "gap",
     "given_map",

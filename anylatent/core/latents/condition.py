@@ -7,7 +7,7 @@ backbone's embedder puts its learned null token there. Guidance knows no labels:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -131,6 +131,7 @@ class ConditionSpec:
     like a map. `vectors`: tensors, or latents with a field `vector`, by their field: (D,) steers
     the whole sample, (T, D) each of the T entries of the backbone's own latent. A name may be among
     vectors *and* tokens or latents: its value is a latent with both fields, dropped together.
+    `opening` names those that say how a sample begins, and nothing of what comes later in it.
     """
 
     classes: Mapping[str, int] = field(default_factory=dict)
@@ -139,6 +140,7 @@ class ConditionSpec:
     scalars: Sequence[str] = ()
     latents: Mapping[str, Field] = field(default_factory=dict)
     vectors: Mapping[str, Field] = field(default_factory=dict)
+    opening: Collection[str] = ()
 
     @property
     def names(self) -> list[str]:

@@ -20,6 +20,29 @@ def over(mask: Tensor, x: Tensor) -> Tensor:
     return mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
 
 
+def cut(x: Latent, rows: Tensor, places: Tensor) -> Latent:
+    """Some entries of some samples, as samples of their own: those at `places` (R, W) of the
+    samples `rows` (R,). A place that there is not, such as -1, is padding.
+
+    Raises ValueError where the entries are no fields' first axis, of variable length.
+    """
+    for name, field in x.spec.fields.items():
+        if not field.variable or field.centred:
+            what = "are centred" if field.centred else "have a fixed length"
+            raise ValueError(f"the entries of '{name}' {what}: no part of them is a sample: {x}")
+    longest = x.entries
+    there = (places >= 0) & (places < longest)
+    near = places.clamp(0, longest - 1)
+    masks = {name: mask[rows[:, None], near] & there for name, mask in x.masks.items()}
+    parts = {
+        name: torch.where(
+            over(masks[name], value[rows[:, None], near]), value[rows[:, None], near], 0
+        )
+        for name, value in x.parts.items()
+    }
+    return Latent(parts, masks, x.spec)
+
+
 def free_mse(
     x: Latent, other: Latent, like: Tensor, given: Mapping[str, Tensor]
 ) -> tuple[Tensor, Tensor]:

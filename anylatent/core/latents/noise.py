@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from copy import copy
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -91,6 +92,12 @@ class Noise:
         found.positions, found._draws = self.positions, 0
         shift = signed(number * APART)
         found._keys, found._shared = (mix(keys + shift) for keys in (self._keys, self._shared))
+        return found
+
+    def select(self, index: Tensor) -> Noise:
+        """The source of some of the samples, at whole numbers (N,), from where this one is."""
+        found = copy(self)
+        found._keys, found.positions = self._keys[index], self.positions[index]
         return found
 
     def entries(self, count: int) -> Noise:
@@ -175,3 +182,9 @@ class Started(Noise):
             return drawn
         self._left -= set(latent.parts)
         return self.start.take(latent.parts).to(latent.device, latent.dtype)
+
+    def select(self, index: Tensor) -> Started:
+        found = super().select(index)
+        assert isinstance(found, Started)
+        found.start, found._left = self.start.select(index), set(self._left)
+        return found

@@ -18,11 +18,12 @@ def hinge(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def adaptive_weight(
-    reconstruction: Tensor, adversarial: Tensor, last: nn.Parameter, most: float = 1e4
+    reconstruction: Tensor, adversarial: Tensor, last: Tensor, most: float = 1e4
 ) -> Tensor:
     """‖∂reconstruction/∂last‖ / ‖∂adversarial/∂last‖, shape (), without gradient.
 
-    Both losses are scalars and `last` is the weight of the decoder's last layer. Without a graph
+    Both losses are scalars and `last` is the weight of the decoder's last layer or, where that does
+    not learn, what it returns. Without a graph
     (validation) there is no ratio, and the weight is 1.
     """
     if not (reconstruction.requires_grad and adversarial.requires_grad and last.requires_grad):

@@ -33,13 +33,14 @@ class EvaluationConfig:
     of held-out data. `run_is` names the modality that it must be of, `base` where what it
     leans on has moved to; `metrics` are names, or `{name: ..., setting: ...}`, of those to judge by
     (default: all that apply). Where a run was trained to complete data, `benchmark` makes so many
-    `completions` of each."""
+    `completions` of each. `generator`: one around the run's own, such as windows."""
 
     run: str
     data: Node
     sampling: SamplingConfig = inline()
     computing: Computing = inline(Computing)
     likelihood: Node | None = None
+    generator: Node | None = None
     run_is: str | None = None
     base: str | None = None
     n: int = 1000
@@ -58,7 +59,8 @@ class Evaluation:
         if config.n < 2:
             raise UserError(f"n={config.n}: figures need at least two samples")
         self.config = config
-        self.run = Run.load(config.run, config.computing, config.run_is, config.base)
+        how, around = config.computing, config.generator
+        self.run = Run.load(config.run, how, config.run_is, config.base, around)
         own = self.run.directory.path
         self.data = measured(own, data_of(own, config.data))
         self.metrics = Metrics.of(self.run.system.modality, self.data, config.metrics)

@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anylatent.core.denoisers import Denoiser
-from anylatent.core.generators import Guidance, Sampler, schedules_of
-from anylatent.core.inverse import Completion, begin_with
+from anylatent.core.generators import Sampler, schedules_of
+from anylatent.core.inverse import Known, begin_with
 from anylatent.core.latents import Latent, Masking, Noise, Started
 from anylatent.core.modality import Outputs, join, move
 from anylatent.core.nn.precision import computed_in, exactly
@@ -36,8 +35,7 @@ def sample(
     cond, given = system.condition(columns), system.modality.given
     known = None if given is None else given.known(start, columns)
     if given is not None and known is not None:
-        guidance = completing(system, known, given.strength, start, sampler.guidance)
-        sampler = replace(sampler, guidance=guidance)
+        sampler = replace(sampler, known=completing(system, known, given.strength, start))
     watch = Watch(callback)
     z = system.generator.sample(start, cond, sampler, noise, watch)
     watch.check(z)
@@ -111,14 +109,8 @@ def _started(system: System, start: Latent, columns: Mapping[str, Any]) -> Laten
     return start.zeros().to(system.device)
 
 
-def completing(
-    system: System,
-    known: Mapping[str, Any],
-    strength: float,
-    start: Latent,
-    guidance: Guidance | None,
-) -> Guidance:
-    """Guidance towards samples that contain known data, after any other."""
+def completing(system: System, known: Mapping[str, Any], strength: float, start: Latent) -> Known:
+    """Known data as latents, for samples that contain them."""
     stages = list(system.generator.denoisers)
     if len(stages) > 1:
         raise UserError(
@@ -137,7 +129,7 @@ def completing(
             "parts of a sample can be given where each has a latent of its own, but the "
             f"{type(system.autoencoder).__name__} mixes them into {begun.spec}"
         )
-    return _around(begun, places, strength, guidance)
+    return Known(begun, places, strength)
 
 
 @torch.no_grad()
@@ -159,24 +151,12 @@ def completed(
     masks = {name: given.get(name, _nothing(known, name)) for name in known.parts}
     own = system.modality.given
     strength = 1.0 if own is None else own.strength
-    told = replace(sampler, guidance=_around(known, masks, strength, sampler.guidance))
+    told = replace(sampler, known=Known(known, masks, strength))
     watch, cond = Watch(callback), system.condition(system.columns(batch))
     z = system.generator.sample(known.zeros(), cond, told, noise, watch)
     watch.check(z)
     outputs = system.decode(z)
     return outputs if own is None else own.put(outputs, batch, places), places.cpu()
-
-
-def _around(
-    known: Latent, masks: Mapping[str, Tensor], strength: float, guidance: Guidance | None
-) -> Guidance:
-    """Towards samples that have what is known where the masks say so, after other guidance."""
-
-    def guide(denoiser: Denoiser, noise: Noise) -> Denoiser:
-        own = denoiser if guidance is None else guidance(denoiser, noise)
-        return Completion(own, known, masks, strength)
-
-    return guide
 
 
 def _nothing(known: Latent, name: str) -> Tensor:

@@ -20,6 +20,7 @@ from anylatent.core.runs.drawing import draw
 from anylatent.core.runs.restoring import restored, untrained
 from anylatent.core.runs.sampling import Context, guidance_of, node_of, steers
 from anylatent.core.runs.system import System
+from anylatent.core.runs.within import within
 from anylatent.core.solvers import Callback, Solver
 from anylatent.core.support.files import UserError
 
@@ -40,12 +41,15 @@ class Run:
         computing: Computing | None = None,
         modality: str | None = None,
         base: str | None = None,
+        generator: Node | None = None,
     ) -> Run:
-        """`modality`, if given, must be the run's own; `base` is where its base has moved to."""
+        """`modality`, if given, must be the run's own; `base` is where its base has moved to;
+        `generator` one around its own, such as windows."""
         directory, how = RunDirectory(Path(path)), computing or Computing()
         config = directory.config()
         _check_modality(config, modality, path)
         system = restored(directory, config, base)
+        within(system, generator)
         return cls(directory, config, how.placed(system, directory.stages().precision), how)
 
     # ---- samples ------------------------------------------------------------------------------
@@ -234,7 +238,9 @@ def load(
     base: str | None = None,
     precision: str = "run",
     compile: bool | str = False,
+    generator: str | Node | None = None,
 ) -> Run:
-    """A trained run, from its directory; `base` is where what it leans on has moved to. See
-    `Computing` for the others."""
-    return Run.load(path, Computing(device, precision, compile), base=base)
+    """A trained run, from its directory; `base` is where what it leans on has moved to, `generator`
+    one around its own, such as windows. See `Computing` for the others."""
+    around = node_of(generator, None)
+    return Run.load(path, Computing(device, precision, compile), base=base, generator=around)

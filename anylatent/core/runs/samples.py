@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from anylatent.core.generators import Sampler
-from anylatent.core.latents import Latent
+from anylatent.core.generators import Around, Sampler, steps_of
+from anylatent.core.latents import Latent, Noise
 from anylatent.core.modality import Outputs, exact
 from anylatent.core.runs.computing import Computing
-from anylatent.core.runs.config import SamplingConfig, inline
+from anylatent.core.runs.config import Node, SamplingConfig, inline
+from anylatent.core.runs.drawing import blank
 from anylatent.core.runs.records import writing
 from anylatent.core.runs.run import Run
 from anylatent.core.runs.stored_noise import StoredNoise
@@ -29,11 +30,12 @@ class SampleConfig:
     value, or a list of n, by name. `noise`: a file of `anylatent invert`, whose n and settings
     count unless given. `batch` samples are drawn at a time, which changes none. `run_is` names the
     modality that the run must be of, `base` where what it leans on has moved to. `lossless`: as
-    files that keep every number."""
+    files that keep every number. `generator`: one around the run's own, such as windows."""
 
     run: str
     sampling: SamplingConfig = inline()
     computing: Computing = inline(Computing)
+    generator: Node | None = None
     run_is: str | None = None
     base: str | None = None
     n: int = 16
@@ -49,7 +51,7 @@ class SampleConfig:
 
 def write_samples(config: SampleConfig) -> None:
     """Draws what is asked for, writes it, and prints where."""
-    run = Run.load(config.run, config.computing, config.run_is, config.base)
+    run = Run.load(config.run, config.computing, config.run_is, config.base, config.generator)
     cond, labels = dict(config.cond), list[str]()
     if config.each is not None:
         labels = _classes(run, config.each)
@@ -94,10 +96,29 @@ def drawn(
     run.system.generator.accepts(sampler)
     if n < 1:
         raise UserError(f"n={n}: ask for at least one sample")
-    solutions = -(-n // max(1, batch)) * len(run.system.generator.members)
-    with bar("sampling", solutions * sampler.steps) as advance:
-        seeds = [(seed, i) for i in range(n)]
+    seeds = [(seed, i) for i in range(n)]
+    with bar("sampling", _steps(run, sampler, seeds, columns, batch, noise)) as advance:
         return run.draw(sampler, seeds, columns, batch, lambda i, t, x: advance(), noise)
+
+
+def _steps(
+    run: Run,
+    sampler: Sampler,
+    seeds: Sequence[Any],
+    columns: Mapping[str, Sequence[Any]],
+    batch: int,
+    noise: Latent | None,
+) -> int:
+    """How many steps it takes to draw them all."""
+    starts = range(0, len(seeds), max(1, batch))
+    generator, found = run.system.generator, 0
+    if not isinstance(generator, Around):
+        return len(starts) * len(generator.members) * sampler.steps
+    for part in (slice(start, start + batch) for start in starts):
+        own = {name: values[part] for name, values in columns.items()}
+        start = blank(run.system, Noise(seeds[part]), own) if noise is None else noise.select(part)
+        found += steps_of(generator, start, sampler.steps)
+    return found
 
 
 def _classes(run: Run, key: str) -> list[str]:

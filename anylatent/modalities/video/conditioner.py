@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -78,9 +79,9 @@ class ClipConditioner(Conditioner):
             field = next(iter(self.autoencoder.spec.fields.values()))
             latents["first"] = Field(field.rest, channels=0)
             vectors["first"] = Field((field.rest[0] * SIDE**2 + LEVELS,))
-        return ConditionSpec(
-            inner.classes, inner.tokens, inner.maps, [*inner.scalars, *scalars], latents, vectors
-        )
+        opening = [*inner.opening, *(["first"] if "first" in self.also else [])]
+        known = [*inner.scalars, *scalars]
+        return replace(inner, scalars=known, latents=latents, vectors=vectors, opening=opening)
 
     @property
     def columns(self) -> Sequence[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anylatent.core.cli.command import SAMPLING, USUAL, Command
+from anylatent.core.cli.command import DRAWING, SAMPLING, Command
 from anylatent.core.registry import register
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ class Benchmark(Command):
     usage = """\
 benchmark modality=image run=runs/emoji
     the same beside held-out data, data made worse and an untrained model, and the speed"""
-    choices = {**USUAL, "likelihood": "elbo", "data": "openmoji"}
+    choices = {**DRAWING, "likelihood": "elbo", "data": "openmoji"}
     defaults = {"steps": 20}
     own = (*SAMPLING, "data")
 

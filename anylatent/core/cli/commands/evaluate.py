@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anylatent.core.cli.command import SAMPLING, USUAL, Command
+from anylatent.core.cli.command import DRAWING, SAMPLING, Command
 from anylatent.core.registry import register
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ class Evaluate(Command):
     usage = """\
 evaluate run=runs/emoji [n=1000]
     figures of the model's samples and reconstructions"""
-    choices = {**USUAL, "likelihood": "elbo", "data": "openmoji"}
+    choices = {**DRAWING, "likelihood": "elbo", "data": "openmoji"}
     defaults = {"steps": 20}
     own = (*SAMPLING, "data")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anylatent.core.cli.command import SAMPLING, USUAL, Command
+from anylatent.core.cli.command import DRAWING, SAMPLING, Command
 from anylatent.core.registry import register
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ class Sample(Command):
 sample run=runs/emoji n=16 seed=0 [solver=dpmpp_2m steps=20 guidance.scale=3
                cond.category=flags out=samples]
     draws samples, saved as files with a contact sheet"""
-    choices = USUAL
+    choices = DRAWING
     defaults = {"steps": 20}
     own = SAMPLING
 

@@ -6,7 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -24,6 +24,12 @@ class Tuning(ABC):
     """
 
     leans: ClassVar[bool] = True
+
+    @classmethod
+    def inherited(cls, stage: str, parts: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The parts, by group, of a model whose stage is tuned so, where those of the model that it
+        comes from are these; what a user chooses of them stands."""
+        return parts
 
     def extend(self, system: System) -> None:  # noqa: B027 - most add nothing
         """Adds networks of its own to a model, such as guests of its backbone, before any weights

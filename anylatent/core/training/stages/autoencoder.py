@@ -26,7 +26,8 @@ from anylatent.core.training.windows import windowed
 class AutoencoderSettings(StageSettings):
     """See `StageSettings`. With a `window`, the stage learns from that many entries in a row of
     each item of variable length, as frames of a video, at a place drawn anew at each step; by
-    default as the data say, from whole items where they say nothing."""
+    default one where it codes entries one by one, else as many as the data say, and whole items
+    where they say nothing."""
 
     steps: int = 2000
     window: int | None = None
@@ -60,6 +61,8 @@ class AutoencoderStage(Stage):
                 f"training.autoencoder.window={own}: items of {type(self.training.data).__name__} "
                 "are read as a whole; leave it out"
             )
+        if own is None and usual is not None and self.system.autoencoder.by_entry:
+            return 1
         return usual if own is None else own
 
     def networks(self) -> dict[str, nn.Module]:
