@@ -107,18 +107,20 @@ class ConvAutoencoder(Autoencoder):
     def restore(self, z: Latent) -> Latent:
         return Pixels(self.shape).spec.wrap({"z": self.decode(z).tensor})
 
-    def loss(self, batch: Batch, noise: Noise, step: int) -> tuple[dict[str, Tensor], Tensor]:
+    def loss(
+        self, batch: Batch, noise: Noise, step: int, guest: Guest | None = None
+    ) -> tuple[dict[str, Tensor], Tensor]:
         image = self._image(batch)
         z, regular = self.bottleneck(self.encode(batch), noise)
-        output = self._decode(z)
+        output = self._decode(z, guest)
         terms = self._reconstruction(output, image)
         if self.adversary is not None and step >= self.adversary_start:
             regular["adversarial"] = self._adversarial(terms, output)
         return {**terms, **regular}, output
 
-    def log_prob(self, batch: Batch, z: Latent) -> Tensor:
+    def log_prob(self, batch: Batch, z: Latent, guest: Guest | None = None) -> Tensor:
         """Of the bytes of pictures around the decoded ones, see `image.likelihood`."""
-        return log_prob(self._image(batch), self.decode(z).tensor)
+        return log_prob(self._image(batch), self.decode(z, guest).tensor)
 
     def adversary_loss(self, batch: Batch, output: Tensor, step: int) -> dict[str, Tensor]:
         if self.adversary is None or step < self.adversary_start:
@@ -144,7 +146,9 @@ class ConvAutoencoder(Autoencoder):
         assert self.adversary is not None
         fooled: Tensor = -self.adversary(output).flatten(1).mean(1)
         total = torch.stack(list(terms.values())).sum(0)
-        ratio = adaptive_weight(total.mean(), fooled.mean(), self.decoder.last)
+        last = self.decoder.last
+        where = last if last.requires_grad else output  # layers that were put into it learn alone
+        ratio = adaptive_weight(total.mean(), fooled.mean(), where)
         return self.adversary_weight * ratio * fooled
 
     def _decode(self, z: Latent, guest: Guest | None = None) -> Tensor:

@@ -4,6 +4,7 @@ from anylatent.core.registry import register
 from anylatent.modalities.video.autoencoder import FramesAutoencoder
 from anylatent.modalities.video.backbone import Inflated
 from anylatent.modalities.video.conditioner import ClipConditioner
+from anylatent.modalities.video.critic import PatchDiscriminator3d
 from anylatent.modalities.video.data import AnimatedEmoji, Footage, MovingMnist, VideoFolder
 from anylatent.modalities.video.metrics import (
     ClipDistances,
@@ -17,13 +18,15 @@ from anylatent.modalities.video.modality import VideoModality
 from anylatent.modalities.video.tuning import TemporalTuning
 
 READER = {"reader": ("reader", "decord")}
+FRAMES = {"image": ("autoencoder", "conv"), "adversary": ("adversary", "none")}
 
 register("modality", "video")(VideoModality)
 register("data", "moving_mnist")(MovingMnist)
 register("data", "footage", parts=READER)(Footage)
 register("data", "animated_emoji")(AnimatedEmoji)
 register("data", "video_folder", parts=READER)(VideoFolder)
-register("autoencoder", "frames", parts={"image": ("autoencoder", "conv")})(FramesAutoencoder)
+register("autoencoder", "frames", parts=FRAMES)(FramesAutoencoder)
+register("adversary", "patch3d")(PatchDiscriminator3d)
 register("backbone", "video_unet", parts={"image": ("backbone", "unet")})(Inflated)
 register("backbone", "video_dit", parts={"image": ("backbone", "dit")})(Inflated)
 register("conditioner", "clip", parts={"about": ("conditioner", "none")})(ClipConditioner)

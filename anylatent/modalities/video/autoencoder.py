@@ -1,4 +1,4 @@
-"""Each frame of a clip by an autoencoder of pictures."""
+"""Each frame of a clip by an autoencoder of pictures, with layers over time in its decoder."""
 
 from __future__ import annotations
 
@@ -9,32 +9,47 @@ import torch
 from torch import Tensor, nn
 
 from anylatent.core.autoencoders import Autoencoder
-from anylatent.core.latents import Field, Latent, LatentSpec, Noise, Posterior
+from anylatent.core.latents import Field, Latent, LatentSpec, Noise, Posterior, cut
 from anylatent.core.modality import Batch
-from anylatent.core.nn.guests import Guest
+from anylatent.core.nn.guests import Both, Guest
 from anylatent.core.registry import Maker
 from anylatent.core.support.files import UserError
 from anylatent.modalities.image.autoencoder import ConvAutoencoder
 from anylatent.modalities.image.modality import ImageModality
 from anylatent.modalities.image.pictures import Pictures
 from anylatent.modalities.video.clips import Clips
+from anylatent.modalities.video.critic import Critic
+from anylatent.modalities.video.folding import frame_field, over_frames, pieces
+from anylatent.modalities.video.temporal import Temporal
 
 
 class FramesAutoencoder(Autoencoder):
     """Clips under the key "video", (B, T, C, H, W), frame by frame: latents `z` (None, C, h, w).
 
     `image` makes the autoencoder of pictures, of latents (C, h, w), whose losses and adversary are
-    those of frames. Frames know nothing of one another here; `at_once` of them are encoded or
-    decoded at a time where no gradients are wanted. Align Your Latents (2304.08818).
+    those of frames. With `temporal` its decoder has convolutions over `kernel` frames after each of
+    its layers, of which `gate` enters at the start: with 0 it decodes as it did. `adversary` then
+    judges clips, (B, T, C, H, W), in place of one of frames, after `adversary_start` steps and at
+    most `adversary_weight` times as strongly as the other losses. `at_once` frames are encoded or
+    decoded at a time where no gradients are wanted, and around them as many as the convolutions
+    see: the result is that of all at once. Align Your Latents (2304.08818).
     """
+
+    for_loss: Sequence[str]
 
     def __init__(
         self,
         shape: tuple[int, int, int] = (3, 32, 32),
         image: Maker[Autoencoder] | None = None,
+        adversary: Maker[nn.Module | None] | None = None,
         rate: float = 8.0,
         *,
-        at_once: int = 256,
+        at_once: int = 32,
+        temporal: bool = False,
+        kernel: int = 3,
+        gate: float = 0.0,
+        adversary_weight: float = 0.1,
+        adversary_start: int = 1000,
     ) -> None:
         super().__init__()
         if at_once < 1:
@@ -47,15 +62,27 @@ class FramesAutoencoder(Autoencoder):
         )
         self.name, field = frame_field(self.image.spec)
         self.spec, self.rate = LatentSpec({self.name: field}), rate
-        self.alone, self.for_loss = self.image.alone, [f"image.{n}" for n in self.image.for_loss]
+        self.temporal = _over_time(self.image, kernel, gate) if temporal else None
+        self.alone, self.by_entry = self.image.alone, not temporal
+        self.critic = Critic(adversary, adversary_weight, adversary_start)
+        own = [f"image.{n}" for n in self.image.for_loss]
+        self.for_loss = [*own, "critic"]
 
     def equip(self) -> None:
         self.image.equip()
+        self.critic.equip()
+        if self.critic.network is not None:
+            if self.temporal is None:
+                raise UserError(
+                    "autoencoder.adversary judges frames in a row, which this decoder makes one by "
+                    "one: add autoencoder.temporal=true, or give it to autoencoder.image"
+                )
+            self.image.adversary = None
 
     @property
     def adversary(self) -> nn.Module | None:
-        """That of the frames."""
-        return self.image.adversary
+        """That of clips, or else that of the frames."""
+        return self.image.adversary if self.critic.network is None else self.critic.network
 
     @adversary.setter
     def adversary(self, value: nn.Module | None) -> None:
@@ -70,48 +97,75 @@ class FramesAutoencoder(Autoencoder):
 
     def decode(self, z: Latent, guest: Guest | None = None) -> Clips:
         """Clips, about in [-1, 1] but not clamped, so that gradients pass."""
-        frames = z[self.name].flatten(0, 1)
-        told = {} if guest is None else {"guest": guest}
-        parts = self._parts(frames) if guest is None else [frames]
-        pictures = torch.cat([self._pictures(part, **told) for part in parts])
-        return Clips(torch.unflatten(pictures, 0, (z.batch, -1)), z.lengths(self.name), self.rate)
+        whole = torch.is_grad_enabled() or guest is not None
+        frames = self._frames(z, guest) if whole else self._in_pieces(z)
+        return Clips(frames, z.lengths(self.name), self.rate)
 
     def restore(self, z: Latent) -> Latent:
-        shape = (None, *self._pictures(z[self.name][:1, 0]).shape[1:])
-        spec = LatentSpec({"z": Field(shape, channels=1)})
-        return spec.wrap({"z": self.decode(z).frames}, {"z": z.masks[self.name]})
+        frames = self.decode(z).frames
+        spec = LatentSpec({"z": Field((None, *frames.shape[2:]), channels=1)})
+        return spec.wrap({"z": frames}, {"z": z.masks[self.name]})
 
     def loss(self, batch: Batch, noise: Noise, step: int) -> tuple[dict[str, Tensor], Any]:
         """The means over the frames of each clip."""
         video, mask = self._video(batch), batch["mask"]
-        frames = {"image": video.flatten(0, 1)}
-        terms, output = self.image.loss(frames, noise.entries(video.shape[1]), step)
-        return {name: _over_frames(term, mask) for name, term in terms.items()}, output
+        told = self._told(len(video), mask)
+        frames, each = {"image": video.flatten(0, 1)}, noise.entries(video.shape[1])
+        terms, output = self.image.loss(frames, each, step, **told)
+        terms = {name: over_frames(term, mask) for name, term in terms.items()}
+        return self.critic.judged(terms, output, mask, step), output
 
     def adversary_loss(self, batch: Batch, output: Any, step: int) -> dict[str, Tensor]:
+        if self.critic.network is not None:
+            return self.critic.loss(self._video(batch), output, batch["mask"], step)
         frames = {"image": self._video(batch).flatten(0, 1)}
         terms = self.image.adversary_loss(frames, output, step)
-        return {name: _over_frames(term, batch["mask"]) for name, term in terms.items()}
+        return {name: over_frames(term, batch["mask"]) for name, term in terms.items()}
 
     def log_prob(self, batch: Batch, z: Latent) -> Tensor | None:
-        inner = self.image.spec.wrap({self.name: z[self.name].flatten(0, 1)})
-        each = self.image.log_prob({"image": self._video(batch).flatten(0, 1)}, inner)
+        inner, mask = self.image.spec.wrap({self.name: z[self.name].flatten(0, 1)}), batch["mask"]
+        frames = {"image": self._video(batch).flatten(0, 1)}
+        each = self.image.log_prob(frames, inner, **self._told(z.batch, mask))
         if each is None:
             return None
-        return torch.where(batch["mask"], torch.unflatten(each, 0, (z.batch, -1)), 0).sum(1)
+        return torch.where(mask, torch.unflatten(each, 0, (z.batch, -1)), 0).sum(1)
 
     def report(self) -> dict[str, float]:
         return self.image.report()
 
+    # ---- frames -------------------------------------------------------------------------------
+    def _told(self, batch: int, mask: Tensor | None, guest: Guest | None = None) -> dict[str, Any]:
+        """The guest of the decoder, where it has any, of the frames of so many clips."""
+        own = None if self.temporal is None else self.temporal.of(batch, mask)
+        found = guest if own is None else own if guest is None else Both(own, guest)
+        return {} if found is None else {"guest": found}
+
+    def _frames(self, z: Latent, guest: Guest | None = None) -> Tensor:
+        """Of all at once, (B, T, C, H, W)."""
+        mask = None if z.full else z.masks[self.name]
+        inner = self.image.spec.wrap({self.name: z[self.name].flatten(0, 1)})
+        found = self.image.decode(inner, **self._told(z.batch, mask, guest))
+        if not isinstance(found, Pictures):
+            raise UserError(f"autoencoder.image must make pictures, not {type(found).__name__}")
+        return torch.unflatten(found.tensor, 0, (z.batch, -1))
+
+    def _in_pieces(self, z: Latent) -> Tensor:
+        """The same, a few clips at a time, some frames of each."""
+        reach = 0 if self.temporal is None else self.temporal.reach or 0
+        length = z[self.name].shape[1]
+        at_a_time, found = max(1, self.at_once // length), list[Tensor]()
+        for first in range(0, z.batch, at_a_time):
+            rows = torch.arange(first, min(first + at_a_time, z.batch), device=z.device)
+            parts = list[Tensor]()
+            for seen, kept in pieces(length, self.at_once, reach):
+                places = torch.arange(seen.start, seen.stop, device=z.device)
+                parts.append(self._frames(cut(z, rows, places.expand(len(rows), -1)))[:, kept])
+            found.append(torch.cat(parts, 1))
+        return torch.cat(found)
+
     def _parts(self, x: Tensor) -> Sequence[Tensor]:
         """Some at a time, where nothing remembers them."""
         return [x] if torch.is_grad_enabled() else torch.split(x, self.at_once)
-
-    def _pictures(self, z: Tensor, **told: Any) -> Tensor:
-        found = self.image.decode(self.image.spec.wrap({self.name: z}), **told)
-        if not isinstance(found, Pictures):
-            raise UserError(f"autoencoder.image must make pictures, not {type(found).__name__}")
-        return found.tensor
 
     def _clip(self, parts: Sequence[Latent], batch: Batch) -> Latent:
         frames = torch.cat([part[self.name] for part in parts])
@@ -129,20 +183,12 @@ class FramesAutoencoder(Autoencoder):
         return video
 
 
-def frame_field(spec: LatentSpec) -> tuple[str, Field]:
-    """The name of the only field (C, h, w) of pictures' latents, and that of clips' latents, (None,
-    C, h, w). Raises UserError for other latents."""
-    if len(spec.fields) == 1:
-        ((name, field),) = spec.fields.items()
-        if len(field.shape) == 3 and not field.variable and field.channels in (None, 0):
-            channels = None if field.channels is None else 1
-            return name, Field((None, *field.shape), channels=channels, std=field.std)
-    raise UserError(f"frames need latents of one field (C, H, W), got {spec}: choose another image")
-
-
-def _over_frames(term: Tensor, mask: Tensor) -> Tensor:
-    """The mean over a clip's frames of what each has, (B·T,) → (B,); others as they are."""
-    if term.ndim != 1 or term.numel() != mask.numel():
-        return term
-    each = torch.where(mask, term.view(mask.shape), 0)
-    return each.sum(1) / mask.sum(1)
+def _over_time(image: Autoencoder, kernel: int, gate: float) -> Temporal:
+    """Convolutions over time for the decoder of pictures."""
+    sites = getattr(image, "sites", ())
+    if not sites:
+        raise UserError(
+            f"autoencoder.temporal=true: the decoder of {type(image).__name__} has no sites where "
+            "layers over time could be; use autoencoder.image=conv, or leave it out"
+        )
+    return Temporal(sites, heads=0, kernel=kernel, gate=gate)

@@ -1,6 +1,9 @@
-"""Clips as batches of single frames: latents, noise levels and conditions."""
+"""Clips as batches of single frames: latents, noise levels and conditions; and as pieces."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -14,6 +17,35 @@ from anylatent.core.latents import (
     Value,
     over,
 )
+from anylatent.core.support.files import UserError
+
+
+def frame_field(spec: LatentSpec) -> tuple[str, Field]:
+    """The name of the only field (C, h, w) of pictures' latents, and that of clips' latents, (None,
+    C, h, w). Raises UserError for other latents."""
+    if len(spec.fields) == 1:
+        ((name, field),) = spec.fields.items()
+        if len(field.shape) == 3 and not field.variable and field.channels in (None, 0):
+            channels = None if field.channels is None else 1
+            return name, Field((None, *field.shape), channels=channels, std=field.std)
+    raise UserError(f"frames need latents of one field (C, H, W), got {spec}: choose another image")
+
+
+def over_frames(term: Tensor, mask: Tensor) -> Tensor:
+    """The mean over a clip's frames of what each has, (B·T,) → (B,); others as they are."""
+    if term.ndim != 1 or term.numel() != mask.numel():
+        return term
+    each = torch.where(mask, term.view(mask.shape), 0)
+    return each.sum(1) / mask.sum(1)
+
+
+def pieces(length: int, size: int, reach: int) -> Iterator[tuple[slice, slice]]:
+    """What is seen of so many frames at a time, and what of that is kept: `size` frames, seen with
+    up to `reach` before and after them."""
+    for start in range(0, length, size):
+        first, stop = max(0, start - reach), min(length, start + size)
+        kept = slice(start - first, stop - first)
+        yield slice(first, min(length, stop + reach)), kept
 
 
 def frame_spec(spec: LatentSpec) -> tuple[str, LatentSpec]:
@@ -52,14 +84,7 @@ def frame_conditions(conditions: ConditionSpec) -> ConditionSpec:
         name: Field(field.shape[1:]) if len(field.shape) == 2 else field
         for name, field in conditions.vectors.items()
     }
-    return ConditionSpec(
-        conditions.classes,
-        conditions.tokens,
-        conditions.maps,
-        conditions.scalars,
-        latents,
-        vectors,
-    )
+    return replace(conditions, latents=latents, vectors=vectors)
 
 
 class Folding:

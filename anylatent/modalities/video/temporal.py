@@ -32,10 +32,12 @@ PASSING = ("first", "lower", "raise", "skip")
 
 class Temporal(Guest):
     """Layers over time for the sites of a network of frames: attention where that attends, and
-    convolutions over `kernel` frames after its other layers, `heads` heads each.
+    convolutions over `kernel` frames after its other layers, `heads` heads each; with no heads
+    convolutions everywhere.
 
     Attention has rotary positions, so that clips may have any length. `gate` is how much of them
-    enters at the start.
+    enters at the start. `reach`: how many frames before and after it a frame depends on; None where
+    that is all of them.
     """
 
     def __init__(
@@ -46,18 +48,24 @@ class Temporal(Guest):
         for site in _chosen(sites):
             layer: OverTime = (
                 AttentionOverTime(site.width, heads, gate)
-                if site.attends
+                if site.attends and heads
                 else ConvolutionOverTime(site.width, kernel, gate)
             )
             self.layers[_key(site)] = layer
         if not self.layers:
             raise ValueError("the network of frames has no sites where layers over time could be")
+        attends = any(isinstance(layer, AttentionOverTime) for layer in self.layers.values())
+        self.reach = None if attends else len(self.layers) * (kernel // 2)
 
     def begin(self, x: Latent, c_noise: Tensor, cond: Condition | None) -> Guest:
         """x: the clips, (B, T, ...), whose frames the network is given one by one."""
-        (z,) = x.parts.values()
         mask = None if x.full else next(iter(x.masks.values()), None)
-        return _OfClips(self.layers, z.shape[0], mask)
+        return self.of(x.batch, mask)
+
+    def of(self, batch: int, mask: Tensor | None) -> Guest:
+        """The guest of one call, on the frames of so many clips; `mask` (B, T) are those that there
+        are, None for all."""
+        return _OfClips(self.layers, batch, mask)
 
 
 class _OfClips(Guest):

@@ -327,3 +327,70 @@ def test_a_copy_of_a_run_is_whole(tuned, runs, tmp_path, capsys):
         capsys, "sample", f"run={moved}", f"base={runs['video_pictures']}", "n=1", "steps=2"
     )
     assert code == 0, err
+
+
+# ---- the decoder over time, and samples of any length -----------------------------------------
+@pytest.fixture(scope="module")
+def decoded(runs, trained_once):
+    """A run of clips whose decoder was tuned, with an adversary of clips."""
+    more = ["stage=autoencoder", "tuning=temporal", "adversary@autoencoder.adversary=patch3d"]
+    more += ["autoencoder.adversary.channels=8", "autoencoder.adversary_start=2"]
+    more += ["training.autoencoder.warmup=0", "training.autoencoder.optimizer.lr=3e-2"]
+    more += ["training.autoencoder.steps=5", "training.autoencoder.batch=2", "pictures.every=0"]
+    return trained_once("video_decoded", [f"from={runs['video_first']}", *more])
+
+
+def test_a_tuned_decoder_has_layers_over_time_and_leaves_the_rest(runs, decoded):
+    own, base = (load_file(run / "model.safetensors") for run in (decoded, runs["video_first"]))
+    assert own and all(".temporal." in name for name in own)
+    fresh = al.load(decoded).system.autoencoder
+    gates = [x for name, x in own.items() if name.endswith("gate")]
+    assert all(bool(gate.any()) for gate in gates)
+    kept = {k: v for k, v in al.load(decoded).system.trained().items() if k not in own}
+    assert set(kept) == set(base) and all(torch.equal(kept[k], base[k]) for k in base)
+    assert fresh.temporal is not None and not fresh.by_entry
+    text = (decoded / "config.yaml").read_text()
+    assert "patch3d" in text and "temporal: true" in text
+
+
+def test_a_tuned_decoder_draws_what_the_run_did(runs, decoded):
+    cond = {"motion": [0.5]}
+    own, base = (
+        al.load(run).sample(1, cond=cond, steps=3) for run in (decoded, runs["video_first"])
+    )
+    assert own.frames.shape == base.frames.shape and not torch.equal(own.frames, base.frames)
+    assert float((own.frames - base.frames).abs().mean()) < 0.3
+
+
+def test_a_decoder_without_layers_over_time_can_not_be_tuned_so(runs, tmp_path, fails):
+    told = [f"from={runs['video_pictures']}", f"run={tmp_path / 'run'}", "stage=autoencoder"]
+    assert "autoencoder.temporal=true" in fails("train", *told, "tuning=temporal")
+
+
+@pytest.mark.parametrize("kind", ["windows", "rolling"])
+def test_samples_of_any_length(runs, tmp_path, cli, kind):
+    """From a run that drew short ones; each begins in the same way whatever else is drawn."""
+    around = [f"generator={kind}", "generator.window=4", "generator.context=1", "steps=3"]
+    for n in (2, 1):
+        out = ["cond.frames=11", f"n={n}", f"out={tmp_path / str(n)}", "lossless=true"]
+        cli("sample", f"run={runs['video_first']}", *around, *out)
+    (joint, rate), (alone, _) = (opened(tmp_path / n / "0_00000.mkv") for n in ("2", "1"))
+    assert len(joint) == 11 and rate == 8
+    assert abs(joint.astype(int) - alone.astype(int)).max() <= 1
+
+
+def test_windows_of_a_run_can_not_be_other_models(runs, fails):
+    told = ["sample", f"run={runs['video_given']}", "n=1"]
+    assert "around its generator there can be" in fails(*told, "generator=cascade")
+    assert "objective.forcing=true" in fails(*told, "generator=rolling")
+    assert "longer than its context" in fails(
+        *told, "generator=windows", "generator.window=3", "generator.context=3"
+    )
+    assert "leave it out" in fails(*told, "generator=windows", "generator.of=cascade")
+
+
+def test_a_run_may_be_trained_to_draw_windows(tmp_path, trained_once):
+    around = ["generator=windows", "generator.window=4", "generator.context=2"]
+    run = trained_once("video_windows", [*TINY, *GIVEN, *around])
+    made = al.load(run).sample(1, steps=3, cond={"frames": 9})
+    assert made.frames.shape[1] == 9 and bool(made.frames.isfinite().all())

@@ -174,5 +174,5 @@ def test_an_adversary_of_frames_learns_once():
     made.equip()
     assert made.adversary is made.image.adversary is not None
     assert len(list(made.parameters())) == len(set(made.parameters()))
-    assert made.for_loss == ["image.perceptual", "image.adversary"]
+    assert made.for_loss == ["image.perceptual", "image.adversary", "critic"]
     al.testing.check_autoencoder(made, batch(2, 2))
