@@ -11,10 +11,16 @@ from torch import Tensor, nn
 from anylatent.core.denoisers import Denoiser
 from anylatent.core.generators.base import Generator
 from anylatent.core.generators.sampler import Guidance, Sampler
-from anylatent.core.latents import Condition, Latent, LatentSpec, Noise
+from anylatent.core.latents import Condition, Latent, LatentSpec, Noise, Value, combine
 from anylatent.core.likelihood import Measure
 from anylatent.core.process import Schedule, Times
 from anylatent.core.solvers import Callback
+
+APART = 4
+"""The source of the noise of what stages are told, apart from what else is drawn for a sample."""
+
+NOISE = "told_noise"
+"""The condition that says how noisy is what a stage is told."""
 
 
 class Cascade(Generator):
@@ -24,6 +30,8 @@ class Cascade(Generator):
     of the same names, whose values are latents: `given` names them for each stage, by default all.
     `stages` are named, or have the names of their fields. `origins`: paths of the models that
     stages start from, by stage. `spec` tells the order of the fields, by default the stages'.
+    `noises`, of stages that are told noisy fields: the greatest deviation of that noise, drawn
+    uniformly in training, and the one in sampling; the condition `told_noise` says it (2106.15282).
     """
 
     def __init__(
@@ -32,6 +40,7 @@ class Cascade(Generator):
         given: Mapping[str, Sequence[str]] | None = None,
         origins: Mapping[str, str] | None = None,
         spec: LatentSpec | None = None,
+        noises: Mapping[str, tuple[float, float]] | None = None,
     ) -> None:
         super().__init__()
         if not stages:
@@ -47,6 +56,7 @@ class Cascade(Generator):
         self.stages = nn.ModuleDict(stages)
         self.spec = spec or LatentSpec(dict(fields))
         self.given = {name: _before(stages, name, (given or {}).get(name)) for name in stages}
+        self.noises = dict(noises or {})
         self.origins = {f"stages.{name}": path for name, path in (origins or {}).items()}
 
     def _each(self) -> Iterator[tuple[str, Generator]]:
@@ -85,7 +95,8 @@ class Cascade(Generator):
     def loss_of(self, member: str, x0: Latent, cond: Condition | None, noise: Noise) -> Tensor:
         stage = self.stages[member]
         assert isinstance(stage, Generator)
-        return stage.loss(x0.take(stage.spec.fields), self._told(member, cond, x0), noise)
+        told = self._told(member, cond, x0, noise, learning=True)
+        return stage.loss(x0.take(stage.spec.fields), told, noise)
 
     @torch.no_grad()
     def sample(
@@ -98,7 +109,7 @@ class Cascade(Generator):
     ) -> Latent:
         made = blank
         for name, stage in self._each():
-            start, told = blank.take(stage.spec.fields), self._told(name, cond, made)
+            start, told = blank.take(stage.spec.fields), self._told(name, cond, made, noise)
             part = stage.sample(start, told, _sampler_of(stage, sampler), noise, callback)
             made = _with(made, part)
         return made
@@ -114,7 +125,7 @@ class Cascade(Generator):
     ) -> Latent:
         found = x0
         for name, stage in self._each():
-            part, told = x0.take(stage.spec.fields), self._told(name, cond, x0)
+            part, told = x0.take(stage.spec.fields), self._told(name, cond, x0, noise)
             own = _sampler_of(stage, sampler)
             found = _with(found, stage.invert(part, told, own, noise, callback))
         return found
@@ -129,16 +140,30 @@ class Cascade(Generator):
     ) -> tuple[Tensor, Latent]:
         totals, y = [], x0
         for name, stage in self._each():
-            part, told = x0.take(stage.spec.fields), self._told(name, cond, y)
+            part, told = x0.take(stage.spec.fields), self._told(name, cond, y, noise)
             nats, noisy = stage.nats(part, told, noise, measure, guidance)
             totals.append(nats)
             y = _with(y, noisy)
         return torch.stack(totals).sum(0), y
 
-    def _told(self, name: str, cond: Condition | None, made: Latent) -> Condition:
+    def _told(
+        self, name: str, cond: Condition | None, made: Latent, noise: Noise, learning: bool = False
+    ) -> Condition:
         """What is made already is a fact: no stage ever drops it, and no guidance asks without."""
-        facts = {field: made.take([field]) for field in self.given[name]}
-        return (cond or Condition()).fixed(**facts)
+        found, fields = cond or Condition(), self.given[name]
+        if name not in self.noises or not fields:
+            return found.fixed(**{field: made.take([field]) for field in fields})
+        (most, drawn), own = self.noises[name], noise.apart(APART).apart(_place(self.stages, name))
+        level = most * own.uniform() if learning else torch.full((made.batch,), drawn)
+        level = level.to(made.device, made.dtype)
+        told = made.take(fields)
+        noisy = combine((1.0, told), (level, own.like(told)))
+        facts: dict[str, Value] = {field: noisy.take([field]) for field in fields}
+        return found.fixed(**facts, **{NOISE: level})
+
+
+def _place(stages: nn.ModuleDict, name: str) -> int:
+    return list(stages).index(name) + 1
 
 
 def _before(

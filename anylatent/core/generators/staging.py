@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from anylatent.core.denoisers import Network
 from anylatent.core.generators.base import Generator
-from anylatent.core.generators.cascade import Cascade
+from anylatent.core.generators.cascade import NOISE, Cascade
 from anylatent.core.generators.diffusion import Diffusion
 from anylatent.core.latents import ConditionSpec, LatentSpec
 from anylatent.core.nn.backbone import Backbone
@@ -16,7 +17,7 @@ from anylatent.core.nn.renamed import Renamed
 from anylatent.core.registry import Maker, register
 from anylatent.core.support.files import UserError
 
-OWN = ("fields", "given", "shares", "source")
+OWN = ("fields", "given", "shares", "source", "noise", "noise_drawn")
 
 
 @register("generator", "cascade")
@@ -32,20 +33,23 @@ def cascade(
     `stages` has settings by stage, which bears the name of its field: of groups such as `backbone`,
     in place of the run's own; `fields`, of a group of several fields with a name of its own;
     `given`, the earlier fields that it is told of, by default all; `shares` (or its name alone),
-    the stage whose weights it has; `from`, a run whose generator it starts from.
+    the stage whose weights it has; `from`, a run whose generator it starts from; `noise`, up to
+    which deviation what it is told is noisy in training, and `noise_drawn`, by default 0, the
+    deviation in sampling: it is told how much that is (2106.15282).
     """
     plans, made, given = planned(spec, stages), dict[str, Generator](), dict[str, Sequence[str]]()
     before: list[str] = []
     for plan in plans:
         given[plan.name] = told = plan.told(before)
-        known = _conditions(conditions, spec.take(told) if told else None)
+        known = _conditions(conditions, spec.take(told) if told else None, plan)
         own, network = spec.take(plan.fields), None
         if plan.shares is not None:
             network = _shared(plan, made, own, known)
         made[plan.name] = inner(spec=own, conditions=known, changes=plan.changes, network=network)
         before += plan.fields
     origins = {plan.name: plan.source for plan in plans if plan.source is not None}
-    return Cascade(made, given, origins, spec)
+    noises = {plan.name: plan.noises for plan in plans if plan.noises is not None}
+    return Cascade(made, given, origins, spec, noises)
 
 
 @dataclass(frozen=True)
@@ -57,13 +61,15 @@ class Plan:
     given: Sequence[str] | None
     shares: str | None
     source: str | None
+    noises: tuple[float, float] | None
     changes: Mapping[str, Any]
 
     @classmethod
     def of(cls, name: str, said: Any) -> Plan:
         said = {"shares": said} if isinstance(said, str) else dict(said or {})
         own = {key: said.pop(key, None) for key in OWN}
-        return cls(name, own.pop("fields") or [name], **own, changes=said)
+        noises = _noises(name, own.pop("noise"), own.pop("noise_drawn"))
+        return cls(name, own.pop("fields") or [name], **own, noises=noises, changes=said)
 
     def told(self, before: Sequence[str]) -> list[str]:
         """The fields that it is told of, in their order."""
@@ -95,10 +101,27 @@ def planned(spec: LatentSpec, stages: Mapping[str, Any]) -> list[Plan]:
     return sorted(plans, key=lambda plan: min(order.index(field) for field in plan.fields))
 
 
-def _conditions(conditions: ConditionSpec, given: LatentSpec | None) -> ConditionSpec:
-    """With the fields that are given."""
+def _noises(name: str, most: Any, drawn: Any) -> tuple[float, float] | None:
+    """Of what a stage is told, the greatest deviation in training, and that in sampling."""
+    if most is None and drawn is None:
+        return None
+    pair = float(most or 0.0), float(drawn or 0.0)
+    if not 0 < pair[0] < math.inf or not 0 <= pair[1] <= pair[0]:
+        raise UserError(
+            f"generator.stages.{name}.noise={most} and noise_drawn={drawn}: a deviation above 0 of "
+            "what it is told in training, and one from 0 to that in sampling"
+        )
+    return pair
+
+
+def _conditions(conditions: ConditionSpec, given: LatentSpec | None, plan: Plan) -> ConditionSpec:
+    """With the fields that are given, and how noisy they are."""
     if given is None:
+        if plan.noises is not None:
+            raise UserError(f"generator.stages.{plan.name}.noise: it is told nothing; leave it out")
         return conditions
+    if plan.noises is not None:
+        conditions = replace(conditions, scalars=[*conditions.scalars, NOISE])
     twice = [name for name in given.fields if name in conditions.names]
     if twice:
         raise UserError(
@@ -128,7 +151,8 @@ def _shared(
     ) -> Backbone:
         known = replace(conditions, maps={**conditions.maps, **(maps or {})})
         try:
-            return Renamed(backbone, spec, known, output)
+            lent = None if output is not None else backbone.lent(spec, known)
+            return lent or Renamed(backbone, spec, known, output)
         except ValueError as error:
             raise UserError(
                 f"{where}: {error}. Stages that share weights make the same, told of the same: "

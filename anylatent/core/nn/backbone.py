@@ -64,6 +64,11 @@ class Backbone(Mixed, nn.Module, ABC):
         guest nothing is asked at the sites.
         """
 
+    def lent(self, spec: LatentSpec, conditions: ConditionSpec) -> Backbone | None:
+        """A network with its weights for other spaces and conditions, which belong to this one;
+        None where it is lent for the same shapes alone. Raises ValueError for what it can't do."""
+        return None
+
     def levels(self, c_noise: Tensor, x: Latent) -> Tensor:
         """c_noise of a shape that it reads. Raises ValueError for others."""
         entries = next(iter(x.parts.values())).shape[:2]

@@ -12,6 +12,7 @@ with means over the numbers of a picture, one value per sample.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +84,16 @@ class ConvAutoencoder(Autoencoder):
         self.l1, self.l2, self.perceptual_weight = l1, l2, perceptual_weight
         self.adversary_weight, self.adversary_start = adversary_weight, adversary_start
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def sized(self, shape: tuple[int, int, int]) -> ConvAutoencoder:
+        """The same, with the same weights, for pictures of other sides."""
+        twin, channels = copy(self), self.spec.fields["z"].shape[0]
+        sides = _sides(shape, self.factor, self.decoder.patch)
+        twin.shape, twin.spec = (
+            tuple(shape),
+            LatentSpec({"z": Field((channels, *sides), channels=0)}),
+        )
+        return twin
 
     def equip(self) -> None:
         self.perceptual, self.adversary = (

@@ -15,6 +15,7 @@ from anylatent.modalities.video.metrics import (
     MotionAsked,
 )
 from anylatent.modalities.video.modality import VideoModality
+from anylatent.modalities.video.pyramid import Pyramid
 from anylatent.modalities.video.tuning import TemporalTuning
 
 READER = {"reader": ("reader", "decord")}
@@ -26,6 +27,7 @@ register("data", "footage", parts=READER)(Footage)
 register("data", "animated_emoji")(AnimatedEmoji)
 register("data", "video_folder", parts=READER)(VideoFolder)
 register("autoencoder", "frames", parts=FRAMES)(FramesAutoencoder)
+register("autoencoder", "pyramid", parts={"frames": ("autoencoder", "frames")})(Pyramid)
 register("adversary", "patch3d")(PatchDiscriminator3d)
 register("backbone", "video_unet", parts={"image": ("backbone", "unet")})(Inflated)
 register("backbone", "video_dit", parts={"image": ("backbone", "dit")})(Inflated)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import torch
@@ -67,6 +68,19 @@ class FramesAutoencoder(Autoencoder):
         self.critic = Critic(adversary, adversary_weight, adversary_start)
         own = [f"image.{n}" for n in self.image.for_loss]
         self.for_loss = [*own, "critic"]
+
+    def sized(self, shape: tuple[int, int, int]) -> FramesAutoencoder:
+        """The same, with the same weights, for frames of other sides, which no adversary judges."""
+        if not isinstance(self.image, ConvAutoencoder):
+            raise UserError(
+                f"autoencoder.image={type(self.image).__name__} codes pictures of one size alone: "
+                "use autoencoder.image=conv"
+            )
+        twin, image = copy(self), self.image.sized(shape)
+        own = {"image": image, "critic": Critic(None, 0.0, 0)}
+        twin._modules = {**self._modules, **own}  # a copy shares its dictionary
+        twin.spec = LatentSpec({self.name: frame_field(image.spec)[1]})
+        return twin
 
     def equip(self) -> None:
         self.image.equip()

@@ -49,11 +49,11 @@ def pieces(length: int, size: int, reach: int) -> Iterator[tuple[slice, slice]]:
 
 
 def frame_spec(spec: LatentSpec) -> tuple[str, LatentSpec]:
-    """The name of the only field of clips (None, C, H, W), and the spec of a frame (C, H, W).
-    Raises ValueError for other latents."""
+    """The name of the only field of clips, (None, C, H, W) or of T frames each, and the spec of a
+    frame (C, H, W). Raises ValueError for other latents."""
     if len(spec.fields) == 1:
         ((name, field),) = spec.fields.items()
-        if field.variable and len(field.rest) == 3 and field.channels in (None, 1):
+        if len(field.rest) == 3 and field.channels in ((None, 1) if field.variable else (1,)):
             return name, LatentSpec({name: _of_frame(field)})
     raise ValueError(
         f"this backbone needs latents of one field of shape (None, C, H, W), frames first, got "

@@ -35,8 +35,8 @@ class GivenFrames(Given):
             if any(keep is not None for keep in keeps):
                 raise UserError("cond.keep names frames of cond.clip=FILE, which is not given")
             return None
-        (name,) = blank.parts
-        if name not in blank.masks:
+        name = next(iter(blank.parts))
+        if name not in blank.masks or len(blank.parts) > 1:
             raise UserError("frames can be given to clips that have a latent for each frame")
         mask, lengths = blank.masks[name].cpu(), blank.lengths(name).tolist()
         video = torch.zeros(*mask.shape, *self.shape)

@@ -32,8 +32,14 @@ class Lengths(Sizes):
         return self.largest(spec, noise.batch, cond)
 
     def largest(self, spec: LatentSpec, samples: int, cond: Mapping[str, Any]) -> Latent:
-        lengths = [self._length(value) for value in asked_of(cond, "frames", samples)]
+        asked = asked_of(cond, "frames", samples)
+        lengths = [self._length(value) for value in asked]
         if not any(field.variable for field in spec.fields.values()):
+            if any(value is not None for value in asked):
+                raise UserError(
+                    f"cond.frames={cond['frames']}: clips of this run have as many frames as it was "
+                    f"trained with ({spec}); leave it out"
+                )
             return spec.blank(samples)
         return spec.blank(samples, torch.tensor(lengths))
 

@@ -15,7 +15,7 @@ from anylatent.core.latents import Condition, Latent, Noise, Stream
 from anylatent.core.registry import register
 from anylatent.core.runs import Context, System, completed, sample
 from anylatent.core.support.files import UserError
-from anylatent.core.training.encoding import check_copies, latents
+from anylatent.core.training.encoding import Encoder, check_copies, latents
 from anylatent.core.training.settings import GeneratorSettings, StageSettings
 from anylatent.core.training.stages.base import Descend, Stage, Terms, Training, learning
 from anylatent.core.training.step_sampler import StepSampler
@@ -84,6 +84,7 @@ class DiffusionStage(Stage):
             if own is not None:
                 raise UserError(f"training.diffusion.window={own}: {error}") from None
             size = None
+            self._check_shortest()
         else:
             size = self.training.data.window if own is None else own
         if size is None and self.settings.singles:
@@ -92,6 +93,13 @@ class DiffusionStage(Stage):
                 "learn from windows: give training.diffusion.window"
             )
         return size
+
+    def _check_shortest(self) -> None:
+        """Raises what the autoencoder says of items that are too short for latents of one size, of
+        which no windows are drawn."""
+        lengths = getattr(self.training.data.train(), "lengths", None)
+        if lengths is not None and self.training.left(self.name):
+            Encoder(self.training, 1)([int(lengths.argmin())])
 
     def _check_given(self) -> None:
         """Raises UserError where as many entries are to be given as there are."""
