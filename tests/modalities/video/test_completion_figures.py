@@ -1,5 +1,7 @@
 """Figures of clips that go on from given frames, beside the truth and simple guesses."""
 
+import math
+
 import pytest
 import torch
 
@@ -167,6 +169,18 @@ def test_the_mean_of_samples_is_another_row():
     assert rows["mean frame"]["psnr_all"] == pytest.approx(-20 * torch.tensor(0.3).log10().item())
     bright = rows_of(clip + 0.9, which(5, 0), clip + 1.1, clip + 1.5)
     assert bright["samples"]["psnr_all"] == pytest.approx(26.0206, abs=1e-3), "clamped"
+
+
+def test_frames_that_are_exactly_right_do_not_rule():
+    """Of the mean squared error over frames and completions, not a mean of decibels."""
+    clip = torch.zeros(4, 1, 40, 40)
+    made = clip + torch.tensor([0, 0, 0.2, 0.2])[:, None, None, None]
+    row = rows_of(clip, which(4, 0), made)["samples"]
+    assert (row["psnr_1"], row["psnr_2"]) == (100, pytest.approx(20, abs=1e-4))
+    assert row["psnr_all"] == pytest.approx(20 - 10 * math.log10(2 / 3), abs=1e-4)
+    row = rows_of(clip, which(4, 0), clip + 0.2, clip)["samples"]
+    assert row["psnr_1"] == row["psnr_all"] == pytest.approx(20 + 10 * math.log10(2), abs=1e-4)
+    assert row["centre_1"] == 0 and row["completions"] == 2
 
 
 def test_rows_of_several_metrics_are_one():
