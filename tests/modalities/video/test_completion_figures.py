@@ -7,10 +7,8 @@ import torch
 
 import anylatent as al
 from anylatent.core.modality import Metrics
-from anylatent.core.support.packages import MissingPackage
 from anylatent.modalities.shared.restoration import psnr
 from anylatent.modalities.video.clips import Clips
-from anylatent.modalities.video.data import MovingMnist
 from anylatent.modalities.video.metrics import CompletionFigures, completions
 from anylatent.modalities.video.metrics.completions import closeness, horizons
 from anylatent.modalities.video.metrics.guesses import (
@@ -222,18 +220,6 @@ def test_what_is_refused():
 
 
 # ---- digits -----------------------------------------------------------------------------------
-@pytest.fixture(scope="module")
-def bouncing():
-    try:
-        data = MovingMnist(clips=64, most=24)
-    except MissingPackage as error:
-        pytest.skip(str(error))
-    part = data.held_out()
-    items = [part[i] for i in range(24)]
-    columns = {name: [item[name] for item in items] for name in ("places", "digits")}
-    return data, Clips(torch.stack([item["video"] for item in items])), columns
-
-
 def test_guesses_of_bouncing_digits(bouncing):
     """A constant is nearer than the last frame, which the moved frame beats for a while."""
     data, clips, _ = bouncing
