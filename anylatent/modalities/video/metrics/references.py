@@ -59,8 +59,8 @@ class References:
         """Samples, to be compared with the held-out clips. Raises ValueError for fewer than four,
         and for what are no clips."""
         some, real = clips_of(outputs), self.measured["held_out"]
-        whole = [Window(item, 0, length) for item, length in enumerate(some.lengths.tolist())]
-        return _judged(self._of(some, whole, len(real)), real, _width(some))
+        whole = self._of(some, cuts(some.lengths.tolist(), None), len(real))
+        return _judged(whole, real, _width(some))
 
     def restored(self, originals: Outputs, outputs: Outputs) -> Judged:
         """Restored clips, to be compared with the originals, which are cut alike. Raises ValueError
@@ -91,7 +91,9 @@ class References:
         known = (own for whose, what, own in self._lately if whose is clips and what == some)
         found = next(known, None)
         if found is None:
-            told = track((clips[w.item][w.start : w.stop] for w in some), "features", len(some))
+            told = track(
+                (clips[w.item][w.start : w.stop] for w in some), "features of clips", len(some)
+            )
             found = Measured.join([measure(clip, self.middle)[0] for clip in told])
             self._lately = [*self._lately[-1:], (clips, some, found)]
         return found
