@@ -61,6 +61,11 @@ class Metric:
         """Figures of how well an autoencoder restores its input."""
         return {}
 
+    def unrestored(self, originals: Outputs) -> Row:
+        """Those of `reconstructions` that the originals have without being restored, a row beside:
+        none of what is an error."""
+        return {}
+
     def baselines(self, conditions: Sequence[str] = ()) -> dict[str, Row]:
         """The same figures as `samples` for held-out data, and for data made worse, by row name.
 
@@ -137,6 +142,10 @@ class Metrics:
     def reconstructions(self, originals: Outputs, outputs: Outputs) -> Row:
         """Figures of how well an autoencoder restores its input."""
         return _joined((m, m.reconstructions(originals, outputs)) for m in self.metrics)
+
+    def unrestored(self, originals: Outputs) -> Row:
+        """Those that the originals have without being restored."""
+        return _joined((m, m.unrestored(originals)) for m in self.metrics)
 
     def baselines(self, conditions: Sequence[str] = ()) -> dict[str, Row]:
         """The figures of `samples` for held-out data, and for data made worse, by row name."""

@@ -124,7 +124,8 @@ class Evaluation:
     @torch.no_grad()
     def reconstructions(self) -> Rows:
         """Figures of held-out data encoded and decoded: from the mean, from a sample, and from
-        means without each field of the latent in turn, which then has its average value."""
+        means without each field of the latent in turn, which then has its average value; beside
+        those that the data have themselves."""
         system, decoded = self.run.system, self.run.system.autoencoder.decoded
         fields = list(system.autoencoder.spec.fields)
         lost = {f"without {name}": name for name in fields if len(fields) > 1}
@@ -140,8 +141,10 @@ class Evaluation:
             for row, name in lost.items():
                 partial = whole.replace(**{name: torch.zeros_like(whole[name])})
                 outputs[row].append(system.decode(partial).to("cpu"))
-        judge = self.metrics.reconstructions
-        return {row: judge(join(originals), join(pieces)) for row, pieces in outputs.items()}
+        judge, data = self.metrics, join(originals)
+        rows = {row: judge.reconstructions(data, join(made)) for row, made in outputs.items()}
+        own = judge.unrestored(data)
+        return {**rows, "held-out": own} if own else rows
 
     @torch.no_grad()
     def latents(self) -> dict[str, float]:

@@ -126,7 +126,8 @@ class TrainerConfig:
 
 @dataclass(frozen=True)
 class PicturesConfig:
-    """`samples` pictures every so many steps; 0 for none."""
+    """`samples` pictures every so many steps; 0 for none. Those of a model that learns to complete
+    data are held-out data that it completed, and what was given is in them."""
 
     every: int = 500
     samples: int = 16

@@ -11,6 +11,7 @@ from anylatent.modalities.molecule.data import Components, MoleculeFolder, Qm9
 from anylatent.modalities.molecule.metrics import (
     Chemistry,
     Distances,
+    MoleculeCompletions,
     MoleculesRestored,
     PropertyErrors,
     Published,
@@ -31,3 +32,4 @@ register("metric", "molecule_geometry")(Distances)
 register("metric", "property_errors")(PropertyErrors)
 register("metric", "molecules_restored")(MoleculesRestored)
 register("metric", "molecules_published")(Published)
+register("metric", "molecule_completions")(MoleculeCompletions)

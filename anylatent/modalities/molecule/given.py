@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from anylatent.core.latents import Latent
 from anylatent.core.modality import Batch, Given, Item, Outputs, asked_of
@@ -37,14 +38,17 @@ class Fragments(Given):
     def complete(self, outputs: Outputs, known: Batch) -> Molecules:
         """The fragment's own atoms, moved as a whole to where they were restored."""
         assert isinstance(outputs, Molecules)
+        pairs = zip(outputs, unpacked(known, self.elements), strict=True)
+        return outputs.like(_with(made, piece, torch.arange(len(piece))) for made, piece in pairs)
+
+    def put(self, outputs: Outputs, data: Batch, given: Tensor) -> Molecules:
+        """The given atoms of each as those of a fragment."""
+        assert isinstance(outputs, Molecules)
+        found = zip(outputs, unpacked(data, self.elements), given.cpu(), strict=True)
         return outputs.like(
-            Molecule(
-                torch.cat([piece.x + (made.x[:n] - piece.x).mean(0), made.x[n:]]),
-                torch.cat([piece.z, made.z[n:]]),
-                torch.cat([piece.charge, made.charge[n:]]),
-            )
-            for made, piece in zip(outputs, unpacked(known, self.elements), strict=True)
-            for n in (len(piece),)
+            _with(made, Molecule(whole.x[at], whole.z[at], whole.charge[at]), at)
+            for made, whole, row in found
+            for at in (row.nonzero()[:, 0],)
         )
 
     def read(self, samples: int, cond: Mapping[str, Any]) -> list[Item] | None:
@@ -77,6 +81,16 @@ class Fragments(Given):
             "charge": molecule.charge,
             "atoms": len(molecule),
         }
+
+
+def _with(made: Molecule, piece: Molecule, at: Tensor) -> Molecule:
+    """A molecule whose atoms `at` (n,) are those of the piece, moved as a whole to their place."""
+    if not len(at):
+        return made
+    x, z, charge = made.x.clone(), made.z.clone(), made.charge.clone()
+    x[at] = piece.x + (made.x[at] - piece.x).mean(0)
+    z[at], charge[at] = piece.z, piece.charge
+    return Molecule(x, z, charge)
 
 
 def _alone(path: Path) -> Molecule:

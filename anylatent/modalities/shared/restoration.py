@@ -13,9 +13,18 @@ from torch.nn import functional
 
 def psnr(originals: Tensor, outputs: Tensor) -> Tensor:
     """10 log₁₀(1 / MSE) in dB, each picture by its own MSE; at most 100 dB, for equal ones."""
+    return decibels(mse(originals, outputs))
+
+
+def mse(originals: Tensor, outputs: Tensor) -> Tensor:
+    """The mean squared error of each picture."""
     a, b = _pair(originals, outputs)
-    mse = (a - b).square().flatten(1).mean(1)
-    return -10 * torch.log10(mse.clamp(min=1e-10))
+    return (a - b).square().flatten(1).mean(1)
+
+
+def decibels(errors: Tensor) -> Tensor:
+    """The signal-to-noise ratio of mean squared errors; at most 100 dB, where nothing is wrong."""
+    return -10 * torch.log10(errors.clamp(min=1e-10))
 
 
 def ssim(originals: Tensor, outputs: Tensor) -> Tensor:

@@ -153,8 +153,8 @@ class Meaningless(al.Metric):
         return {"n": float("nan")}
 
 
-class Twice(Count):
-    def reconstructions(self, originals, outputs):
+class Alone(Count):
+    def unrestored(self, originals):
         return {"count": 1.0}
 
 
@@ -184,7 +184,7 @@ class Other(al.Metric):
 WRONG = {
     Whole: "'n' of samples is 3, not a float",
     Meaningless: "leave out what has no meaning",
-    Twice: "'count'.* are figures of samples and of",
+    Alone: "'count'.* of data not restored, but not of reconstructions",
     Silent: "notes are a list of sentences",
     Careless: "changes the outputs",
     Greedy: "changes the outputs or the columns",

@@ -116,7 +116,7 @@ def test_a_table_of_parquet_is_read_or_named(tmp_path, monkeypatch):
 NOTED = {
     "latin": ("a.txt", b"carr\xe9", "a.txt, line 1: byte 0xe9 at place 5 is no UTF-8"),
     "empty": ("a.txt", b" \n", r"1 pictures without a caption: a.png"),
-    "orphan": ("z.caption", b"x", r"1 captions without a picture: z.caption"),
+    "orphan": ("z.caption", b"x", r"1 captions of none of the pictures: z.caption"),
     "json": ("a.json", b"{", "a.json: Expecting property name"),
     "deep json": ("a.json", b"[" * 10**5, "a.json: maximum recursion depth"),
     "row": ("metadata.jsonl", b'{"file_name": "a.png", "text": "x"}\n{"file', "line 2: Unterm"),
@@ -126,7 +126,7 @@ NOTED = {
     "no header": ("said.csv", b"a.png,x\nb.png,y\n", "without the columns file_name and text"),
     "no header in txt": ("all.txt", b"a.png\tx\n", "the columns file_name and text: all.txt"),
     "names as keys": ("all.jsonl", b'{"a.png": "x"}\n', "without the columns file_name"),
-    "elsewhere": ("texts/a.txt", b"x", "1 captions without a picture: texts/a.txt"),
+    "elsewhere": ("texts/a.txt", b"x", "1 captions of none of the pictures: texts/a.txt"),
     "zeros": ("metadata.csv", b"file_name,text\na.png,\0\n", "line 2: it has zero bytes"),
 }
 
@@ -279,7 +279,7 @@ def test_rows_that_contradict_one_another_are_named(tmp_path):
             warnings.simplefilter("always")
             found = captions(tmp_path)
         told = " ".join(str(one.message) for one in caught)
-        assert ("1 rows that say something else of a picture" in told) == bool(more), told
+        assert ("1 rows that contradict others" in told) == bool(more), told
         assert found == {"a.png": "A", "b.png": "B"}
 
 

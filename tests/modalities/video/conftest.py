@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +46,20 @@ def own_cache(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("ANYLATENT_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def bouncing():
+    """A data set of bouncing digits, 24 of its held-out clips, and where which digits are."""
+    from anylatent.core.support.packages import MissingPackage
+    from anylatent.modalities.video.clips import Clips
+    from anylatent.modalities.video.data import MovingMnist
+
+    try:
+        data = MovingMnist(clips=64, most=24)
+    except MissingPackage as error:
+        pytest.skip(str(error))
+    part = data.held_out()
+    items = [part[i] for i in range(24)]
+    columns = {name: [item[name] for item in items] for name in ("places", "digits")}
+    return data, Clips(torch.stack([item["video"] for item in items])), columns

@@ -157,7 +157,12 @@ def test_all_figures(runs, tmp_path, capsys):
     report = json.loads((tmp_path / "benchmark.json").read_text())
     rows = {"samples", "held-out", "training", "frozen", "shuffled", "blurred", "untrained"}
     assert set(report["samples"]) == rows
-    assert report["reconstruction"]["mean"]["flicker"] > 0
+    restored, real = report["reconstruction"], report["samples"]["held-out"]
+    assert restored["mean"]["flicker"] > 0 and list(restored) == ["mean", "sample", "held-out"]
+    for row in restored.values():
+        assert (row["clips"], row["frames"], row["size"]) == (6, 6, 32)
+    assert restored["held-out"] == pytest.approx(real)
+    assert restored["mean"]["frame_distance"] > 0 and "psnr" not in restored["held-out"]
 
 
 # ---- from pictures ----------------------------------------------------------------------------

@@ -1,14 +1,14 @@
 """Figures of clips that go on from given frames, beside the truth and simple guesses."""
 
+import math
+
 import pytest
 import torch
 
 import anylatent as al
 from anylatent.core.modality import Metrics
-from anylatent.core.support.packages import MissingPackage
 from anylatent.modalities.shared.restoration import psnr
 from anylatent.modalities.video.clips import Clips
-from anylatent.modalities.video.data import MovingMnist
 from anylatent.modalities.video.metrics import CompletionFigures, completions
 from anylatent.modalities.video.metrics.completions import closeness, horizons
 from anylatent.modalities.video.metrics.guesses import (
@@ -169,6 +169,18 @@ def test_the_mean_of_samples_is_another_row():
     assert bright["samples"]["psnr_all"] == pytest.approx(26.0206, abs=1e-3), "clamped"
 
 
+def test_frames_that_are_exactly_right_do_not_rule():
+    """Of the mean squared error over frames and completions, not a mean of decibels."""
+    clip = torch.zeros(4, 1, 40, 40)
+    made = clip + torch.tensor([0, 0, 0.2, 0.2])[:, None, None, None]
+    row = rows_of(clip, which(4, 0), made)["samples"]
+    assert (row["psnr_1"], row["psnr_2"]) == (100, pytest.approx(20, abs=1e-4))
+    assert row["psnr_all"] == pytest.approx(20 - 10 * math.log10(2 / 3), abs=1e-4)
+    row = rows_of(clip, which(4, 0), clip + 0.2, clip)["samples"]
+    assert row["psnr_1"] == row["psnr_all"] == pytest.approx(20 + 10 * math.log10(2), abs=1e-4)
+    assert row["centre_1"] == 0 and row["completions"] == 2
+
+
 def test_rows_of_several_metrics_are_one():
     class Same(al.Metric):
         def completions(self, originals, outputs, given, columns):
@@ -208,18 +220,6 @@ def test_what_is_refused():
 
 
 # ---- digits -----------------------------------------------------------------------------------
-@pytest.fixture(scope="module")
-def bouncing():
-    try:
-        data = MovingMnist(clips=64, most=24)
-    except MissingPackage as error:
-        pytest.skip(str(error))
-    part = data.held_out()
-    items = [part[i] for i in range(24)]
-    columns = {name: [item[name] for item in items] for name in ("places", "digits")}
-    return data, Clips(torch.stack([item["video"] for item in items])), columns
-
-
 def test_guesses_of_bouncing_digits(bouncing):
     """A constant is nearer than the last frame, which the moved frame beats for a while."""
     data, clips, _ = bouncing

@@ -4,11 +4,9 @@ import pytest
 import torch
 
 import anylatent as al
-from anylatent.core.support.packages import MissingPackage
 from anylatent.modalities.image.data import Mnist
 from anylatent.modalities.image.metrics import classifier, references
 from anylatent.modalities.video.clips import Clips
-from anylatent.modalities.video.data import MovingMnist
 from anylatent.modalities.video.metrics import Legibility, legibility
 from anylatent.modalities.video.metrics.guesses import Task
 from anylatent.modalities.video.metrics.legibility import readable
@@ -19,18 +17,6 @@ from tests.modalities.video.test_completion_figures import Grey, which
 def judges(monkeypatch, tmp_path_factory):
     """A cache of their own."""
     monkeypatch.setenv("ANYLATENT_CACHE", str(tmp_path_factory.getbasetemp() / "digits"))
-
-
-@pytest.fixture(scope="module")
-def bouncing():
-    try:
-        data = MovingMnist(clips=64, most=24)
-    except MissingPackage as error:
-        pytest.skip(str(error))
-    part = data.held_out()
-    items = [part[i] for i in range(24)]
-    columns = {name: [item[name] for item in items] for name in ("places", "digits")}
-    return data, Clips(torch.stack([item["video"] for item in items])), columns
 
 
 def test_digits_that_overlap_are_not_read():

@@ -46,7 +46,8 @@ def test_all_kinds_with_captions_and_classes(tmp_path):
     shoot(tmp_path, "cats/a.mp4", "cats/b.webm", "dogs_at_sea/c.MOV", "d.mkv", "e.gif", "f.webp")
     shoot(tmp_path, "g.avi", codec="mpeg4")
     (tmp_path / "cats" / "a.txt").write_text("a cat that jumps")
-    (tmp_path / "metadata.csv").write_text("file_name,text\ne.gif,a wave\n")
+    (tmp_path / "z.caption").write_text("of no film")
+    (tmp_path / "metadata.csv").write_text("file_name,text\ne.gif,a wave\ngone.gif,x\n")
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         data = folder(tmp_path)
@@ -67,7 +68,10 @@ def test_all_kinds_with_captions_and_classes(tmp_path):
         assert item["rate"] == pytest.approx(20 if item["name"] in ("e.gif", "f.webp") else 10)
         assert item["frames"] == 6 and not item["motion"].any()
     (one,) = [str(warning.message) for warning in told]
-    assert "7 are used. Besides, 3 videos without a caption: d.mkv, f.webp, g.avi" in one
+    assert "7 are used. Besides, " in one and "picture" not in one
+    assert "3 videos without a caption: d.mkv, f.webp, g.avi" in one
+    assert "1 captions of none of the videos: z.caption" in one
+    assert "1 tables with rows of none of the videos: metadata.csv: 1 rows" in one, one
     assert data.facts["rate"] == 10 and data.facts["frames"] == 4
     check_data(data_with_a_part_held_out(tmp_path))
 

@@ -160,10 +160,58 @@ def test_samples_are_compared_with_as_many_held_out_clips(cheap):
     assert metrics.samples(Clips(torch.stack(train[:5])), {})["clips"] == 5
     short = Clips(torch.stack(train), torch.tensor([4, 4, 1, 2, 4, 3, 3, 3, 4]))
     assert metrics.samples(short, {})["frames"] < 4
-    with pytest.raises(ValueError, match=r"need 4 clips .* got \(3, 4, 3, 64, 64\)"):
+    with pytest.raises(ValueError, match=r"need 4 clips .* got 3 of \(3, 4, 3, 64, 64\)"):
         metrics.samples(Clips(torch.stack(train[:3])), {})
     with pytest.raises(ValueError, match="are of Clips, got list"):
         metrics.samples([1, 2, 3], {})
+
+
+def test_restored_clips_have_the_figures_of_samples(cheap):
+    """Beside the held-out clips' own, which are those of the table of samples."""
+    metrics, held_out = table(), [*Part(Few().held_out(), 4, 99)]
+    originals = Clips(torch.stack(held_out))
+    same = metrics.reconstructions(originals, Clips(originals.frames.clone()))
+    assert same["frame_distance"] == pytest.approx(0, abs=1e-5)
+    assert same["motion_distance"] == pytest.approx(0, abs=1e-5)
+    own, real = metrics.unrestored(originals), metrics.baselines()["held-out"]
+    assert own == pytest.approx(real) and list(own) == list(real)
+    for name in ("warping_error", "frame_cosine", "motion_magnitude", "motion_strength"):
+        assert same[name] == own[name]
+    frozen = Clips(originals.frames[:, :1].expand_as(originals.frames))
+    still, worse = metrics.reconstructions(originals, frozen), metrics.baselines()["frozen"]
+    for name in ("warping_error", "frame_cosine", "motion_magnitude", "motion_strength"):
+        assert still[name] == pytest.approx(worse[name]), name
+    assert still["motion_distance"] > 10 * max(same["motion_distance"], 1e-5)
+    for row in (same, own, still):
+        assert (row["clips"], row["frames"], row["size"]) == (6, 4, 64)
+    assert {"psnr", "ssim", "flicker"} & set(own) == set()
+
+
+def test_restored_clips_are_cut_into_windows(cheap):
+    """Held-out videos are restored as a whole, and compared in the lengths of all others."""
+    videos, metrics = shapes(2, 13, seed=2), table()
+    long, restored = Clips(videos), Clips(videos * 0.9)
+    row, own = metrics.reconstructions(long, restored), metrics.unrestored(long)
+    assert (row["clips"], row["frames"]) == (own["clips"], own["frames"]) == (6, 4)
+    assert own == pytest.approx(metrics.baselines()["held-out"])
+    alone = table(limit=5).reconstructions(long, restored)
+    assert alone["clips"] == 5
+    with pytest.raises(ValueError, match="as long as the originals, got frames .12, 13. of .13"):
+        metrics.reconstructions(long, Clips(restored.frames, torch.tensor([12, 13])))
+    with pytest.raises(ValueError, match=r"need 4 clips .* got 3 of \(1, 13, 3, 64, 64\)"):
+        metrics.reconstructions(long[:1], restored[:1])
+
+
+def test_each_clip_is_measured_once(cheap, monkeypatch):
+    metrics, clips = table(), Clips(torch.stack([*Part(Few().held_out(), 4, 99)]))
+    other = Clips(clips.frames * 0.5)
+    metrics.baselines()
+    counted = []
+    monkeypatch.setattr(temporal, "features", lambda x: counted.append(1) or coarse(x))
+    for made in (other, clips):
+        metrics.reconstructions(clips, made)
+    metrics.unrestored(clips)
+    assert len(counted) == 12
 
 
 def test_the_second_time_comes_from_disk(cheap, monkeypatch):

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils.data import Dataset, Sampler
+from torch import nn
 
-from anylatent.core.autoencoders import Autoencoder
 from anylatent.core.latents import Noise, Stream
 from anylatent.core.modality import compare
 from anylatent.core.registry import register
 from anylatent.core.support.files import UserError
 from anylatent.core.training.settings import StageSettings
-from anylatent.core.training.stages.base import Descend, Stage, Terms, Training, learning
-from anylatent.core.training.step_sampler import StepSampler
-from anylatent.core.training.windows import windowed
+from anylatent.core.training.stages.base import Descend, Terms, Training
+from anylatent.core.training.stages.restoring import Restoring
 
 
 @dataclass(frozen=True)
@@ -39,7 +35,7 @@ class AutoencoderSettings(StageSettings):
 
 
 @register("stage", "autoencoder")
-class AutoencoderStage(Stage):
+class AutoencoderStage(Restoring):
     """Trains the autoencoder and, with an optimiser of its own, its adversary."""
 
     name, stream = "autoencoder", Stream.AUTOENCODER
@@ -55,7 +51,7 @@ class AutoencoderStage(Stage):
         """That of the settings, else of the data. Raises UserError for one of data that have
         none."""
         assert isinstance(self.settings, AutoencoderSettings)
-        own, usual = self.settings.window, self.training.data.window
+        own, usual = self.settings.window, self.window
         if own is not None and usual is None:
             raise UserError(
                 f"training.autoencoder.window={own}: items of {type(self.training.data).__name__} "
@@ -67,17 +63,6 @@ class AutoencoderStage(Stage):
 
     def networks(self) -> dict[str, nn.Module]:
         return {"autoencoder": self.system.autoencoder}
-
-    def optimisers(self) -> dict[str, Iterable[nn.Parameter]]:
-        return with_adversary(self.system.autoencoder, self.networks().values())
-
-    def dataset(self) -> Dataset[Any]:
-        found = self.training.data.train()
-        self.lengths: Tensor | None = getattr(found, "lengths", None)
-        return found
-
-    def sampler(self, steps: StepSampler) -> Sampler[Any]:
-        return windowed(steps, self.lengths, self.window)
 
     def collate(self, items: Any) -> Any:
         return dict(self.system.modality.collate(items))
@@ -92,9 +77,6 @@ class AutoencoderStage(Stage):
         if critic:
             descend("adversary", torch.stack([term.mean() for term in critic.values()]).sum())
         return {"loss": loss, **terms, **critic}
-
-    def report(self) -> dict[str, float]:
-        return self.system.autoencoder.report()
 
     def figures(self) -> dict[str, float]:
         batch, noise = self._held_out()
@@ -114,15 +96,3 @@ class AutoencoderStage(Stage):
         batch = self.training.held_out(config.pictures.samples)
         size = next(len(value) for value in batch.values())
         return batch, Noise.of((config.seed, Stream.RECONSTRUCTIONS), size)
-
-
-def with_adversary(
-    autoencoder: Autoencoder, networks: Iterable[nn.Module]
-) -> dict[str, Iterable[nn.Parameter]]:
-    """All parameters that learn, those of an adversary apart."""
-    adversary = autoencoder.adversary
-    apart = [] if adversary is None else list(adversary.parameters())
-    known = {id(p) for p in apart}
-    every = learning(networks)
-    own: dict[str, Iterable[nn.Parameter]] = {"all": [p for p in every if id(p) not in known]}
-    return {**own, "adversary": apart} if apart else own

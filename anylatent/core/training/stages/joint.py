@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset, Sampler
 
 from anylatent.core.latents import Noise, Stream
 from anylatent.core.registry import register
 from anylatent.core.support.files import UserError
 from anylatent.core.training.encoding import latents
 from anylatent.core.training.settings import StageSettings
-from anylatent.core.training.stages.autoencoder import with_adversary
-from anylatent.core.training.stages.base import Descend, Stage, Terms, Training
+from anylatent.core.training.stages.base import Descend, Terms, Training
 from anylatent.core.training.stages.diffusion import (
     DiffusionSettings,
     draw_samples,
     generating,
     held_out_loss,
 )
-from anylatent.core.training.step_sampler import StepSampler
-from anylatent.core.training.windows import windowed
+from anylatent.core.training.stages.restoring import Restoring
 
 
 @register("stage", "joint")
-class JointStage(Stage):
+class JointStage(Restoring):
     """Trains the autoencoder and the generator together, from scratch or after `autoencoder`.
 
     The loss is the sum of the autoencoder's terms and the generator's loss on the posterior's
@@ -64,17 +60,6 @@ class JointStage(Stage):
     def networks(self) -> dict[str, nn.Module]:
         return {"autoencoder": self.system.autoencoder, **generating(self.system)}
 
-    def optimisers(self) -> dict[str, Iterable[nn.Parameter]]:
-        return with_adversary(self.system.autoencoder, self.networks().values())
-
-    def dataset(self) -> Dataset[Any]:
-        found = self.training.data.train()
-        self.lengths: Tensor | None = getattr(found, "lengths", None)
-        return found
-
-    def sampler(self, steps: StepSampler) -> Sampler[Any]:
-        return windowed(steps, self.lengths, self.training.data.window)
-
     def collate(self, items: Any) -> Any:
         """What the conditioner reads of plain values stays on the host, which reads it."""
         batch, told = dict(self.system.modality.collate(items)), self.system.conditioner.columns
@@ -97,9 +82,6 @@ class JointStage(Stage):
         if critic:
             descend("adversary", torch.stack([term.mean() for term in critic.values()]).sum())
         return {"loss": loss, "generator": own, **terms, **critic}
-
-    def report(self) -> dict[str, float]:
-        return self.system.autoencoder.report()
 
     def figures(self) -> dict[str, float]:
         return {"held_out_loss": held_out_loss(self.training)}

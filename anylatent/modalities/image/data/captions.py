@@ -1,4 +1,4 @@
-"""What files beside pictures say of them: a file for each picture, or a table for many."""
+"""What files beside pictures, or films, say of them: a file for each, or a table for many."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from anylatent.modalities.shared.report import Report, reason_of, shown
 _SINGLE = (".txt", ".caption", ".json")
 _ABOUT = ("readme", "license", "notes", "classes", "labels", "info", "about", "requirements")
 _NO_TEXT = "captions that can't be read"
-_WITHOUT = "captions without a picture"
-_OTHERWISE = "rows that say something else of a picture, of which the first is taken"
+_OTHERWISE = "rows that contradict others, of which the first is taken"
 
 
 class Captions:
-    """The captions of the pictures `names` of a folder, "" where they are empty, None without any.
+    """The captions of the pictures, or films, `names` of a folder, "" where they are empty, None
+    without any.
 
     A picture a.png has that of a.txt, a.caption or a.json (`caption` or `text`), or of a.png.txt,
     in any case; else that of the row with its path in a table (jsonl, csv, tsv, json, parquet) in
     its folder or above it: `file_name` and `text`, or other usual names. What is no caption, or of
-    no picture, is noted in `report`.
+    none of them, is noted in `report`, which says what they are.
     """
 
     def __init__(self, files: Files, encoding: str, report: Report) -> None:
         self._root, self._names, self._report = files.root, files.names, report
         self._encoding, self._stems = encoding, {name.stem for name in files.names}
-        self._said: dict[Path, str] = {}
+        self._all, self._said = f"the {report.what}", dict[Path, str]()
         for path in self._single(files.others):
             self._table(path)
 
@@ -56,7 +56,7 @@ class Captions:
                 continue
             used.add(path.parent)
             if all(picture in self._said for picture in mine):
-                self._report.note("captions beside another of the same picture", name)
+                self._report.note(f"captions of {self._all} that have another one", name)
             elif (text := self._text(path)) is not None:
                 for picture in mine:
                     self._said.setdefault(picture, text)
@@ -91,7 +91,7 @@ class Captions:
         elsewhere = path.stem in self._stems  # in a folder of their own, say
         beside = path.parent in used and not about
         if suffix == ".caption" or (suffix == ".txt" and (elsewhere or beside)):
-            self._report.note(_WITHOUT, name)
+            self._report.note(f"captions of none of {self._all}", name)
         return False
 
     def _table(self, path: Path) -> None:
@@ -105,7 +105,7 @@ class Captions:
             else:
                 missing += 1
         if missing:
-            self._report.note("tables with rows of no picture", place, f"{missing} rows")
+            self._report.note(f"tables with rows of none of {self._all}", place, f"{missing} rows")
 
 
 def _order(path: Path) -> int:

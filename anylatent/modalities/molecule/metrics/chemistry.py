@@ -19,6 +19,14 @@ from anylatent.modalities.molecule.perception import (
 )
 from anylatent.modalities.shared.strings import key
 
+NEED_HYDROGENS = (
+    "atom_stability",
+    "molecule_stability",
+    "molecule_stability_charged",
+    "valid_rdkit",
+)
+"""Figures that mean nothing of data without hydrogens."""
+
 
 @dataclass(frozen=True)
 class Verdict:

@@ -77,6 +77,11 @@ def bond_angles(molecule: Molecule, orders: Tensor) -> tuple[Tensor, Tensor]:
     return molecule.z[centre, None], torch.rad2deg(angle)
 
 
+def squares(a: Molecule, b: Molecule) -> Tensor:
+    """The squared distance in Å² of each atom of a from that of b, both centred, (n,)."""
+    return ((a.x - a.x.mean(0)) - (b.x - b.x.mean(0))).double().square().sum(1)
+
+
 def total_variation(a: Tensor, b: Tensor) -> float:
     """Half the sum of the differences between two sets of counts, each divided by its sum."""
     return float((a / a.sum() - b / b.sum()).abs().sum() / 2)

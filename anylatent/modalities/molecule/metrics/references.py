@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from anylatent.core.modality import Data, Item
+from anylatent.core.modality import Data, Item, Outputs
 from anylatent.core.support.disk_cache import cached
 from anylatent.core.support.packages import package_version
 from anylatent.modalities.molecule.elements import NUMBERS
@@ -107,6 +107,20 @@ def cloud(molecules: Molecules) -> Molecules:
         x = (x - x.mean(0)) * (variance[len(z)] * len(z) / max(len(z) - 1, 1)) ** 0.5
         made.append(Molecule(x, z, torch.zeros_like(z)))
     return Molecules(made)
+
+
+def molecules_of(outputs: Outputs) -> Molecules:
+    """Outputs as molecules; raises ValueError for what are none, and where there are no atoms."""
+    if (
+        not isinstance(outputs, Molecules)
+        or not len(outputs)
+        or not bool((outputs.sizes > 0).all())
+    ):
+        got = type(outputs).__name__
+        if isinstance(outputs, Molecules):
+            got = f"{len(outputs)} molecules of sizes {outputs.sizes.tolist()[:8]}"
+        raise ValueError(f"the figures need Molecules, at least one, none empty; got {got}")
+    return outputs
 
 
 def _variances(molecules: Molecules) -> dict[int, float]:

@@ -12,19 +12,20 @@ from torch import Tensor
 
 from anylatent.core.modality import Data, Metric, Modality, Outputs
 from anylatent.core.support.progress import track
-from anylatent.modalities.molecule.metrics.chemistry import judge, shares, stability
-from anylatent.modalities.molecule.metrics.control import PropertyJudge
-from anylatent.modalities.molecule.metrics.geometry import Geometry
-from anylatent.modalities.molecule.metrics.references import atomic_numbers, references_of
-from anylatent.modalities.molecule.molecule import Molecule
-from anylatent.modalities.molecule.molecules import Molecules
-
-_NEED_HYDROGENS = (
-    "atom_stability",
-    "molecule_stability",
-    "molecule_stability_charged",
-    "valid_rdkit",
+from anylatent.modalities.molecule.metrics.chemistry import (
+    NEED_HYDROGENS,
+    judge,
+    shares,
+    stability,
 )
+from anylatent.modalities.molecule.metrics.control import PropertyJudge
+from anylatent.modalities.molecule.metrics.geometry import Geometry, squares
+from anylatent.modalities.molecule.metrics.references import (
+    atomic_numbers,
+    molecules_of,
+    references_of,
+)
+from anylatent.modalities.molecule.molecules import Molecules
 
 
 class MoleculeMetric(Metric, ABC):
@@ -45,7 +46,7 @@ class MoleculeMetric(Metric, ABC):
         """The figures of some molecules, beside others that should be like them."""
 
     def samples(self, outputs: Outputs, columns: Mapping[str, Any]) -> dict[str, float]:
-        return self.row(_check(outputs), self.references.held_out)
+        return self.row(molecules_of(outputs), self.references.held_out)
 
     def baselines(self, conditions: Sequence[str] = ()) -> dict[str, dict[str, float]]:
         """Distances of "held-out" are to the training part, the others to the held-out one."""
@@ -86,7 +87,7 @@ class Chemistry(MoleculeMetric):
         verdicts = [judge(molecule) for molecule in track(molecules, "judging molecules", count)]
         row = shares(verdicts, found.known)
         if not found.hydrogens:
-            row = {name: value for name, value in row.items() if name not in _NEED_HYDROGENS}
+            row = {name: value for name, value in row.items() if name not in NEED_HYDROGENS}
         return {"molecules": float(count), **row}
 
 
@@ -122,7 +123,7 @@ class PropertyErrors(Metric):
 
     def samples(self, outputs: Outputs, columns: Mapping[str, Any]) -> dict[str, float]:
         asked = {name: columns[name] for name in self._properties if name in columns}
-        return self.judge.errors(_check(outputs), asked) if asked else {}
+        return self.judge.errors(molecules_of(outputs), asked) if asked else {}
 
     def baselines(self, conditions: Sequence[str] = ()) -> dict[str, dict[str, float]]:
         asked = [name for name in self._properties if name in conditions]
@@ -154,7 +155,7 @@ class MoleculesRestored(Metric):
         self.hydrogens = "H" in data.facts["elements"]
 
     def reconstructions(self, originals: Outputs, outputs: Outputs) -> dict[str, float]:
-        before, after = _check(originals), _check(outputs)
+        before, after = molecules_of(originals), molecules_of(outputs)
         if before.sizes.tolist() != after.sizes.tolist():
             raise ValueError(
                 f"originals and outputs must have as many atoms each: got {len(before)} molecules "
@@ -167,7 +168,7 @@ class MoleculesRestored(Metric):
             "elements_restored": _mean(right),
             "charges_restored": _mean([a.charge == b.charge for a, b in pairs]),
             "molecules_restored": sum(bool(each.all()) for each in right) / len(right),
-            "rmsd": _mean([_squares(a, b) for a, b in pairs]) ** 0.5,
+            "rmsd": _mean([squares(a, b) for a, b in pairs]) ** 0.5,
         }
         if self.hydrogens:
             for name, molecules in (("", after), ("_originals", before)):
@@ -204,23 +205,5 @@ def _published(data: Data) -> Mapping[str, Mapping[str, float]]:
     return found
 
 
-def _squares(a: Molecule, b: Molecule) -> Tensor:
-    """The squared distance of each atom from its restoration, (n,)."""
-    return ((a.x - a.x.mean(0)) - (b.x - b.x.mean(0))).double().square().sum(1)
-
-
 def _mean(pieces: list[Tensor]) -> float:
     return float(torch.cat(pieces).double().mean())
-
-
-def _check(outputs: Outputs) -> Molecules:
-    if (
-        not isinstance(outputs, Molecules)
-        or not len(outputs)
-        or not bool((outputs.sizes > 0).all())
-    ):
-        got = type(outputs).__name__
-        if isinstance(outputs, Molecules):
-            got = f"{len(outputs)} molecules of sizes {outputs.sizes.tolist()[:8]}"
-        raise ValueError(f"the figures need Molecules, at least one, none empty; got {got}")
-    return outputs

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from anylatent.core.modality import Data, Metric, Outputs
 from anylatent.modalities.shared.perceptual import Perceptual
-from anylatent.modalities.shared.restoration import psnr, ssim
+from anylatent.modalities.shared.restoration import decibels, mse, ssim
 from anylatent.modalities.video.metrics.guesses import (
     Task,
     centre,
@@ -28,7 +28,9 @@ class CompletionFigures(Metric):
     """How far missing frames are from the true ones, by how many frames after the last given one
     they are: 1, 2, 4, 7, 11, 16, ..., as far as there are any, and `all`.
 
-    `psnr_1` (dB, the mean of the frames' own), `ssim_1`, `perceptual_1` (LPIPS by AlexNet,
+    `psnr_1` (dB, of the mean squared error over all frames so far ahead, of all clips and
+    completions: a few frames that are exactly right, as black ones may be, can't rule it as they
+    would a mean of decibels; 100 where all are right), `ssim_1`, `perceptual_1` (LPIPS by AlexNet,
     1801.03924, of the first completion of 16 clips; `perceptual_all` is of the same frames),
     `centre_1` (the distance of the centres of mass of brightness in pixels) and `motion_1` (the
     mean absolute difference from the frame before, over that of the truth). A constant frame beats
@@ -58,8 +60,8 @@ class CompletionFigures(Metric):
         made = [_frames(each, task) for each in outputs]
         if not made or not bool(task.missing.any()):
             return {}
-        figures = [closeness(task, each, full=k == 0) for k, each in enumerate(made)]
-        rows = {"samples": _mean(figures)}
+        figures = [_errors(task, each, full=k == 0) for k, each in enumerate(made)]
+        rows = {"samples": _in_decibels(_mean(figures))}
         if len(made) > 1:
             mean = torch.stack([each.clamp(-1, 1) for each in made]).mean(0)
             rows["mean of samples"] = closeness(task, mean)
@@ -89,17 +91,32 @@ def horizons(longest: int) -> list[int]:
     return found
 
 
-def closeness(task: Task, made: Tensor, full: bool = True) -> dict[str, float]:
-    """How close frames (B, T, C, H, W) are to the truth where they are missing; `full`: with the
-    perceptual distance."""
+def closeness(task: Task, made: Tensor) -> dict[str, float]:
+    """How close frames (B, T, C, H, W) are to the truth where they are missing."""
+    return _in_decibels(_errors(task, made))
+
+
+def _errors(task: Task, made: Tensor, full: bool = True) -> dict[str, float]:
+    """The same, but for mean squared errors, which can be averaged, in the place of decibels;
+    `full`: with the perceptual distance."""
     there = task.missing
     ahead, a, b = task.ahead[there], task.truth[there], made[there]
-    centres = (centre(a) - centre(b)).norm(dim=-1)
-    values = {"psnr": _in_parts(psnr, a, b), "ssim": _in_parts(ssim, a, b), "centre": centres}
-    row = _by_horizon("psnr", values["psnr"], ahead) | _by_horizon("ssim", values["ssim"], ahead)
+    row = _by_horizon("psnr", _in_parts(mse, a, b), ahead)
+    row |= _by_horizon("ssim", _in_parts(ssim, a, b), ahead)
     if full:
         row |= _perceptual(task, made)
-    return row | _by_horizon("centre", values["centre"], ahead) | _motion(task, made)
+    centres = (centre(a) - centre(b)).norm(dim=-1)
+    return row | _by_horizon("centre", centres, ahead) | _motion(task, made)
+
+
+def _in_decibels(row: Mapping[str, float]) -> dict[str, float]:
+    """A row of `_errors`."""
+    return {
+        name: float(decibels(torch.tensor(value, dtype=torch.float64)))
+        if name.startswith("psnr_")
+        else value
+        for name, value in row.items()
+    }
 
 
 def _by_horizon(name: str, values: Tensor, ahead: Tensor) -> dict[str, float]:

@@ -3,12 +3,13 @@
 Distances are to the *held-out* clips, as they are of pictures, and depend on how many clips are
 compared: either side has as many, and a row tells how many, of how many frames and of what size. A
 held-out clip can't be compared with itself: rows made of held-out clips are compared with as many
-training clips instead.
+training clips instead. Restored clips are compared with the very clips that they were made of, cut
+into windows as all others are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -52,21 +53,50 @@ class References:
 
     def __init__(self, data: Data, limit: int, middle: int) -> None:
         self.data, self.limit, self.middle = data, limit, middle
-        self._last: tuple[Outputs, Measured] | None = None
+        self._lately: list[tuple[Clips, list[Window], Measured]] = []
 
     def judged(self, outputs: Outputs) -> Judged:
         """Samples, to be compared with the held-out clips. Raises ValueError for fewer than four,
         and for what are no clips."""
         some, real = clips_of(outputs), self.measured["held_out"]
-        if len(some) < _LEAST:
-            got = tuple(some.frames.shape)
+        whole = self._of(some, cuts(some.lengths.tolist(), None), len(real))
+        return _judged(whole, real, _width(some))
+
+    def restored(self, originals: Outputs, outputs: Outputs) -> Judged:
+        """Restored clips, to be compared with the originals, which are cut alike. Raises ValueError
+        as `judged` does, and for other lengths than the originals'."""
+        before, after = clips_of(originals), clips_of(outputs)
+        if before.lengths.tolist() != after.lengths.tolist():
+            got = f"{after.lengths.tolist()[:8]} of {before.lengths.tolist()[:8]}"
+            raise ValueError(f"restored clips must be as long as the originals, got frames {got}")
+        return _judged(self._cut(after), self._cut(before), _width(after))
+
+    def unrestored(self, originals: Outputs) -> Judged:
+        """The originals themselves, to be compared with as many training clips."""
+        some = clips_of(originals)
+        return _judged(self._cut(some), self.measured["train"], _width(some))
+
+    def _cut(self, clips: Clips) -> Measured:
+        """Of windows of clips, as many as all rows of restored clips have."""
+        most = min(self.limit, len(self.measured["train"]))
+        return self._of(clips, cuts(clips.lengths.tolist(), self.data.window), most)
+
+    def _of(self, clips: Clips, windows: Sequence[Window], most: int) -> Measured:
+        """What is measured of some of these windows, `most` of them; kept for a while, as several
+        metrics ask in turn."""
+        if len(windows) < _LEAST:
+            got = f"{len(windows)} of {tuple(clips.frames.shape)}"
             raise ValueError(f"figures need {_LEAST} clips (B, T, C, H, W) or more, got {got}")
-        if self._last is None or self._last[0] is not outputs:  # several metrics ask in turn
-            rows = chosen(len(some), len(real)).tolist()
-            told = track((some[row] for row in rows), "features of samples", len(rows))
-            found = [measure(clip, self.middle)[0] for clip in told]
-            self._last = outputs, Measured.join(found)
-        return _judged(self._last[1], real, some.frames.shape[-1])
+        some = [windows[row] for row in chosen(len(windows), most).tolist()]
+        known = (own for whose, what, own in self._lately if whose is clips and what == some)
+        found = next(known, None)
+        if found is None:
+            told = track(
+                (clips[w.item][w.start : w.stop] for w in some), "features of clips", len(some)
+            )
+            found = Measured.join([measure(clip, self.middle)[0] for clip in told])
+            self._lately = [*self._lately[-1:], (clips, some, found)]
+        return found
 
     @cached_property
     def rows(self) -> dict[str, Judged]:
@@ -132,15 +162,9 @@ class Part:
 
     def __init__(self, dataset: Dataset[Item], window: int | None, limit: int) -> None:
         size = len(dataset)  # type: ignore[arg-type]
-        every: list[int | Window] = list(range(size))
+        every: Sequence[int | Window] = range(size)
         if window is not None:
-            lengths: list[int] = dataset.lengths.tolist()  # type: ignore[attr-defined]
-            cuts = ((item, length, min(window, length)) for item, length in enumerate(lengths))
-            every = [
-                Window(item, start, start + cut)
-                for item, length, cut in cuts
-                for start in range(0, length - cut + 1, cut)
-            ]
+            every = cuts(dataset.lengths.tolist(), window)  # type: ignore[attr-defined]
         self._dataset = dataset
         self.windows = [every[int(row)] for row in chosen(len(every), limit)]
 
@@ -149,6 +173,17 @@ class Part:
 
     def __iter__(self) -> Iterator[Tensor]:
         return (fetch(self._dataset, [window])[0]["video"] for window in self.windows)
+
+
+def cuts(lengths: Iterable[int], window: int | None) -> list[Window]:
+    """Windows of `window` frames of clips of these lengths, one after another, what is left over
+    not; shorter clips as a whole, and all of them without a window."""
+    sizes = ((item, length, min(window or length, length)) for item, length in enumerate(lengths))
+    return [
+        Window(item, start, start + cut)
+        for item, length, cut in sizes
+        for start in range(0, length - cut + 1, cut)
+    ]
 
 
 def mean_frame(clips: Iterable[Tensor]) -> Tensor:
@@ -165,6 +200,11 @@ def clips_of(outputs: Outputs) -> Clips:
     if not isinstance(outputs, Clips):
         raise ValueError(f"the figures are of Clips, got {type(outputs).__name__}")
     return outputs
+
+
+def _width(clips: Clips) -> int:
+    """In pixels."""
+    return clips.frames.shape[-1]
 
 
 def _judged(own: Measured, real: Measured, size: int) -> Judged:

@@ -22,7 +22,8 @@ class ClipMetric(Metric, ABC):
     `middle` frames in a row, in the middle.
 
     There are rows for held-out and training clips, and for held-out ones made worse: frozen (the
-    first frame alone), shuffled (frames in a random order) and blurred.
+    first frame alone), shuffled (frames in a random order) and blurred. Restored clips have the
+    same figures, beside those of the held-out clips that they were made of.
     """
 
     modality: ClassVar[str] = "video"
@@ -40,6 +41,12 @@ class ClipMetric(Metric, ABC):
     def baselines(self, conditions: Sequence[str] = ()) -> dict[str, dict[str, float]]:
         return {name: self.row(judged) for name, judged in self.references.rows.items()}
 
+    def reconstructions(self, originals: Outputs, outputs: Outputs) -> dict[str, float]:
+        return self.row(self.references.restored(originals, outputs))
+
+    def unrestored(self, originals: Outputs) -> dict[str, float]:
+        return self.row(self.references.unrestored(originals))
+
 
 class ClipDistances(ClipMetric):
     """Fréchet distances of EfficientNet-Lite0 features to those of real clips: of what frames look
@@ -52,6 +59,9 @@ class ClipDistances(ClipMetric):
     square, over `middle` frames in a row in the middle of a clip, of the differences of consecutive
     frames' features. It sees frames that are frozen, shuffled or foreign, not whether a clip runs
     backwards or at half the speed. At most `limit` held-out clips are used.
+
+    Restored clips are compared with the very clips that they were made of, 0 where they are equal;
+    the held-out clips beside them, as everywhere, with as many training clips.
     """
 
     place: ClassVar[int] = 0
