@@ -37,8 +37,8 @@ class Lengths(Sizes):
         if not any(field.variable for field in spec.fields.values()):
             if any(value is not None for value in asked):
                 raise UserError(
-                    f"cond.frames={cond['frames']}: clips of this run have as many frames as it was "
-                    f"trained with ({spec}); leave it out"
+                    f"cond.frames={cond['frames']}: clips of this run have as many frames as "
+                    f"it was trained with ({spec}); leave it out"
                 )
             return spec.blank(samples)
         return spec.blank(samples, torch.tensor(lengths))

@@ -16,7 +16,7 @@ from anylatent.modalities.video.metrics import (
     temporal,
 )
 from anylatent.modalities.video.metrics.references import Part, mean_frame
-from anylatent.modalities.video.metrics.temporal import flicker, measure
+from anylatent.modalities.video.metrics.temporal import flicker, measure, restlessness
 
 pytest.importorskip("cv2", reason="opencv is not installed")
 
@@ -243,6 +243,16 @@ def test_the_mean_frame_counts_frames():
 
 
 # ---- restored clips ---------------------------------------------------------------------------
+def test_restless_are_restored_frames_where_nothing_moves():
+    real = torch.zeros(5, 1, 8, 8)
+    real[:, :, :, :4] = torch.linspace(-1, 1, 5).view(5, 1, 1, 1)  # this half moves
+    made = real + 0.1 * torch.tensor([1.0, -1, 1, -1, 1]).view(5, 1, 1, 1)
+    made[:, :, :, :4] = 0.9  # what is made of it does not count
+    assert restlessness([real], [made]) == pytest.approx(0.1 * 255)
+    assert restlessness([real], [real]) == 0
+    assert restlessness([torch.linspace(-1, 1, 5).view(5, 1, 1, 1)], [made[:, :, :1, :1]]) is None
+
+
 def test_flicker_of_errors_that_stay_change_sign_and_are_independent():
     real = torch.zeros(400, 1, 4, 4)
     still = torch.full_like(real, 0.2)
@@ -264,7 +274,7 @@ def test_restored_clips_average_their_frames_own_figures():
     assert row["psnr"] == pytest.approx((3 * 20 + 2 * 40) / 5, abs=1e-4)
     changes, sides = 3 * 0.18**2, 3 * (0.2**2 + 0.02**2)
     assert row["flicker"] == pytest.approx((changes / sides) ** 0.5, abs=1e-5)
-    assert set(row) == {"psnr", "ssim", "perceptual", "flicker"}
+    assert set(row) == {"psnr", "ssim", "perceptual", "flicker", "restlessness"}
     same = ClipRestoration().reconstructions(Clips(before), Clips(before))
     assert (same["psnr"], same["perceptual"]) == (100, 0) and "flicker" not in same
 

@@ -14,7 +14,7 @@ from anylatent.modalities.shared.distances import frechet
 from anylatent.modalities.shared.perceptual import Perceptual
 from anylatent.modalities.shared.restoration import psnr, ssim
 from anylatent.modalities.video.metrics.references import Judged, clips_of, references_of
-from anylatent.modalities.video.metrics.temporal import FRAMES, flicker
+from anylatent.modalities.video.metrics.temporal import FRAMES, flicker, restlessness
 
 
 class ClipMetric(Metric, ABC):
@@ -107,7 +107,9 @@ class ClipRestoration(Metric):
     `psnr` (dB, the mean of the frames' own), `ssim`, `perceptual` (LPIPS by AlexNet, 1801.03924, of
     four frames of a clip, evenly spread); `flicker`: the error of the differences of consecutive
     frames over √2 times that of the frames, 1 where errors are independent from frame to frame, 0
-    where they stay; left out where there is no error.
+    where they stay; left out where there is no error. `restlessness`: the warping error where
+    nothing moves, the mean absolute difference, of 255, of consecutive restored frames at places
+    where the original's are alike.
     """
 
     modality: ClassVar[str] = "video"
@@ -121,9 +123,10 @@ class ClipRestoration(Metric):
             "ssim": torch.cat([ssim(a, b) for a, b in pairs]),
             "perceptual": torch.cat([_perceptual(a, b) for a, b in pairs]),
         }
-        ratio = flicker(list(before), list(after))
         means = {name: float(values.mean()) for name, values in restored.items()}
-        return means if ratio is None else {**means, "flicker": ratio}
+        sides = list(before), list(after)
+        over_time = {"flicker": flicker(*sides), "restlessness": restlessness(*sides)}
+        return means | {name: value for name, value in over_time.items() if value is not None}
 
 
 @torch.no_grad()

@@ -119,3 +119,19 @@ def flicker(originals: Sequence[Tensor], outputs: Sequence[Tensor]) -> float | N
         changes += float(error.diff(dim=0).square().sum())
         errors += float(error[1:].square().sum() + error[:-1].square().sum())
     return (changes / errors) ** 0.5 if errors > 0 else None
+
+
+STILL = 2.5 / 255
+
+
+def restlessness(originals: Sequence[Tensor], outputs: Sequence[Tensor]) -> float | None:
+    """How much restored frames change where nothing does: the mean absolute difference, of 255, of
+    consecutive ones at the places where the original's differ by two of 255 at the most. None where
+    there is no such place.
+    """
+    total, count = 0.0, 0
+    for before, after in zip(originals, outputs, strict=True):
+        steps = (after.detach().double().clamp(-1, 1) / 2).diff(dim=0).abs()
+        still = (before.detach().double() / 2).diff(dim=0).abs() < STILL
+        total, count = total + float(steps[still].sum()), count + int(still.sum())
+    return 255 * total / count if count else None
