@@ -4,7 +4,13 @@ from anylatent.core.registry import register
 from anylatent.modalities.video.autoencoder import FramesAutoencoder
 from anylatent.modalities.video.backbone import Inflated
 from anylatent.modalities.video.conditioner import ClipConditioner
-from anylatent.modalities.video.data import AnimatedEmoji, Footage, MovingMnist, VideoFolder
+from anylatent.modalities.video.data import (
+    AnimatedEmoji,
+    Footage,
+    MovingMnist,
+    Stills,
+    VideoFolder,
+)
 from anylatent.modalities.video.metrics import (
     ClipDistances,
     ClipRestoration,
@@ -23,6 +29,7 @@ register("data", "moving_mnist")(MovingMnist)
 register("data", "footage", parts=READER)(Footage)
 register("data", "animated_emoji")(AnimatedEmoji)
 register("data", "video_folder", parts=READER)(VideoFolder)
+register("data", "stills", parts={"pictures": ("data", "openmoji")})(Stills)
 register("autoencoder", "frames", parts={"image": ("autoencoder", "conv")})(FramesAutoencoder)
 register("backbone", "video_unet", parts={"image": ("backbone", "unet")})(Inflated)
 register("backbone", "video_dit", parts={"image": ("backbone", "dit")})(Inflated)

@@ -24,7 +24,8 @@ class Inflated(Backbone):
     conditions have an entry for each frame (vectors (None, D), latents (None, C, H, W), maps (B, T,
     C, H, W)), each has its own. Layers over time are convolutions over `kernel` frames, and
     attention of `heads` heads where the network attends; `gate` is how much of them enters at the
-    start: with 0 the clips' model is the pictures' model on each frame. Any length works.
+    start: with 0 the clips' model is the pictures' model on each frame. Without `layers` there
+    are none, and only a guest lets frames know of one another. Any length works.
     """
 
     per_entry = True
@@ -39,6 +40,7 @@ class Inflated(Backbone):
         heads: int = 4,
         kernel: int = 3,
         gate: float = 0.0,
+        layers: bool = True,
     ) -> None:
         super().__init__()
         usual = LatentSpec({"z": Field((None, 4, 8, 8), channels=1)})
@@ -48,7 +50,7 @@ class Inflated(Backbone):
         self.folding, inner = Folding(self.conditions), frame_conditions(self.conditions)
         told: dict[str, Any] = {"spec": self.frame, "conditions": inner}
         self.image = UNet(**told) if image is None else image(**told)
-        self.temporal = Temporal(self.image.sites, heads, kernel, gate)
+        self.temporal = Temporal(self.image.sites, heads, kernel, gate) if layers else Guest()
         self.sites = self.image.sites
 
     def forward(
