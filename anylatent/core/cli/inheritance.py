@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from anylatent.core.cli.command import Command
-from anylatent.core.cli.configs import publish_own
+from anylatent.core.cli.configs import folders, publish_own
 from anylatent.core.cli.texts import Words
 from anylatent.core.modality import Modality
 from anylatent.core.registry import get, groups, names
 from anylatent.core.runs import RunConfig, RunDirectory
 from anylatent.core.runs.sources import Tuning, source_of
 from anylatent.core.support.files import UserError, place_of
+from anylatent.core.support.plain_yaml import load_yaml
 
 PRESETS = ("modality", "experiment", "source")
 """What chooses many settings at a time: who types one of these gives the whole command."""
@@ -28,18 +29,40 @@ def has_source(command: Command) -> bool:
 def of_source(given: Mapping[str, Any], words: Words) -> list[str]:
     """Publishes what a source has of model, sampling and data, where `given`, values by key, does
     not choose others; returns the overrides that choose it, before what the user typed."""
+    recipe = _recipe(given.get("experiment"))
     if given.get("source") is None:
+        if recipe is not None:
+            raise UserError(
+                f"experiment={given['experiment']} changes a model: add from=PATH, such as a run"
+            )
         return []
     config = _config(given["source"], given.get("run"))
     if given.get("take", "all") == "autoencoder":
         return _autoencoder_of(config, given, words)
     if "experiment" in given:
-        raise UserError(
-            f"experiment={given['experiment']} and from={given['source']} both say what the model "
-            "is: give those settings of the experiment that you want one by one, or take no more "
-            "than the autoencoder by take=autoencoder"
-        )
+        if recipe is None:
+            raise UserError(
+                f"experiment={given['experiment']} and from={given['source']} both say what the "
+                "model is: give those settings of the experiment that you want one by one, or take "
+                "no more than the autoencoder by take=autoencoder"
+            )
+        given = {**recipe, **given}
     return _all_of(config, given, words)
+
+
+def _recipe(name: str | None) -> dict[str, Any] | None:
+    """What an experiment chooses, by key, of the model that it changes: one that says `source: ???`
+    needs one to come from. None for others, which say what the model is themselves."""
+    paths = [folder / "experiment" / f"{name}.yaml" for folder in folders()]
+    known, found = [load_yaml(path) for path in paths if path.is_file()], dict[str, Any]()
+    own = known[0] if known else {}
+    if own.get("source") != "???":
+        return None
+    for entry in own.pop("defaults", []):
+        for key, option in entry.items():
+            if "@" not in key:  # parts within parts are none of a model's
+                found[key.removeprefix("override").strip().lstrip("/")] = option
+    return found | {key: value for key, value in own.items() if key not in (*groups(), "source")}
 
 
 def _all_of(config: RunConfig, given: Mapping[str, Any], words: Words) -> list[str]:

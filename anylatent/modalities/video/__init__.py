@@ -5,7 +5,13 @@ from anylatent.modalities.video.autoencoder import FramesAutoencoder
 from anylatent.modalities.video.backbone import Inflated
 from anylatent.modalities.video.conditioner import ClipConditioner
 from anylatent.modalities.video.critic import PatchDiscriminator3d
-from anylatent.modalities.video.data import AnimatedEmoji, Footage, MovingMnist, VideoFolder
+from anylatent.modalities.video.data import (
+    AnimatedEmoji,
+    Footage,
+    MovingMnist,
+    Stills,
+    VideoFolder,
+)
 from anylatent.modalities.video.metrics import (
     ClipDistances,
     ClipRestoration,
@@ -26,6 +32,7 @@ register("data", "moving_mnist")(MovingMnist)
 register("data", "footage", parts=READER)(Footage)
 register("data", "animated_emoji")(AnimatedEmoji)
 register("data", "video_folder", parts=READER)(VideoFolder)
+register("data", "stills", parts={"pictures": ("data", "openmoji")})(Stills)
 register("autoencoder", "frames", parts=FRAMES)(FramesAutoencoder)
 register("autoencoder", "pyramid", parts={"frames": ("autoencoder", "frames")})(Pyramid)
 register("adversary", "patch3d")(PatchDiscriminator3d)

@@ -30,7 +30,8 @@ class Inflated(Backbone):
     conditions have an entry for each frame (vectors (None, D), latents (None, C, H, W), maps (B, T,
     C, H, W)), each has its own. Layers over time are convolutions over `kernel` frames, and
     attention of `heads` heads where the network attends; `gate` is how much of them enters at the
-    start: with 0 the clips' model is the pictures' model on each frame. Any length works.
+    start: with 0 the clips' model is the pictures' model on each frame. Without `layers` there
+    are none, and only a guest lets frames know of one another. Any length works.
 
     In a cascade, told of a coarser clip (latents of so many frames), it makes the same frames
     larger, or those in its gaps: each gap a window with its two ends clean, told how many there
@@ -49,6 +50,7 @@ class Inflated(Backbone):
         heads: int = 4,
         kernel: int = 3,
         gate: float = 0.0,
+        layers: bool = True,
     ) -> None:
         super().__init__()
         usual = LatentSpec({"z": Field((None, 4, 8, 8), channels=1)})
@@ -60,7 +62,7 @@ class Inflated(Backbone):
         self.folding, inner = Folding(known), frame_conditions(known)
         told: dict[str, Any] = {"spec": self.frame, "conditions": inner}
         self.image = UNet(**told) if image is None else image(**told)
-        self.temporal = Temporal(self.image.sites, heads, kernel, gate)
+        self.temporal = Temporal(self.image.sites, heads, kernel, gate) if layers else Guest()
         self.sites = self.image.sites
 
     def lent(self, spec: LatentSpec, conditions: ConditionSpec) -> Backbone:

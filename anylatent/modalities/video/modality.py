@@ -48,10 +48,13 @@ class VideoModality(Modality):
     @classmethod
     def inherited(cls, name: str, parts: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """A model of pictures becomes one of clips: its autoencoder that of frames, its backbone
-        one with layers over time. Conditions, process and sampling stay; data do not."""
+        one with layers over time, its data clips of one frame. Conditions, process and sampling
+        stay."""
         if name != "image":
             return None
         found = {k: v for k, v in parts.items() if k not in ("modality", "data", "backbone")}
+        if "data" in parts:
+            found["data"] = {"name": "stills", "pictures": dict(parts["data"])}
         found["autoencoder"] = {"name": "frames", "image": dict(parts["autoencoder"])}
         if parts["autoencoder"]["name"] == "identity":  # pixels are pixels
             found["autoencoder"] = {"name": "identity"}

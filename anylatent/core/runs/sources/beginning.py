@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from anylatent.core.runs.directory import RunDirectory, Stages
 from anylatent.core.runs.sources.adoption import Adoption
 from anylatent.core.runs.sources.run import TAKE, adoption, open_base, restore, stage_adoption
 from anylatent.core.runs.sources.source import Source, source_of
-from anylatent.core.runs.sources.tuning import Tuning
+from anylatent.core.runs.sources.tuning import Nothing, Tuning
 from anylatent.core.runs.system import System
 from anylatent.core.support.files import UserError
 from anylatent.core.support.plain_yaml import plain
@@ -58,6 +59,7 @@ def begin(
     if stages.done:
         return _go_on(system, directory, config, origin, leans)
     if origin.source is None:
+        _check_learns(system.trained(), tuning)
         _begin_stages(system, config)
         return Beginning(stages)
     source = source_of(origin.source, origin.base)
@@ -65,6 +67,7 @@ def begin(
         _check_frozen(config, source.config, origin)
     found = adoption(system, config, source)
     _check(found, origin)
+    _check_learns(found.fresh, tuning)
     _check_new(found, tuning, system)
     leaning = _leaning(system, directory, config, source, found) if leans else None
     found.put(system)
@@ -144,6 +147,18 @@ def _check_frozen(config: RunConfig, source: RunConfig, origin: Origin) -> None:
                 f"tuning={config.tuning['name'] if config.tuning else 'all'} leaves as it is: it "
                 "was trained for that alone. Leave it as it is there, or use tuning=all"
             )
+
+
+def _check_learns(fresh: Collection[str], tuning: Tuning) -> None:
+    """Raises UserError for weights that nobody has trained, where nothing is to learn."""
+    names = list(fresh)
+    if isinstance(tuning, Nothing) and names:
+        shown = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+        raise UserError(
+            f"tuning=none learns nothing, and {len(names)} weights of this model ({shown}) are not "
+            "trained: take them from a model that has them all, from=PATH, and leave its settings "
+            "as they are there"
+        )
 
 
 def _check_new(found: Adoption, tuning: Tuning, system: System) -> None:

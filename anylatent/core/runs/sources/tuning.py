@@ -55,6 +55,14 @@ class All(Tuning):
         return names
 
 
+@register("tuning", "none")
+class Nothing(Tuning):
+    """Nothing learns: a run that is finished at once, another use of the model it comes from."""
+
+    def learns(self, names: Sequence[str]) -> Collection[str]:
+        return ()
+
+
 @register("tuning", "matching")
 class Matching(Tuning):
     """What a regular expression finds in the names of parameters, anywhere in them.

@@ -22,10 +22,12 @@ from anylatent.modalities.shared.folder import CLOSED, DOCUMENTS, Files, Kinds
 from anylatent.modalities.shared.layout import HELD_OUT, TRAIN
 from anylatent.modalities.shared.report import Report, reason_of
 from anylatent.modalities.shared.splits import by_quota, check_fraction, joined
-from anylatent.modalities.video.data.base import Table, VideoData
+from anylatent.modalities.video.data.base import VideoData
+from anylatent.modalities.video.data.curation import Motion
 from anylatent.modalities.video.data.files import How, Source, leave_short, stored_videos
 from anylatent.modalities.video.data.probing import Unreadable, webp_durations
 from anylatent.modalities.video.data.readers import Animations
+from anylatent.modalities.video.data.table import Table
 
 _PURPOSE = "the data set 'animated_emoji'"
 _WANTED = (
@@ -40,8 +42,9 @@ class AnimatedEmoji(VideoData):
 
     Files are named by the code points of an emoji (1f600.webp); stills are left out, as are clips
     with fewer than `frames` frames. `rate` frames a second are taken by the times at which they are
-    shown, or all of them. `motion`: the optical flow is measured, else it is 0. Reading a file ends
-    where it gives no sign for `seconds`.
+    shown, or all of them. `motion`: the optical flow is measured, else it is 0; two
+    bounds of it choose clips, see `Curation`. Reading a file ends where it gives no sign for
+    `seconds`.
 
     Columns: those of all videos, `caption` ("red apple"), `category` (index into
     `classes["category"]`), `name` (code points, "1F34E") and `rate`. Skin tones, genders and
@@ -61,11 +64,11 @@ class AnimatedEmoji(VideoData):
         held_out: float = 0.1,
         seed: int = 0,
         most: int = 256,
-        motion: bool = True,
+        motion: Motion = True,
         seconds: float = 60.0,
     ) -> None:
         check_fraction(held_out)
-        self._how = How(size, rate, motion, Animations(), seconds)
+        self._how = How(size, rate, bool(motion), Animations(), seconds)
         self._fraction, self._seed = held_out, seed
         kinds, what = Kinds((".webp",), DOCUMENTS), "animated emoji"
         self.files = Files(path, kinds, purpose=_PURPOSE, wanted=_WANTED, what=what)
@@ -83,7 +86,7 @@ class AnimatedEmoji(VideoData):
             **self._how.key,
         }
         classes = {"category": [category for category in every if category in used]}
-        super().__init__(key, (3, size, size), classes, frames, most)
+        super().__init__(key, (3, size, size), classes, frames, most, motion)
 
     @property
     def report(self) -> Report:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -18,37 +17,10 @@ from anylatent.core.support.columns import Ragged, Window
 from anylatent.core.support.digests import number_of
 from anylatent.core.support.disk_cache import digest
 from anylatent.core.support.files import UserError
-from anylatent.core.support.shards import Shards
+from anylatent.modalities.video.data.curation import Curation, Motion
+from anylatent.modalities.video.data.table import Table
 
 facts(rate=float, frames=int, motion=tuple[float, ...])
-
-
-@dataclass(frozen=True, eq=False)
-class Table:
-    """Whole videos on disk and what is known of them.
-
-    `stored` has the ragged columns "frames", uint8 (L, C, H, W) a video, and "motion", float32
-    (L,): the mean length of the optical flow to the next frame in pixels at 64 px. `columns` are
-    lists with an entry for each video, among them `name` and `rate`, frames a second. `parts` has
-    the part of each, "train" or "held_out" ("" for one that is not used), `spans` the frames of it
-    that belong there, from the first to before the second. `stored_rows` has the row of `stored`
-    of each, which several may share; by default, they are in its order.
-    """
-
-    stored: Shards
-    columns: Mapping[str, Sequence[Any]]
-    parts: Sequence[str]
-    spans: Sequence[tuple[int, int]]
-    sources: Sequence[int]
-    stored_rows: Sequence[int] = ()
-
-    def place(self, row: int) -> int:
-        """The row of `stored` that a video is in."""
-        return self.stored_rows[row] if self.stored_rows else row
-
-    def rows(self, part: str) -> list[int]:
-        """Those of a part."""
-        return [row for row, own in enumerate(self.parts) if own == part]
 
 
 class Videos(Dataset[Item]):
@@ -100,7 +72,8 @@ class VideoData(Data):
 
     `key` is everything but the split that determines the items, as plain values. The items to learn
     from are whole videos, of which stages draw windows of `frames` frames; the held-out ones are
-    cut into such windows, one after the other, `most` at most, evenly spread.
+    cut into such windows, one after the other, `most` at most, evenly spread. `motion` may have
+    bounds, by which all of them are chosen, see `Curation`.
     """
 
     window: int
@@ -112,6 +85,7 @@ class VideoData(Data):
         classes: Mapping[str, Sequence[str]],
         frames: int,
         most: int,
+        motion: Motion = True,
     ) -> None:
         if shape[1] < 8:
             raise ValueError(f"size must be at least 8 pixels, got {shape[1]}")
@@ -119,7 +93,10 @@ class VideoData(Data):
             raise UserError(f"data.frames={frames}, data.most={most}: at least one of each")
         self.shape, self.window, self.frames, self.most = shape, frames, frames, most
         self.classes = {name: tuple(values) for name, values in classes.items()}
+        self._curation = Curation.of(motion, frames)
         self._key = {"kind": type(self).__name__, **key}
+        if self._curation is not None:
+            self._key["between"] = list(motion) if isinstance(motion, tuple) else motion
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -143,13 +120,13 @@ class VideoData(Data):
     @cached_property
     def strength(self) -> list[float]:
         """Quantiles of the mean motion of windows, rounded."""
-        moved = [
+        found = [
             piece.mean()
             for row in self._table.rows("train")
-            for piece in torch.split(self._motion(row), self.frames)
+            for piece in torch.split(moved(self._table, row), self.frames)
         ]
         levels = torch.tensor([0.1, 0.5, 0.9])
-        return [round(float(q), 4) for q in torch.stack(moved).quantile(levels)]
+        return [round(float(q), 4) for q in torch.stack(found).quantile(levels)]
 
     def train(self) -> Dataset[Item]:
         return Videos(self._table, self._spans("train"))
@@ -163,7 +140,7 @@ class VideoData(Data):
         table = self.table()
         if not table.rows("train"):
             raise UserError(f"{type(self).__name__} has no video to learn from")
-        return table
+        return table if self._curation is None else self._curation(table, partial(moved, table))
 
     def _spans(self, part: str) -> list[tuple[int, int, int]]:
         return [(row, *self._table.spans[row]) for row in self._table.rows(part)]
@@ -184,11 +161,12 @@ class VideoData(Data):
         step = max(1, -(-len(every) // self.most))
         return every[::step]
 
-    def _motion(self, row: int) -> Tensor:
-        first, end = self._table.spans[row]
-        cut = (torch.tensor([first]), torch.tensor([end]))
-        place = torch.tensor([self._table.place(row)])
-        return _split(self._table.stored.take("motion", place, cut))[0]
+
+def moved(table: Table, row: int) -> Tensor:
+    """The motion of each frame of a row's span."""
+    first, end = table.spans[row]
+    cut = (torch.tensor([first]), torch.tensor([end]))
+    return _split(table.stored.take("motion", torch.tensor([table.place(row)]), cut))[0]
 
 
 def source_of(source: int, first: int) -> int:

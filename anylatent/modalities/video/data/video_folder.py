@@ -15,9 +15,11 @@ from anylatent.modalities.shared.layout import HELD_OUT, TRAIN
 from anylatent.modalities.shared.reading import check_encoding
 from anylatent.modalities.shared.report import Report, shown
 from anylatent.modalities.shared.splits import by_quota, check_fraction
-from anylatent.modalities.video.data.base import Table, VideoData
+from anylatent.modalities.video.data.base import VideoData
+from anylatent.modalities.video.data.curation import Motion
 from anylatent.modalities.video.data.files import How, Source, leave_short, stored_videos
 from anylatent.modalities.video.data.readers import Decord, Reader
+from anylatent.modalities.video.data.table import Table
 
 SUFFIXES = (".mp4", ".webm", ".avi", ".mov", ".mkv", ".gif", ".webp")
 
@@ -30,7 +32,7 @@ class VideoFolder(VideoData):
     taken by the times at which they are shown, or all frames as they come, each file at its own
     mean rate. Files with fewer than `frames` are left out, as are those that can't be read:
     `reader` decodes them, and is ended where it gives no sign for `seconds`. `motion`: the optical
-    flow is measured, else it is 0.
+    flow is measured, else it is 0; two bounds of it choose clips, see `Curation`.
 
     Columns: those of all videos, `caption`, `name` (path below the folder), `rate` and, where there
     are sub-folders, `category`, the first folder on the way, "other" beside the folders. The
@@ -55,14 +57,14 @@ class VideoFolder(VideoData):
         held_out: float = 0.1,
         seed: int = 0,
         most: int = 256,
-        motion: bool = True,
+        motion: Motion = True,
         seconds: float = 60.0,
         encoding: str = "",
         reader: Reader | None = None,
     ) -> None:
         check_encoding(encoding)
         check_fraction(held_out)
-        self._how = How(size, rate, motion, reader or Decord(), seconds)
+        self._how = How(size, rate, bool(motion), reader or Decord(), seconds)
         self._fraction, self._seed = held_out, seed
         self.files = Files(
             path,
@@ -74,7 +76,7 @@ class VideoFolder(VideoData):
         self._told = Described(self.files, encoding)
         key = {"files": self.files.stamps, "captions": self._told.captions, **self._how.key}
         key |= {"held_out": held_out, "seed": seed}
-        super().__init__(key, (3, size, size), self._told.classes, frames, most)
+        super().__init__(key, (3, size, size), self._told.classes, frames, most, motion)
 
     @property
     def report(self) -> Report:
