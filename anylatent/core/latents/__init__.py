@@ -4,7 +4,7 @@ from anylatent.core.latents.codebook import Codebook
 from anylatent.core.latents.condition import Condition, ConditionSpec, Value, token_condition
 from anylatent.core.latents.entries import cut, free_mse, over
 from anylatent.core.latents.latent import Coefficient, Latent, cat, choose, combine
-from anylatent.core.latents.masking import Masking, Nothing, gap, given_map, reveal
+from anylatent.core.latents.masking import Masking, gap, given_map, reveal
 from anylatent.core.latents.noise import Noise, Path, Started
 from anylatent.core.latents.normaliser import Normaliser
 from anylatent.core.latents.posterior import Posterior
@@ -22,7 +22,6 @@ __all__ = [
     "Masking",
     "Noise",
     "Normaliser",
-    "Nothing",
     "Path",
     "Posterior",
     "Started",

@@ -29,11 +29,12 @@ class Masking(ABC):
 
     `axes`, rising, are those of a field's `shape` along which its entries lie, in rows. `always`:
     something is given of every sample that has more than one, so that a model by itself knows none
-    without.
+    without. `gives`: whether anything ever is.
     """
 
     axes: tuple[int, ...] = FIRST
     always: bool = False
+    gives: bool = True
 
     @property
     def by_entry(self) -> bool:
@@ -101,6 +102,8 @@ group("masking", Masking)
 @register("masking", "none")
 class Nothing(Masking):
     """Nothing is given."""
+
+    gives = False
 
     def __call__(self, valid: Tensor, noise: Noise) -> Tensor | None:
         return None

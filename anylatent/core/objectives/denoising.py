@@ -13,7 +13,6 @@ from anylatent.core.latents import (
     Latent,
     Masking,
     Noise,
-    Nothing,
     combine,
     free_mse,
     given_map,
@@ -48,7 +47,7 @@ class Denoising(Objective):
         super().__init__()
         self.times = times or LogitNormal()
         self.weighting = weighting or Simple()
-        self.masking = None if isinstance(masking, Nothing) else masking
+        self.masking = masking if masking is not None and masking.gives else None
         self.forcing = forcing
         told = {
             "times": forcing,

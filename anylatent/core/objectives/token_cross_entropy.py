@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from anylatent.core.denoisers import Denoiser, ScoreInterpolation
-from anylatent.core.latents import Condition, Latent, Masking, Noise, Nothing, combine, reveal
+from anylatent.core.latents import Condition, Latent, Masking, Noise, combine, reveal
 from anylatent.core.objectives.base import Objective
 from anylatent.core.process import Times, Warped
 from anylatent.core.registry import register
@@ -30,7 +30,7 @@ class TokenCrossEntropy(Objective):
         if masking is not None and not masking.by_entry:
             raise ValueError(f"masking.axes={list(masking.axes)}: tokens lie along axis 0")
         self.times, self.recall = times or Warped(), recall
-        self.masking = None if isinstance(masking, Nothing) else masking
+        self.masking = masking if masking is not None and masking.gives else None
         told = {"estimate": recall > 0, "given": self.masking is not None}
         self.tells = frozenset(name for name, told in told.items() if told)
 

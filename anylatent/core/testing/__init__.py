@@ -1,11 +1,6 @@
 """Exact denoisers, and contract tests: each `check_*` raises AssertionError with what is wrong."""
 
-from anylatent.core.denoisers import (
-    GaussianDenoiser,
-    MixtureDenoiser,
-    SpikedGaussian,
-    StationaryGaussian,
-)
+from anylatent.core.denoisers import GaussianDenoiser, MixtureDenoiser, SpikedGaussian
 from anylatent.core.testing.autoencoders import check_autoencoder
 from anylatent.core.testing.conditioners import check_conditioner
 from anylatent.core.testing.data import check_data, check_modality
@@ -23,7 +18,6 @@ __all__ = [
     "GaussianDenoiser",
     "MixtureDenoiser",
     "SpikedGaussian",
-    "StationaryGaussian",
     "check_autoencoder",
     "check_backbone",
     "check_conditioner",

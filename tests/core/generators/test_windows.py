@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import anylatent as al
+from anylatent.core.denoisers import StationaryGaussian
 from anylatent.core.generators import Rolling, Sampler, Start, Windows, steps_of
 from anylatent.core.inverse import Completion, Known
 from anylatent.core.latents import Condition, ConditionSpec, Started
@@ -20,7 +21,7 @@ SOLVERS = sorted(al.names("solver"))
 def exact(spec=SPEC, schedule="flow", **settings):
     """A diffusion model that knows its law."""
     told = {"correlation": CORRELATION, **settings}
-    denoiser = al.testing.StationaryGaussian(al.get("schedule", schedule)(), **told)
+    denoiser = StationaryGaussian(al.get("schedule", schedule)(), **told)
     denoiser.backbone = SimpleNamespace(spec=spec)
     return al.Diffusion(denoiser, al.get("objective", "denoising")())
 
