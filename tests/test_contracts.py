@@ -50,12 +50,18 @@ CLIPS = {
     "frames": FRAMES,
 }
 CLIPS["video"] *= CLIPS["mask"][..., None, None, None]
+LONG_CLIPS = {
+    "video": torch.rand(3, 5, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1,
+    "mask": torch.ones(3, 5, dtype=torch.bool),
+    "frames": torch.full((3,), 5),
+}
 BATCHES = {
     "embedding": (TEXTS, {}),
     "unit_embedding": (TEXTS, {}),
     "sequence": (TEXTS, {"width": 48, "encoder": 1, "decoder": 1, "heads": 2, "latents": 3}),
     "conv": (PICTURES, {"channels": 32}),
     "frames": (CLIPS, {"at_once": 5}),
+    "pyramid": (LONG_CLIPS, {"keys": 2}),
     "geoldm": (MOLECULES, {"width": 32, "edge": 16}),
     "identity": (PICTURES, {"modality": al.get("modality", "image")(shape=(3, 32, 32))}),
 }

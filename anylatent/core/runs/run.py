@@ -43,13 +43,11 @@ class Run:
         base: str | None = None,
         generator: Node | None = None,
     ) -> Run:
-        """`modality`, if given, must be the run's own; `base` is where its base has moved to;
-        `generator` one around its own, such as windows."""
+        """`modality` must be its own, `base` is where its base has moved, `generator` around it."""
         directory, how = RunDirectory(Path(path)), computing or Computing()
         config = directory.config()
         _check_modality(config, modality, path)
-        system = restored(directory, config, base)
-        within(system, generator)
+        within(system := restored(directory, config, base), generator)
         return cls(directory, config, how.placed(system, directory.stages().precision), how)
 
     # ---- samples ------------------------------------------------------------------------------
@@ -76,10 +74,9 @@ class Run:
         list with one for each. Samples start from the latents `noise`, one for each, and have their
         sizes, where they are given: those that `invert` found, as in `StoredNoise.load`.
         """
-        seeds = _seeds(n, seed, seeds, noise)
-        how = guidance_of(guidance, self.config.sampling.guidance)
+        seeds, own = _seeds(n, seed, seeds, noise), self.config.sampling.guidance
+        how, columns = guidance_of(guidance, own), self.columns(cond or {}, len(seeds))
         sampler = self.sampler(solver, grid, how, steps, temperature)
-        columns = self.columns(cond or {}, len(seeds))
         self.check_asked(list(columns), how)
         return self.draw(sampler, seeds, columns, batch, callback, noise)
 

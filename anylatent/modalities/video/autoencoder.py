@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from anylatent.core.autoencoders import Autoencoder
-from anylatent.core.latents import Field, Latent, LatentSpec, Noise, Posterior, cut
+from anylatent.core.latents import Field, Latent, LatentSpec, Noise, Posterior
 from anylatent.core.modality import Batch
 from anylatent.core.nn.guests import Both, Guest
 from anylatent.core.registry import Maker
@@ -20,7 +20,7 @@ from anylatent.modalities.image.modality import ImageModality
 from anylatent.modalities.image.pictures import Pictures
 from anylatent.modalities.video.clips import Clips
 from anylatent.modalities.video.critic import Critic
-from anylatent.modalities.video.folding import frame_field, over_frames, pieces
+from anylatent.modalities.video.folding import frame_field, in_pieces, over_frames
 from anylatent.modalities.video.temporal import Temporal
 
 
@@ -66,8 +66,7 @@ class FramesAutoencoder(Autoencoder):
         self.temporal = _over_time(self.image, kernel, gate) if temporal else None
         self.alone, self.by_entry = self.image.alone, not temporal
         self.critic = Critic(adversary, adversary_weight, adversary_start)
-        own = [f"image.{n}" for n in self.image.for_loss]
-        self.for_loss = [*own, "critic"]
+        self.for_loss = [*(f"image.{n}" for n in self.image.for_loss), "critic"]
 
     def sized(self, shape: tuple[int, int, int]) -> FramesAutoencoder:
         """The same, with the same weights, for frames of other sides, which no adversary judges."""
@@ -103,7 +102,7 @@ class FramesAutoencoder(Autoencoder):
         """It is the inner one's."""
 
     def encode(self, batch: Batch) -> Posterior:
-        video = self._video(batch)
+        video = _video(batch)
         found = [self.image.encode({"image": part}) for part in self._parts(video.flatten(0, 1))]
         mean = self._clip([part.mean for part in found], batch)
         spread = [part.log_std for part in found if part.log_std is not None]
@@ -112,7 +111,10 @@ class FramesAutoencoder(Autoencoder):
     def decode(self, z: Latent, guest: Guest | None = None) -> Clips:
         """Clips, about in [-1, 1] but not clamped, so that gradients pass."""
         whole = torch.is_grad_enabled() or guest is not None
-        frames = self._frames(z, guest) if whole else self._in_pieces(z)
+        reach = 0 if self.temporal is None else self.temporal.reach or 0
+        frames = (
+            self._frames(z, guest) if whole else in_pieces(z, self.at_once, reach, self._frames)
+        )
         return Clips(frames, z.lengths(self.name), self.rate)
 
     def restore(self, z: Latent) -> Latent:
@@ -122,23 +124,21 @@ class FramesAutoencoder(Autoencoder):
 
     def loss(self, batch: Batch, noise: Noise, step: int) -> tuple[dict[str, Tensor], Any]:
         """The means over the frames of each clip."""
-        video, mask = self._video(batch), batch["mask"]
-        told = self._told(len(video), mask)
+        video, mask = _video(batch), batch["mask"]
         frames, each = {"image": video.flatten(0, 1)}, noise.entries(video.shape[1])
-        terms, output = self.image.loss(frames, each, step, **told)
+        terms, output = self.image.loss(frames, each, step, **self._told(len(video), mask))
         terms = {name: over_frames(term, mask) for name, term in terms.items()}
         return self.critic.judged(terms, output, mask, step), output
 
     def adversary_loss(self, batch: Batch, output: Any, step: int) -> dict[str, Tensor]:
         if self.critic.network is not None:
-            return self.critic.loss(self._video(batch), output, batch["mask"], step)
-        frames = {"image": self._video(batch).flatten(0, 1)}
-        terms = self.image.adversary_loss(frames, output, step)
+            return self.critic.loss(_video(batch), output, batch["mask"], step)
+        terms = self.image.adversary_loss({"image": _video(batch).flatten(0, 1)}, output, step)
         return {name: over_frames(term, batch["mask"]) for name, term in terms.items()}
 
     def log_prob(self, batch: Batch, z: Latent) -> Tensor | None:
         inner, mask = self.image.spec.wrap({self.name: z[self.name].flatten(0, 1)}), batch["mask"]
-        frames = {"image": self._video(batch).flatten(0, 1)}
+        frames = {"image": _video(batch).flatten(0, 1)}
         each = self.image.log_prob(frames, inner, **self._told(z.batch, mask))
         if each is None:
             return None
@@ -163,20 +163,6 @@ class FramesAutoencoder(Autoencoder):
             raise UserError(f"autoencoder.image must make pictures, not {type(found).__name__}")
         return torch.unflatten(found.tensor, 0, (z.batch, -1))
 
-    def _in_pieces(self, z: Latent) -> Tensor:
-        """The same, a few clips at a time, some frames of each."""
-        reach = 0 if self.temporal is None else self.temporal.reach or 0
-        length = z[self.name].shape[1]
-        at_a_time, found = max(1, self.at_once // length), list[Tensor]()
-        for first in range(0, z.batch, at_a_time):
-            rows = torch.arange(first, min(first + at_a_time, z.batch), device=z.device)
-            parts = list[Tensor]()
-            for seen, kept in pieces(length, self.at_once, reach):
-                places = torch.arange(seen.start, seen.stop, device=z.device)
-                parts.append(self._frames(cut(z, rows, places.expand(len(rows), -1)))[:, kept])
-            found.append(torch.cat(parts, 1))
-        return torch.cat(found)
-
     def _parts(self, x: Tensor) -> Sequence[Tensor]:
         """Some at a time, where nothing remembers them."""
         return [x] if torch.is_grad_enabled() else torch.split(x, self.at_once)
@@ -189,12 +175,13 @@ class FramesAutoencoder(Autoencoder):
             {self.name: batch["mask"]},
         )
 
-    def _video(self, batch: Batch) -> Tensor:
-        video = batch["video"]
-        if not isinstance(video, Tensor) or video.ndim != 5:
-            got = tuple(video.shape) if isinstance(video, Tensor) else type(video).__name__
-            raise ValueError(f"this autoencoder takes clips (B, T, C, H, W), got {got}")
-        return video
+
+def _video(batch: Batch) -> Tensor:
+    video = batch["video"]
+    if not isinstance(video, Tensor) or video.ndim != 5:
+        got = tuple(video.shape) if isinstance(video, Tensor) else type(video).__name__
+        raise ValueError(f"this autoencoder takes clips (B, T, C, H, W), got {got}")
+    return video
 
 
 def _over_time(image: Autoencoder, kernel: int, gate: float) -> Temporal:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
@@ -15,6 +15,7 @@ from anylatent.core.latents import (
     Latent,
     LatentSpec,
     Value,
+    cut,
     over,
 )
 from anylatent.core.support.files import UserError
@@ -59,6 +60,21 @@ def frame_spec(spec: LatentSpec) -> tuple[str, LatentSpec]:
         f"this backbone needs latents of one field of shape (None, C, H, W), frames first, got "
         f"{spec}: leave backbone out to take the modality's own"
     )
+
+
+def in_pieces(z: Latent, size: int, reach: int, decode: Callable[[Latent], Tensor]) -> Tensor:
+    """What clips are decoded to, (B, T, ...), a few at a time, `size` frames of each and what these
+    reach."""
+    length = next(iter(z.parts.values())).shape[1]
+    at_a_time, found = max(1, size // length), list[Tensor]()
+    for first in range(0, z.batch, at_a_time):
+        rows = torch.arange(first, min(first + at_a_time, z.batch), device=z.device)
+        parts = list[Tensor]()
+        for seen, kept in pieces(length, size, reach):
+            places = torch.arange(seen.start, seen.stop, device=z.device)
+            parts.append(decode(cut(z, rows, places.expand(len(rows), -1)))[:, kept])
+        found.append(torch.cat(parts, 1))
+    return torch.cat(found)
 
 
 def _of_frame(field: Field) -> Field:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from anylatent.core.latents import Condition, ConditionSpec, Field, Latent
-from anylatent.core.support.files import UserError
 
 COARSE, SPACING = "coarse", "spacing"
 
@@ -52,7 +51,7 @@ class Coarser:
 
     @classmethod
     def of(cls, count: int | None, told: Mapping[str, Field]) -> Coarser | None:
-        """For so many frames, None for any number of them. Raises UserError where the numbers do
+        """For so many frames, None for any number of them. Raises ValueError where the numbers do
         not fit."""
         clips = {name: field for name, field in told.items() if is_clip(field)}
         if not clips:
@@ -61,7 +60,7 @@ class Coarser:
         frames = sizes[0]
         for size in sizes[1:]:
             if frames < 2 or size % (frames - 1):
-                raise UserError(
+                raise ValueError(
                     f"{_told(clips)}: {size} frames don't lie in the gaps of {frames}, as many in "
                     "each"
                 )
@@ -70,7 +69,7 @@ class Coarser:
         each = 0 if count == frames else (count or 0) // max(1, frames - 1)
         fits = frames > 1 and count is not None and (not each or each * (frames - 1) == count)
         if len(shapes) > 1 or not fits:
-            raise UserError(
+            raise ValueError(
                 f"{count or 'any number of'} frames given {_told(clips)}, which are {frames}: a "
                 "level of a cascade has the same frames larger, or some in each of the "
                 f"{frames - 1} gaps. autoencoder=pyramid makes such levels"

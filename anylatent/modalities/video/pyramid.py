@@ -33,7 +33,7 @@ class Pyramid(Autoencoder):
 
     def __init__(
         self,
-        shape: tuple[int, int, int] = (3, 64, 64),
+        shape: tuple[int, int, int] = (3, 32, 32),
         frames: Maker[Autoencoder] | None = None,
         *,
         keys: int = 9,
