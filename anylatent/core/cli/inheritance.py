@@ -59,7 +59,7 @@ def _recipe(name: str | None) -> dict[str, Any] | None:
     if own.get("source") != "???":
         return None
     for entry in own.pop("defaults", []):
-        for key, option in entry.items():
+        for key, option in (entry if isinstance(entry, dict) else {}).items():
             if "@" not in key:  # parts within parts are none of a model's
                 found[key.removeprefix("override").strip().lstrip("/")] = option
     return found | {key: value for key, value in own.items() if key not in (*groups(), "source")}

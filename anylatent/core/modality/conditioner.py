@@ -55,6 +55,12 @@ class Conditioner(nn.Module, ABC):
         return self.spec.names
 
     @property
+    def shared(self) -> Sequence[str]:
+        """The columns that tell what is shown, which a model of parts of it can be asked for too;
+        by default all."""
+        return self.columns
+
+    @property
     def files(self) -> Sequence[Path]:
         """Files beside its state that what it computes depends on, as those of a frozen encoder."""
         return ()

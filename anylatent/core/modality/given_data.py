@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
@@ -17,11 +18,13 @@ class Given(ABC):
     """What a user may say that samples contain, in the conditions `asks`, `cond.NAME`.
 
     `strength` is how strongly the rest of a sample is drawn to what is known of it: 1 by Gaussian
-    theory. Of `lists` the value for one sample is a list itself.
+    theory. Of `lists` the value for one sample is a list itself. `made_by` names those that may be
+    samples of another run, `cond.NAME.run=RUN`, and the modality of that run.
     """
 
     asks: Sequence[str]
     lists: Sequence[str] = ()
+    made_by: Mapping[str, str] = MappingProxyType({})
     strength: float = 1.0
 
     @abstractmethod

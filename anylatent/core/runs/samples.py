@@ -13,6 +13,7 @@ from anylatent.core.modality import Outputs, exact
 from anylatent.core.runs.computing import Computing
 from anylatent.core.runs.config import Node, SamplingConfig, inline
 from anylatent.core.runs.drawing import blank
+from anylatent.core.runs.first_run import of_first_runs
 from anylatent.core.runs.records import writing
 from anylatent.core.runs.run import Run
 from anylatent.core.runs.stored_noise import StoredNoise
@@ -28,9 +29,10 @@ SHEET = 256
 class SampleConfig:
     """n samples of a seed, drawn so. `each`: n for each class of a column, a row each. `cond` has a
     value, or a list of n, by name. `noise`: a file of `anylatent invert`, whose n and settings
-    count unless given. `batch` samples are drawn at a time, which changes none. `run_is` names the
-    modality that the run must be of, `base` where what it leans on has moved to. `lossless`: as
-    files that keep every number. `generator`: one around the run's own, such as windows."""
+    count unless given; `NAME.run` in `cond` is a run whose samples are given and saved. `batch`
+    samples are drawn at a time, which changes none. `run_is` names the modality that the run must
+    be of, `base` where what it leans on has moved to. `lossless`: as files that keep every number.
+    `generator`: one around the run's own, such as windows."""
 
     run: str
     sampling: SamplingConfig = inline()
@@ -60,6 +62,8 @@ def write_samples(config: SampleConfig) -> None:
     if config.noise is not None:
         noise, own = _stored(run, config, list(range(config.n)) * max(1, len(labels)))
         cond = {**own, **cond}
+    seeds = [(config.seed, i) for i in range(count)]
+    cond, made = of_first_runs(run, cond, seeds, config.batch)
     columns = run.columns(cond, count)
     run.check_asked(list(columns), config.sampling.guidance)
     sampler = run.context.sampler(config.sampling, config.temperature)
@@ -74,13 +78,22 @@ def write_samples(config: SampleConfig) -> None:
                 wrong.made.save(folder, names[: len(wrong.made)])
                 print(f"the {len(wrong.made)} samples before are in {folder}")
             raise
-        (exact(outputs) if config.lossless else outputs).save(folder, names)
-        shown = outputs if labels else outputs[:SHEET]
-        with replacing(folder / "contact_sheet.png") as temporary:
-            sheet = shown.show(config.n if labels else None, labels)
-            sheet.save(temporary, format="PNG")
-    which = "all" if len(shown) == count else f"the first {len(shown)}"
-    print(f"{count} samples in {folder}, {which} on {folder / 'contact_sheet.png'}")
+        for kind, ones in made.items():
+            ones.save(folder, [f"{name}_{kind}" for name in names])
+        _write(outputs, folder, names, config, labels)
+
+
+def _write(
+    outputs: Outputs, folder: Path, names: list[str], config: SampleConfig, labels: list[str]
+) -> None:
+    """Samples as files, on a contact sheet, and where they are."""
+    (exact(outputs) if config.lossless else outputs).save(folder, names)
+    shown = outputs if labels else outputs[:SHEET]
+    with replacing(folder / "contact_sheet.png") as temporary:
+        sheet = shown.show(config.n if labels else None, labels)
+        sheet.save(temporary, format="PNG")
+    which = "all" if len(shown) == len(names) else f"the first {len(shown)}"
+    print(f"{len(names)} samples in {folder}, {which} on {folder / 'contact_sheet.png'}")
 
 
 def drawn(

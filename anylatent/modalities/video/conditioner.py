@@ -89,6 +89,11 @@ class ClipConditioner(Conditioner):
         return [*([] if self.about is None else self.about.columns), *self.also]
 
     @property
+    def shared(self) -> Sequence[str]:
+        """Those of `about`: what a first frame shows as well."""
+        return [] if self.about is None else self.about.shared
+
+    @property
     def files(self) -> Sequence[Any]:
         return [] if self.about is None else self.about.files
 

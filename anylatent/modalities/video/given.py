@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -17,13 +18,15 @@ from anylatent.modalities.video.reading import clip_of, picture_of
 
 class GivenFrames(Given):
     """`cond.clip`, a file of frames that samples have too, in the same places: those in `cond.keep`
-    ([0,1,2,3,4]; all of them where it is not given). `cond.first`, a picture, is the first frame.
+    ([0,1,2,3,4]; all of them where it is not given). `cond.first`, a picture, is the first frame;
+    `cond.first.run` is the run of pictures that makes one.
 
     In Python a clip may be a tensor (T, C, H, W), a picture one (C, H, W), in [-1, 1].
     """
 
     asks = ("clip", "keep", "first")
     lists = ("keep",)
+    made_by = MappingProxyType({"first": "image"})
 
     def __init__(self, shape: Sequence[int], rate: float | None) -> None:
         self.shape, self.rate = tuple(shape), rate

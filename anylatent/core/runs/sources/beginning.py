@@ -66,7 +66,8 @@ def begin(
     if tuning.leans:
         _check_frozen(config, source.config, origin)
     found = adoption(system, config, source)
-    _check(found, origin)
+    other = source.config.model.modality["name"] != config.model.modality["name"]
+    _check(found, origin, other or origin.take == "autoencoder")
     _check_learns(found.fresh, tuning)
     _check_new(found, tuning, system)
     leaning = _leaning(system, directory, config, source, found) if leans else None
@@ -117,14 +118,16 @@ def _go_on(
     return Beginning(replace(stages, base=moved), Leaning(moved, given, system))
 
 
-def _check(found: Adoption, origin: Origin) -> None:
-    """Raises UserError where what was asked for has no place."""
-    if origin.take == "autoencoder" and not found.whole("autoencoder"):
-        names = list(found.fresh)
+def _check(found: Adoption, origin: Origin, latents: bool) -> None:
+    """Raises UserError where what was asked for has no place: of `latents`, the whole
+    autoencoder, which a model of another modality begins with too."""
+    if latents and not found.whole("autoencoder"):
+        names = [name for name in found.fresh if name.startswith("autoencoder.")]
         shown = ", ".join(names[:4]) + (" ..." if len(names) > 4 else "")
         raise UserError(
             f"the autoencoder of {origin.source} is of another architecture than this one: it has "
-            f"nothing for {len(names)} of its weights ({shown}). Leave its settings as they are"
+            f"nothing for {len(names)} of its weights ({shown}), and latents of another shape or "
+            "meaning come of that. Leave its settings as they are"
         )
     if found.fresh and not found.taken:
         raise UserError(
