@@ -68,7 +68,8 @@ class ClipConditioner(Conditioner):
 
     def _spec(self) -> ConditionSpec:
         inner = ConditionSpec() if self.about is None else self.about.spec
-        scalars = [name for name in self.also if name != "first"]
+        known = [*inner.scalars, *(name for name in self.also if name != "first")]
+        opening = [*inner.opening, *(name for name in self.also if name == "first")]
         twice = [name for name in inner.names if name in self.also]
         if twice:
             raise UserError(f"conditioner.about reads {', '.join(twice)} too: leave it out of also")
@@ -79,8 +80,6 @@ class ClipConditioner(Conditioner):
             field = next(iter(self.autoencoder.spec.fields.values()))
             latents["first"] = Field(field.rest, channels=0)
             vectors["first"] = Field((field.rest[0] * SIDE**2 + LEVELS,))
-        opening = [*inner.opening, *(["first"] if "first" in self.also else [])]
-        known = [*inner.scalars, *scalars]
         return replace(inner, scalars=known, latents=latents, vectors=vectors, opening=opening)
 
     @property
