@@ -1,5 +1,6 @@
 """Every configuration composes and builds; a mistake is one message that lists what exists."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,12 @@ def test_modality_composes_and_builds(name):
 
 @pytest.mark.parametrize("name", options("experiment"))
 def test_experiment_composes_and_builds(name):
-    check_builds(train_config(f"experiment={name}"))
+    config = train_config(f"experiment={name}")
+    if config.data.get("path") == "":  # clips of a user's own, in whose place these are
+        size = config.data["size"]
+        clips = {"name": "moving_mnist", "size": size, "clips": 4, "most": 2, "motion": True}
+        config = replace(config, data=clips)
+    check_builds(config)
 
 
 def test_every_registered_modality_has_an_option():
