@@ -242,7 +242,7 @@ def asked(run: Run, guidance: Node | None) -> list[str]:
     names = run.conditions(guidance)
     variable = any(f.variable for f in run.system.autoencoder.spec.fields.values())
     if names and variable and not run.system.generator.draws_sizes:
-        names += run.system.modality.asks  # sizes go with what they belong to
+        names += run.system.modality.sizes.asks  # they go with what they belong to
     return names
 
 
