@@ -117,7 +117,7 @@ def stage(spec, usual=None, **settings):
     generator = SimpleNamespace(draws_sizes=False)
     system = SimpleNamespace(autoencoder=SimpleNamespace(spec=spec), generator=generator)
     chosen = diffusion.DiffusionSettings(**settings)
-    data = SimpleNamespace(window=usual)
+    data = SimpleNamespace(window=usual, train=list)
     return diffusion.DiffusionStage(SimpleNamespace(system=system, data=data), chosen)
 
 
