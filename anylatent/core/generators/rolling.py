@@ -13,6 +13,7 @@ from anylatent.core.generators.diffusion import Diffusion
 from anylatent.core.generators.parts import Part
 from anylatent.core.generators.sampler import Sampler
 from anylatent.core.generators.windows import (
+    APART,
     check_noise,
     check_windows,
     joined,
@@ -23,9 +24,6 @@ from anylatent.core.latents import Condition, ConditionSpec, Latent, LatentSpec,
 from anylatent.core.registry import Maker, register
 from anylatent.core.solvers import Callback, solve
 from anylatent.core.support.files import UserError
-
-APART = 3
-"""The source of the noise of later steps, apart from what else is drawn for a sample."""
 
 
 @register("generator", "rolling")

@@ -34,12 +34,8 @@ def cut(x: Latent, rows: Tensor, places: Tensor) -> Latent:
     there = (places >= 0) & (places < longest)
     near = places.clamp(0, longest - 1)
     masks = {name: mask[rows[:, None], near] & there for name, mask in x.masks.items()}
-    parts = {
-        name: torch.where(
-            over(masks[name], value[rows[:, None], near]), value[rows[:, None], near], 0
-        )
-        for name, value in x.parts.items()
-    }
+    near_ones = {name: value[rows[:, None], near] for name, value in x.parts.items()}
+    parts = {name: torch.where(over(masks[name], z), z, 0) for name, z in near_ones.items()}
     return Latent(parts, masks, x.spec)
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from anylatent.core.nn.layers import GroupNorm
 from anylatent.core.registry import group, register
 
 
@@ -32,6 +36,30 @@ def adaptive_weight(
     (second,) = torch.autograd.grad(adversarial, last, retain_graph=True)
     ratio: Tensor = first.norm() / (second.norm() + 1e-6)
     return ratio.clamp(0, most).detach()
+
+
+def fooling(logits: Tensor, reconstruction: Tensor, last: Tensor, weight: float) -> Tensor:
+    """The decoder's term, (B,), of the logits (B, ...) of reconstructions, `weight` times as strong
+    as the scalar loss `reconstruction`; see `adaptive_weight`."""
+    fooled: Tensor = -logits.flatten(1).mean(1)
+    return weight * adaptive_weight(reconstruction, fooled.mean(), last) * fooled
+
+
+def patches(
+    inputs: int, channels: int, layers: int, convolution: Callable[[int, int, int], nn.Module]
+) -> nn.Sequential:
+    """Logits of overlapping patches (1611.07004): convolutions that each double `channels` up to
+    eight times, with group norm, so that those of a sample don't depend on the others of its batch.
+
+    `convolution` makes number 0, 1, ... of them, for so many inputs and outputs: `layers` that
+    halve, one that does not, and the last, which makes the logits.
+    """
+    widths = [inputs, *(channels * min(2**i, 8) for i in range(layers + 1))]
+    body: list[nn.Module] = []
+    for number, (before, after) in enumerate(pairwise(widths)):
+        norm = [GroupNorm(after)] if number else []
+        body += [convolution(before, after, number), *norm, nn.LeakyReLU(0.2)]
+    return nn.Sequential(*body, convolution(widths[-1], 1, layers + 1))
 
 
 def _mean(x: Tensor) -> Tensor:

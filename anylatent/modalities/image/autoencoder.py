@@ -21,7 +21,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle, silu
 from anylatent.core.autoencoders import Autoencoder
 from anylatent.core.latents import Field, Latent, LatentSpec, Noise, Posterior
 from anylatent.core.modality import Batch
-from anylatent.core.nn.adversary import adaptive_weight, hinge
+from anylatent.core.nn.adversary import fooling, hinge
 from anylatent.core.nn.bottleneck import BOTTLENECK, KL, Bottleneck
 from anylatent.core.nn.guests import Guest
 from anylatent.core.nn.layers import GroupNorm, convolution
@@ -155,12 +155,10 @@ class ConvAutoencoder(Autoencoder):
 
     def _adversarial(self, terms: dict[str, Tensor], output: Tensor) -> Tensor:
         assert self.adversary is not None
-        fooled: Tensor = -self.adversary(output).flatten(1).mean(1)
-        total = torch.stack(list(terms.values())).sum(0)
+        total = torch.stack(list(terms.values())).sum(0).mean()
         last = self.decoder.last
         where = last if last.requires_grad else output  # layers that were put into it learn alone
-        ratio = adaptive_weight(total.mean(), fooled.mean(), where)
-        return self.adversary_weight * ratio * fooled
+        return fooling(self.adversary(output), total, where, self.adversary_weight)
 
     def _decode(self, z: Latent, guest: Guest | None = None) -> Tensor:
         features = z["z"].contiguous(memory_format=torch.channels_last)

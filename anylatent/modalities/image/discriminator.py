@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from anylatent.core.nn.layers import GroupNorm
+from anylatent.core.nn.adversary import patches
 
 
 class PatchDiscriminator(nn.Module):
@@ -21,13 +21,12 @@ class PatchDiscriminator(nn.Module):
         super().__init__()
         if min(shape[1:]) < 2**layers:
             raise ValueError(f"pictures of shape {shape} are too small for {layers} halvings")
-        widths = [channels * min(2**i, 8) for i in range(layers + 1)]
-        body: list[nn.Module] = [nn.Conv2d(shape[0], widths[0], 4, 2, 1), nn.LeakyReLU(0.2)]
-        for i in range(1, layers + 1):
-            stride = 2 if i < layers else 1
-            conv = nn.Conv2d(widths[i - 1], widths[i], 4 if stride == 2 else 3, stride, 1)
-            body += [conv, GroupNorm(widths[i]), nn.LeakyReLU(0.2)]
-        self.body = nn.Sequential(*body, nn.Conv2d(widths[-1], 1, 3, 1, 1))
+
+        def convolution(inputs: int, outputs: int, number: int) -> nn.Module:
+            halves = number < layers
+            return nn.Conv2d(inputs, outputs, 4 if halves else 3, 2 if halves else 1, 1)
+
+        self.body = patches(shape[0], channels, layers, convolution)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> Tensor:

@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from anylatent.core.nn.adversary import adaptive_weight, hinge
-from anylatent.core.nn.layers import GroupNorm
+from anylatent.core.nn.adversary import fooling, hinge, patches
 from anylatent.core.registry import Maker
 from anylatent.core.support.files import UserError
 
@@ -28,25 +27,18 @@ class PatchDiscriminator3d(nn.Module):
         super().__init__()
         if min(shape[1:]) < 2**layers:
             raise ValueError(f"frames of shape {shape} are too small for {layers} halvings")
-        widths = [channels * min(2**i, 8) for i in range(layers + 1)]
-        body: list[nn.Module] = [_halving(shape[0], widths[0], 1), nn.LeakyReLU(0.2)]
-        for i in range(1, layers + 1):
-            conv = (
-                _halving(widths[i - 1], widths[i], 2)
-                if i < layers
-                else nn.Conv3d(widths[i - 1], widths[i], 3, 1, 1)
-            )
-            body += [conv, GroupNorm(widths[i]), nn.LeakyReLU(0.2)]
-        self.body = nn.Sequential(*body, nn.Conv3d(widths[-1], 1, 3, 1, 1))
+
+        def convolution(inputs: int, outputs: int, number: int) -> nn.Module:
+            if number >= layers:
+                return nn.Conv3d(inputs, outputs, 3, 1, 1)
+            over_time = 2 if number else 1
+            return nn.Conv3d(inputs, outputs, (3, 4, 4), (over_time, 2, 2), (1, 1, 1))
+
+        self.body = patches(shape[0], channels, layers, convolution)
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.body(x.transpose(1, 2))
         return logits
-
-
-def _halving(inputs: int, outputs: int, stride: int) -> nn.Conv3d:
-    """Halves height and width, and the frames with a stride of 2."""
-    return nn.Conv3d(inputs, outputs, (3, 4, 4), (stride, 2, 2), (1, 1, 1))
 
 
 class Critic(nn.Module):
@@ -70,10 +62,9 @@ class Critic(nn.Module):
         frames (B·T, C, H, W)."""
         if self.network is None or step < self.start:
             return terms
-        fooled = -self.network(_clips(output, mask)).flatten(1).mean(1)
         total = torch.stack([term.mean() for term in terms.values()]).sum()
-        ratio = adaptive_weight(total, fooled.mean(), output)
-        return {**terms, "adversarial": self.weight * ratio * fooled}
+        logits = self.network(_clips(output, mask))
+        return {**terms, "adversarial": fooling(logits, total, output, self.weight)}
 
     def loss(self, video: Tensor, output: Any, mask: Tensor, step: int) -> dict[str, Tensor]:
         """The network's own terms, (B,) each."""

@@ -4,12 +4,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from anylatent.core.nn import adversary
 from anylatent.core.registry import get
 from anylatent.core.support.files import UserError
 from anylatent.core.training.settings import TrainerConfig
 from anylatent.core.training.step_sampler import StepSampler
 from anylatent.core.training.windows import WindowSampler
-from anylatent.modalities.image import autoencoder
 from tests.cli import TINY, rows, steps
 
 ADVERSARY = ["autoencoder.adversary=patch", "autoencoder.adversary_start=0"]
@@ -55,7 +55,7 @@ def test_the_same_weights_in_parts(cli, tmp_path, monkeypatch):
 
     monkeypatch.setattr(get("optimizer", "adamw"), "__call__", descent)
     # the one thing that is of a batch, not of its items
-    monkeypatch.setattr(autoencoder, "adaptive_weight", lambda *_: torch.tensor(1.0))
+    monkeypatch.setattr(adversary, "adaptive_weight", lambda *_: torch.tensor(1.0))
     seen, unet = [], get("backbone", "unet")
     forward = unet.forward
 

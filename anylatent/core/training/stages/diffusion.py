@@ -100,6 +100,7 @@ class DiffusionStage(Stage):
         lengths = getattr(self.training.data.train(), "lengths", None)
         if lengths is not None and self.training.left(self.name):
             Encoder(self.training, 1)([int(lengths.argmin())])
+            self.system.cpu()  # as all that encodes leaves it
 
     def _check_given(self) -> None:
         """Raises UserError where as many entries are to be given as there are."""
